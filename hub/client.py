@@ -1,0 +1,321 @@
+"""The typed client of the REST service, used by the commands, the worker and the job process."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from hub import schemas as s
+from hub.errors import HubAnswerError, HubUnavailableError, InputError
+from hub.settings import Settings
+
+T = TypeVar("T")
+ProgressCallback = Callable[[int, int], None]
+"""Called with (files done, files in all)."""
+CHUNK = 1 << 20
+_JSON = {"Content-Type": "application/json"}
+
+
+def _silent(done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+class HubClient:
+    """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.url, settings.client_token())
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Cells, repositories, files
+
+    def health(self) -> s.Health:
+        return self._call("GET", "/health", s.Health)
+
+    def cells(self) -> list[s.Cell]:
+        return self._call("GET", "/cells", list[s.Cell])
+
+    def create_cell(self, name: str, description: str = "") -> s.Cell:
+        return self._call("POST", "/cells", s.Cell, {"name": name, "description": description})
+
+    def repos(self, type_: s.RepoType | None = None) -> list[s.Repo]:
+        return self._call("GET", "/repos", list[s.Repo], params={"type": type_} if type_ else None)
+
+    def ensure_repo(self, type_: s.RepoType, name: str) -> None:
+        """Create the repository unless it is there."""
+        namespace, short = split_name(name)
+        self._call("PUT", f"/repos/{type_}/{namespace}/{short}", s.Repo)
+
+    def refs(self, type_: s.RepoType, name: str) -> list[s.Ref]:
+        return self._call("GET", f"/repos/{type_}/{name}/refs", list[s.Ref])
+
+    def tree(self, type_: s.RepoType, name: str, revision: str) -> s.Tree:
+        return self._call("GET", f"/repos/{type_}/{name}/tree/{quote(revision, safe='')}", s.Tree)
+
+    def download(self, type_: s.RepoType, name: str, revision: str, path: str, target: Path) -> str:
+        """Stream one file of a repository to `target`. Returns its sha256."""
+        route = f"/api/v1/repos/{type_}/{name}/files/{quote(revision, safe='')}/{quote(path)}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".part")
+        digest = hashlib.sha256()
+        try:
+            with self._http.stream("GET", route) as response:
+                if response.is_error:
+                    response.read()
+                    raise HubAnswerError.of(response.status_code, response.content)
+                with partial.open("wb") as out:
+                    for chunk in response.iter_bytes(CHUNK):
+                        digest.update(chunk)
+                        out.write(chunk)
+        except httpx.HTTPError as error:
+            raise HubUnavailableError(str(self._http.base_url), error) from error
+        partial.replace(target)
+        return digest.hexdigest()
+
+    def download_tree(
+        self,
+        type_: s.RepoType,
+        name: str,
+        revision: str,
+        folder: Path,
+        progress: ProgressCallback = _silent,
+    ) -> s.Tree:
+        """Make `folder` hold the files of a revision; files that are there already (by digest) stay."""
+        tree = self.tree(type_, name, revision)
+        for number, file in enumerate(tree.files, start=1):
+            target = folder / file.path
+            if not target.is_file() or target.stat().st_size != file.size or sha256_of(target) != file.sha256:
+                got = self.download(type_, name, tree.commit, file.path, target)
+                if got != file.sha256:
+                    raise HubAnswerError(
+                        502, "damaged-download", "Damaged download", f"{name}/{file.path}: wrong sha256"
+                    )
+            progress(number, len(tree.files))
+        return tree
+
+    def has_blob(self, digest: str) -> bool:
+        response = self._send("HEAD", f"/blobs/{digest}", accept=(404,))
+        return response.status_code != 404
+
+    def put_blob(self, source: Path | bytes, digest: str | None = None) -> str:
+        """Upload a blob unless the hub has it. Returns its sha256."""
+        if digest is None:
+            digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_of(source)
+        if not self.has_blob(digest):
+            content = source if isinstance(source, bytes) else _chunks(source)
+            self._send("PUT", f"/blobs/{digest}", content=content)
+        return digest
+
+    def push_folder(
+        self,
+        type_: s.RepoType,
+        name: str,
+        folder: Path,
+        message: str,
+        progress: ProgressCallback = _silent,
+    ) -> s.Commit:
+        """Make the repository's `main` hold exactly what `folder` holds. Only blobs the hub lacks travel."""
+        files = sorted(
+            path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))
+        )
+        if not files:
+            raise InputError(f"{folder}: no files to push")
+        self.ensure_repo(type_, name)
+        head = next((ref.commit for ref in self.refs(type_, name) if ref.name == "main"), None)
+        before = {f.path: f.sha256 for f in self.tree(type_, name, head).files} if head else {}
+        operations: list[dict[str, str]] = []
+        for number, path in enumerate(files, start=1):
+            inside, digest = path.relative_to(folder).as_posix(), sha256_of(path)
+            if before.pop(inside, None) != digest:
+                self.put_blob(path, digest)
+                operations.append({"op": "put", "path": inside, "sha256": digest})
+            progress(number, len(files))
+        operations += [{"op": "delete", "path": path} for path in before]
+        if not operations and head:
+            return self._call("GET", f"/repos/{type_}/{name}/commits/{head}", s.Commit)
+        return self.commit(type_, name, message, operations, expected_parent=head)
+
+    def commit(
+        self,
+        type_: s.RepoType,
+        name: str,
+        message: str,
+        operations: list[dict[str, str]],
+        *,
+        expected_parent: str | None = None,
+    ) -> s.Commit:
+        body = {"message": message, "operations": operations, "expected_parent": expected_parent}
+        return self._call("POST", f"/repos/{type_}/{name}/commits", s.Commit, body)
+
+    # Jobs
+
+    def finetune(self, request: s.FinetuneIn) -> s.Job:
+        return self._call("POST", "/finetunes", s.Job, request)
+
+    def jobs(self) -> list[s.Job]:
+        return self._call("GET", "/jobs", list[s.Job])
+
+    def job(self, job_id: str) -> s.Job:
+        return self._call("GET", f"/jobs/{job_id}", s.Job)
+
+    def cancel(self, job_id: str) -> s.Job:
+        return self._call("POST", f"/jobs/{job_id}/cancel", s.Job)
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[s.JobEvent]:
+        """What happened to a job, from the start until its end, across broken connections."""
+        failures = 0
+        while True:
+            try:
+                for event in self._event_stream(job_id, after):
+                    after, failures = event.seq, 0
+                    yield event
+                    if event.kind == "state" and event.data["state"] in s.FINAL_STATES:
+                        return
+            except httpx.HTTPError as error:
+                failures += 1
+                if failures > 10:
+                    raise HubUnavailableError(str(self._http.base_url), error) from error
+            time.sleep(min(0.2 * 2**failures, 5.0))
+
+    def _event_stream(self, job_id: str, after: int) -> Iterator[s.JobEvent]:
+        headers = {"Last-Event-ID": str(after)} if after else {}
+        timeout = httpx.Timeout(60.0, read=60.0)  # the hub sends a comment every few seconds
+        with self._http.stream(
+            "GET", f"/api/v1/jobs/{job_id}/events", headers=headers, timeout=timeout
+        ) as response:
+            if response.is_error:
+                response.read()
+                raise HubAnswerError.of(response.status_code, response.content)
+            for line in response.iter_lines():
+                if line.startswith("data:"):
+                    yield msgspec.json.decode(line[5:], type=s.JobEvent)
+
+    # The worker's and the job's side
+
+    def claim(self, worker: str) -> s.Claim | None:
+        response = self._send(
+            "POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=_JSON
+        )
+        return None if response.status_code == 204 else msgspec.json.decode(response.content, type=s.Claim)
+
+    def heartbeat(self, job_id: str, worker: str, attempt: int) -> s.Heartbeat:
+        return self._call(
+            "POST", f"/jobs/{job_id}/heartbeat", s.Heartbeat, {"worker": worker, "attempt": attempt}
+        )
+
+    def release(self, job_id: str, worker: str, attempt: int, reason: str, *, crashed: bool) -> s.Job:
+        body = {"worker": worker, "attempt": attempt, "reason": reason[:4000], "crashed": crashed}
+        return self._call("POST", f"/jobs/{job_id}/release", s.Job, body)
+
+    def report(self, job_id: str, progress: s.ProgressIn) -> s.Heartbeat:
+        return self._call("POST", f"/jobs/{job_id}/progress", s.Heartbeat, progress)
+
+    def finish(self, job_id: str, *, commit: str, deck: str, metrics: dict[str, Any]) -> s.Job:
+        body = {"commit": commit, "deck": deck, "metrics": metrics}
+        return self._call("POST", f"/jobs/{job_id}/finish", s.Job, body)
+
+    def fail(self, job_id: str, error: str) -> s.Job:
+        return self._call("POST", f"/jobs/{job_id}/fail", s.Job, {"error": error[:8000]})
+
+    # Models
+
+    def models(self) -> s.Models:
+        return self._call("GET", "/models", s.Models)
+
+    def variant(self, name: str) -> s.Version:
+        """`name`: `<cell>@v3`."""
+        cell, _, version = name.partition("@")
+        return self._call("GET", f"/models/{quote(cell, safe='')}/{quote(version, safe='')}", s.Version)
+
+    def promote(self, name: str, *, stage: str = "fleet", note: str = "") -> s.Moved:
+        cell, _, version = name.partition("@")
+        route = f"/models/{quote(cell, safe='')}/{quote(version, safe='')}/promote"
+        return self._call("POST", route, s.Moved, {"stage": stage, "note": note})
+
+    def rollback(self, cell: str, *, stage: str = "fleet", note: str = "") -> s.Moved:
+        body = {"stage": stage, "note": note}
+        return self._call("POST", f"/models/{quote(cell, safe='')}/rollback", s.Moved, body)
+
+    def routing(self) -> dict[str, Any]:
+        return self._call("GET", "/routing", dict[str, Any])
+
+    # How
+
+    def _call(
+        self,
+        method: str,
+        route: str,
+        type_: type[T],
+        body: object = None,
+        *,
+        params: dict[str, str] | None = None,
+    ) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = None if content is None else _JSON
+        response = self._send(method, route, content=content, headers=headers, params=params)
+        return msgspec.json.decode(response.content, type=type_)
+
+    def _send(
+        self,
+        method: str,
+        route: str,
+        *,
+        content: bytes | Iterator[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> httpx.Response:
+        try:
+            response = self._http.request(
+                method, "/api/v1" + route, content=content, headers=headers, params=params
+            )
+        except httpx.HTTPError as error:
+            raise HubUnavailableError(str(self._http.base_url), error) from error
+        if response.is_error and response.status_code not in accept:
+            raise HubAnswerError.of(response.status_code, response.content)
+        return response
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`team/name` -> ("team", "name")."""
+    namespace, slash, short = name.partition("/")
+    if not (namespace and slash and short) or "/" in short:
+        raise InputError(f"{name!r} is not a repository name (team/name)")
+    return namespace, short
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

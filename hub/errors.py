@@ -1,0 +1,190 @@
+"""Every error the hub raises, and the ONE table that says what people see of any floor's errors.
+
+The table gives each error class an HTTP status, a problem type (RFC 9457) and a command's exit code.
+Lookup goes up the class hierarchy, so a new error is covered by its nearest relative until it gets a row.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from finetune import errors as finetune_errors
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
+
+
+class HubError(Exception):
+    """Root of this floor's errors."""
+
+
+class InputError(HubError):
+    """Raised when what the caller sent cannot be right: a bad value, a missing file, an unknown field."""
+
+
+class SettingsError(HubError):
+    """Raised when a setting has no usable value."""
+
+
+class UnknownCellError(HubError):
+    """Raised when a cell is named that was never created."""
+
+
+class UnknownJobError(HubError):
+    """Raised when there is no such job."""
+
+
+class UnknownVariantError(HubError):
+    """Raised when a cell has no such version."""
+
+
+class UnknownBaseError(HubError):
+    """Raised when no such base version is published."""
+
+
+class CellExistsError(HubError):
+    """Raised when a cell is created a second time."""
+
+
+class JobStateError(HubError):
+    """Raised when a job is not in a state that allows the request, a lost lease among the causes."""
+
+
+class NothingToRollBackError(HubError):
+    """Raised when a stage of a cell has no earlier variant to go back to."""
+
+
+class UnauthorizedError(HubError):
+    """Raised when a request has no token, or one that is unknown, expired or revoked."""
+
+
+class ForbiddenError(HubError):
+    """Raised when the token does not carry the scope that a request needs."""
+
+
+class BlobTooLargeError(HubError):
+    """Raised when an upload exceeds the hub's limit."""
+
+
+class BlobDigestError(HubError):
+    """Raised when the bytes of an upload are not those that its address names."""
+
+
+class PortInUseError(HubError):
+    """Raised when a port that we must listen on is taken."""
+
+
+class DataFolderInUseError(HubError):
+    """Raised when another hub owns the data folder."""
+
+
+class StackError(HubError):
+    """Raised when a part of `parcelhub up` does not start or keeps dying."""
+
+
+class JobFailedError(HubError):
+    """Raised when a command waited for a job that then failed or was cancelled."""
+
+
+class HubUnavailableError(HubError):
+    """Raised by the client when nobody answers at the hub's address."""
+
+    def __init__(self, url: str, cause: Exception) -> None:
+        self.url = url
+        super().__init__(
+            f"no hub answers at {url} ({cause}); start one with `parcelhub up`, or name it with --hub"
+        )
+
+
+class HubAnswerError(HubError):
+    """Raised by the client when the hub refuses: the problem document it sent."""
+
+    def __init__(self, status: int, slug: str, title: str, detail: str) -> None:
+        self.status, self.slug, self.title, self.detail = status, slug, title, detail
+        super().__init__(detail or title)
+
+    @classmethod
+    def of(cls, status: int, body: bytes) -> Self:
+        try:
+            problem = msgspec.json.decode(body, type=dict[str, Any])
+        except msgspec.DecodeError:  # a HEAD, or something in between that is not the hub
+            problem = {}
+        slug = str(problem.get("type", "")).removeprefix(PROBLEM_PREFIX)
+        title = str(problem.get("title", f"HTTP {status}"))
+        fields = "; ".join(f"{e.get('field')}: {e.get('message')}" for e in problem.get("errors", []))
+        detail = " ".join(filter(None, [str(problem.get("detail", "")), f"({fields})" if fields else ""]))
+        return cls(status, slug, title, detail)
+
+
+class Problem(NamedTuple):
+    """What people see of an error."""
+
+    status: int
+    slug: str
+    title: str
+    exit_code: int
+
+    @property
+    def type(self) -> str:
+        return PROBLEM_PREFIX + self.slug
+
+
+PROBLEM_PREFIX = "urn:parcelhub:problem:"
+INTERNAL = Problem(500, "internal", "The hub failed", EXIT_FAILURE)
+
+
+_bad, _absent, _refused, _conflict, _failed = (
+    EXIT_USAGE,
+    EXIT_NOT_FOUND,
+    EXIT_REFUSED,
+    EXIT_CONFLICT,
+    EXIT_FAILURE,
+)
+TABLE: dict[type[Exception], Problem] = {
+    InputError: Problem(400, "bad-input", "Bad input", _bad),
+    SettingsError: Problem(500, "bad-setting", "Bad setting", _bad),
+    UnknownCellError: Problem(404, "unknown-cell", "Unknown cell", _absent),
+    UnknownJobError: Problem(404, "unknown-job", "Unknown job", _absent),
+    UnknownVariantError: Problem(404, "unknown-variant", "Unknown variant", _absent),
+    UnknownBaseError: Problem(404, "unknown-base", "Unknown base", _absent),
+    CellExistsError: Problem(409, "cell-exists", "Cell exists", _conflict),
+    JobStateError: Problem(409, "job-state", "Not possible in the job's state", _conflict),
+    NothingToRollBackError: Problem(409, "nothing-to-roll-back", "Nothing to roll back to", _conflict),
+    UnauthorizedError: Problem(401, "unauthorized", "No valid token", _refused),
+    ForbiddenError: Problem(403, "forbidden", "The token does not allow this", _refused),
+    BlobTooLargeError: Problem(413, "blob-too-large", "Upload too large", _bad),
+    BlobDigestError: Problem(422, "blob-digest", "Upload does not match its sha256", _failed),
+    PortInUseError: Problem(503, "port-in-use", "Port in use", _bad),
+    DataFolderInUseError: Problem(503, "data-folder-in-use", "Data folder in use", _bad),
+    StackError: Problem(503, "stack", "The stack does not run", _failed),
+    JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
+    HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
+    HubError: INTERNAL,
+    # finetune
+    finetune_errors.DatasetError: Problem(422, "bad-dataset", "The dataset cannot be used as it is", _bad),
+    finetune_errors.DeckError: Problem(422, "bad-deck", "No training deck can be made of the dataset", _bad),
+    finetune_errors.BaseModelError: Problem(422, "bad-base", "The base model cannot be used", _bad),
+    finetune_errors.TrainingError: Problem(500, "training", "Training failed", _failed),
+    finetune_errors.FinetuneError: INTERNAL,
+}
+
+_EXIT_OF_SLUG = {problem.slug: problem.exit_code for problem in TABLE.values()}
+
+
+def problem_of(error: BaseException) -> Problem:
+    """The row of the error's class or of its nearest listed ancestor."""
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def exit_code_of(error: BaseException) -> int:
+    """A refusal by the hub ends a command as the same error would have ended it locally."""
+    if isinstance(error, HubAnswerError):
+        known = _EXIT_OF_SLUG.get(error.slug)
+        return known if known is not None else (EXIT_FAILURE if error.status >= 500 else EXIT_USAGE)
+    return problem_of(error).exit_code
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the error has a row of its own kind: its sentence says enough, no traceback is needed."""
+    return isinstance(error, HubAnswerError) or problem_of(error) is not INTERNAL

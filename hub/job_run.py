@@ -1,0 +1,168 @@
+"""`parcelhub job run <id>`: one job as one process. It talks to the hub over REST only.
+
+Everything it makes lies in `<data>/jobs/<id>/work/`, which outlives the process: a second attempt finds the
+downloads and the last checkpoint there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hub import schemas as s
+from hub.client import HubClient
+from hub.errors import HubError, HubUnavailableError, is_expected
+from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from finetune.service import FinetuneResult, Progress
+
+log = logging.getLogger("parcelhub.job")
+
+REPORT_SECONDS = 0.5
+VARIANT_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json", "README.md")
+
+
+class Stopped(Exception):
+    """Raised to leave a job that was cancelled, or whose worker is going down. Not an error of the job."""
+
+
+class Reporter:
+    """Sends progress to the hub, at most every half second, and learns from the answers whether to stop."""
+
+    def __init__(self, client: HubClient, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._stop = threading.Event()
+        self._last_stage = ""
+        self._next = 0.0
+
+    def request_stop(self) -> None:
+        self._stop.set()
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage == self._last_stage and now < self._next and progress.step < progress.total:
+            return
+        self._last_stage, self._next = progress.stage, now + REPORT_SECONDS
+        try:
+            answer = self._client.report(
+                self._job_id,
+                s.ProgressIn(
+                    stage=progress.stage,
+                    step=progress.step,
+                    total=progress.total,
+                    images_per_second=progress.images_per_second,
+                    eta_seconds=progress.eta_seconds,
+                    message=progress.message,
+                    metrics=dict(progress.metrics),
+                ),
+            )
+        except HubUnavailableError:
+            log.warning(
+                "no progress report: the hub does not answer"
+            )  # it may be restarting; the work goes on
+            return
+        if answer.stop:
+            self._stop.set()
+
+
+def run_job(settings: Settings, job_id: str) -> int:
+    """Run the job and tell the hub how it ended. Returns the exit status: 0 once the hub has an answer."""
+    with HubClient.of(settings) as client:
+        reporter = Reporter(client, job_id)
+        signal.signal(signal.SIGTERM, lambda *_: reporter.request_stop())
+        job = client.job(job_id)
+        workspace = settings.jobs_folder / job_id / "work"
+        workspace.mkdir(parents=True, exist_ok=True)
+        try:
+            _run(client, job, workspace, reporter)
+        except Stopped:
+            log.info("stopped; the workspace keeps the checkpoint")
+            return 1
+        except HubError:
+            raise  # the hub is away or took the job from us: the worker hands it back
+        except Exception as error:
+            if not is_expected(error):
+                raise  # a crash: the worker hands the job back for another attempt
+            log.exception("the job failed")
+            client.fail(job_id, str(error))
+        return 0
+
+
+def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> None:
+    from finetune.service import FinetuneRequest, Progress, run_finetune
+
+    spec = job.spec
+    downloading = _download_progress(reporter, Progress)
+    dataset_dir, base_dir = workspace / "dataset", workspace / "base"
+    client.download_tree("dataset", spec.dataset, spec.dataset_commit, dataset_dir, downloading("dataset"))
+    base_repo, _, _ = spec.base.partition("@")
+    client.download_tree("model", base_repo, spec.base_commit, base_dir, downloading("base"))
+
+    result = run_finetune(
+        FinetuneRequest(
+            cell=spec.cell,
+            dataset_ref=f"{spec.dataset}@{spec.dataset_commit}",
+            base_ref=spec.base,
+            base_commit=spec.base_commit,
+            images=spec.images,
+            max_seconds=spec.max_seconds,
+            seed=spec.seed,
+        ),
+        dataset_dir=dataset_dir,
+        base_dir=base_dir,
+        workspace=workspace,
+        report=reporter,
+        should_stop=reporter.should_stop,
+    )
+    if reporter.should_stop():
+        raise Stopped
+    job_ended = _publish(client, job, result)
+    log.info("made %s", job_ended.version)
+    for folder in (dataset_dir, base_dir):  # the hub has them; the report and the log stay
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(client: HubClient, job: s.Job, result: FinetuneResult) -> s.Job:
+    """Upload the variant as a commit of its cell's repository, then the deck, then the answer.
+
+    The hub tags the commit and records its lineage when it accepts the answer, so that a process that dies in
+    here leaves a commit nobody points at.
+    """
+    repo = f"cells/{job.spec.cell}"
+    client.ensure_repo("model", repo)
+    operations = [
+        {"op": "put", "path": path.name, "sha256": client.put_blob(path)}
+        for path in sorted(result.variant_dir.iterdir())
+        if path.name in VARIANT_FILES
+    ]
+    message = f"Fine-tune on {job.spec.dataset}@{job.spec.dataset_commit[:12]} (job {job.id})"
+    commit = client.commit("model", repo, message, operations)
+    deck = client.put_blob(result.deck_json)
+    metrics: dict[str, Any] = json.loads(json.dumps(result.metrics))
+    return client.finish(job.id, commit=commit.id, deck=deck, metrics=metrics)
+
+
+def _download_progress(
+    reporter: Reporter, progress_type: type[Progress]
+) -> Callable[[str], Callable[[int, int], None]]:
+    def of(what: str) -> Callable[[int, int], None]:
+        def report(done: int, total: int) -> None:
+            if reporter.should_stop():
+                raise Stopped
+            reporter(progress_type("download", done, total, None, None, f"downloading the {what}", {}))
+
+        return report
+
+    return of

@@ -1,0 +1,252 @@
+"""The structs of the REST API, one definition for both ends: the service encodes, `hub.client` decodes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Slug = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+"""A name in a URL, a folder and a robot's request: lower case, digits, `.`, `_`, `-`; 64 at most."""
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+RepoType = Literal["model", "dataset"]
+StageName = Literal["candidate", "station", "beta", "fleet", "archived"]
+ServedStage = Literal["station", "beta", "fleet"]
+JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
+FINAL_STATES: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
+
+
+class _In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a client sends: a misspelt field is an error, never silently ignored."""
+
+
+class _Out(Struct, frozen=True, kw_only=True):
+    """What the hub answers: clients ignore fields they do not know, so that the hub can add some."""
+
+
+class Health(_Out, frozen=True):
+    status: str
+    version: str
+    base: str | None
+
+
+class CellIn(_In, frozen=True):
+    name: Slug
+    description: Annotated[str, Meta(max_length=500)] = ""
+
+
+class Cell(_Out, frozen=True):
+    name: str
+    description: str
+    created_at: str
+
+
+class RepoIn(_In, frozen=True):
+    type: RepoType
+    namespace: Slug
+    name: Slug
+
+
+class Repo(_Out, frozen=True):
+    type: RepoType
+    namespace: str
+    name: str
+    created_at: str
+
+
+class Ref(_Out, frozen=True):
+    name: str
+    kind: Literal["branch", "tag"]
+    commit: str
+
+
+class File(_Out, frozen=True):
+    path: str
+    size: int
+    sha256: str
+
+
+class Tree(_Out, frozen=True):
+    commit: str
+    files: list[File]
+
+
+class PutFile(_In, frozen=True, tag_field="op", tag="put"):
+    path: str
+    sha256: Sha256
+
+
+class DeleteFile(_In, frozen=True, tag_field="op", tag="delete"):
+    path: str
+
+
+class CommitIn(_In, frozen=True):
+    message: Annotated[str, Meta(min_length=1, max_length=2000)]
+    operations: Annotated[list[PutFile | DeleteFile], Meta(min_length=1, max_length=100_000)]
+    expected_parent: str | None = None
+    """The commit this one was made on; another head by then is a conflict."""
+
+
+class Commit(_Out, frozen=True):
+    id: str
+    parent: str | None
+    message: str
+    author: str
+    created_at: str
+
+
+class FinetuneIn(_In, frozen=True):
+    cell: Slug
+    dataset: Annotated[str, Meta(pattern=r"^[^/@\s]+/[^/@\s]+$")]
+    """`team/name`"""
+    dataset_revision: str = "main"
+    base: str = ""
+    """`base/name@tag`; empty: the newest base."""
+    images: Annotated[int, Meta(ge=2, le=100_000)] | None = None
+    max_minutes: Annotated[float, Meta(gt=0, le=24 * 60)] = 10.0
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+
+
+class FinetuneSpec(_Out, frozen=True):
+    """A request with every revision pinned to a commit: running it again is the same work."""
+
+    cell: str
+    dataset: str
+    dataset_commit: str
+    base: str
+    """`base/universal@v1`"""
+    base_commit: str
+    images: int | None
+    max_seconds: float
+    seed: int
+
+
+class Job(_Out, frozen=True):
+    id: str
+    state: JobState
+    spec: FinetuneSpec
+    attempt: int
+    """How often a worker took it up; names one run of its process."""
+    crashes: int
+    """How often a run ended without an answer; at `max_attempts` the job fails."""
+    max_attempts: int
+    cancel_requested: bool
+    created_by: str
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    worker: str | None
+    error: str | None
+    version: str | None
+    """`<cell>@v3`, the variant a finished job made."""
+    metrics: dict[str, Any]
+
+
+class JobEvent(_Out, frozen=True):
+    seq: int
+    at: str
+    kind: Literal["state", "progress"]
+    data: dict[str, Any]
+
+
+class ClaimIn(_In, frozen=True):
+    worker: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Claim(_Out, frozen=True):
+    job: Job
+    token: str
+    """The job process's own token: this job, this attempt, until it ends."""
+    lease_seconds: float
+
+
+class HeartbeatIn(_In, frozen=True):
+    worker: str
+    attempt: int
+
+
+class Heartbeat(_Out, frozen=True):
+    stop: bool
+    """The job was cancelled: end it."""
+
+
+class ReleaseIn(_In, frozen=True):
+    worker: str
+    attempt: int
+    reason: str
+    crashed: bool
+    """Whether the run died by itself; False when its worker had to stop it."""
+
+
+class ProgressIn(_In, frozen=True):
+    stage: str
+    step: int
+    total: int
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+    message: str = ""
+    metrics: dict[str, float] = {}
+
+
+class FinishIn(_In, frozen=True):
+    commit: str
+    """The commit in `cells/<cell>` that holds the variant."""
+    deck: Sha256
+    metrics: dict[str, Any]
+
+
+class FailIn(_In, frozen=True):
+    error: Annotated[str, Meta(min_length=1, max_length=8000)]
+
+
+class Version(_Out, frozen=True):
+    """One variant: what it is made of, how good it measured, where it is served."""
+
+    name: str
+    """`<cell>@v3`"""
+    cell: str
+    version: str
+    commit: str
+    stage: StageName
+    base: str
+    created_at: str
+    metrics: dict[str, Any]
+    labels: dict[str, str]
+    deck: str
+    dataset: str
+    job: str | None
+
+
+class Base(_Out, frozen=True):
+    name: str
+    """`base/universal@v1`"""
+    commit: str
+    weights: str
+    created_at: str
+
+
+class Models(_Out, frozen=True):
+    bases: list[Base]
+    variants: list[Version]
+
+
+class PromoteIn(_In, frozen=True):
+    stage: ServedStage = "fleet"
+    note: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class RollbackIn(_In, frozen=True):
+    stage: ServedStage = "fleet"
+    note: Annotated[str, Meta(max_length=2000)] = ""
+
+
+class Moved(_Out, frozen=True):
+    """The outcome of a promotion or rollback."""
+
+    cell: str
+    stage: ServedStage
+    version: str | None
+    """The variant that is served now; None: the base answers."""
+    previous: str | None
+    decision: str
+    routing_version: int

@@ -1,0 +1,133 @@
+"""What a hub process is configured with: defaults, then PARCELHUB_* variables, then flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+
+from hub.errors import SettingsError
+
+ENV_PREFIX = "PARCELHUB_"
+GIB = 1024**3
+Value = Path | str | int | float
+
+
+def shipped_base() -> Path:
+    """The folder of the base model that the distribution carries."""
+    return Path(str(resources.files("finetune").joinpath("bases", "universal")))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field can be set by `PARCELHUB_<FIELD>`; `Settings.load` applies flags on top of that."""
+
+    data: Path = Path("parcelhub-data")
+    host: str = "127.0.0.1"
+    port: int = 8400
+    hub_url: str = ""
+    """Address that clients use; empty: the hub of this machine, at `host:port`."""
+    triton_host: str = "127.0.0.1"
+    triton_http_port: int = 8410
+    triton_grpc_port: int = 8411
+    triton_metrics_port: int = 8412
+    token: str = ""
+    """A client's token; empty: `<data>/admin.token`."""
+    base_source: Path = Path()
+    """Folder of the base model to publish at the first start; `.`: the shipped one."""
+    max_blob_bytes: int = 8 * GIB
+    lease_seconds: float = 30.0
+    """A running job whose worker was silent for this long is queued again."""
+    max_attempts: int = 3
+
+    @classmethod
+    def load(cls, env: Mapping[str, str] | None = None, **flags: Value | None) -> Settings:
+        """Defaults, overridden by the environment, overridden by those flags that are not None."""
+        env = os.environ if env is None else env
+        values: dict[str, Value] = {}
+        defaults = cls()
+        for field in fields(cls):
+            name = ENV_PREFIX + field.name.upper()
+            if raw := env.get(name, ""):
+                values[field.name] = _parse(name, raw, getattr(defaults, field.name))
+        values.update({name: value for name, value in flags.items() if value is not None})
+        settings = cls(**values)  # type: ignore[arg-type]  # each was parsed to its field's type
+        settings = replace(settings, data=settings.data.expanduser().absolute())
+        if settings.base_source == Path():
+            settings = replace(settings, base_source=shipped_base())
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for name in ("port", "triton_http_port", "triton_grpc_port", "triton_metrics_port"):
+            port = getattr(self, name)
+            if not 1 <= port <= 65535:
+                raise SettingsError(f"{ENV_PREFIX}{name.upper()}: {port} is not a port (1 to 65535)")
+        if len(set(self.ports.values())) != len(self.ports):
+            raise SettingsError(f"two services share one port: {self.ports}")
+        if self.lease_seconds <= 0 or self.max_attempts < 1 or self.max_blob_bytes < 1:
+            raise SettingsError("lease_seconds, max_attempts and max_blob_bytes must be positive")
+
+    @property
+    def url(self) -> str:
+        """Where clients of these settings find the hub."""
+        return (self.hub_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def triton_grpc(self) -> str:
+        return f"{self.triton_host}:{self.triton_grpc_port}"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every port that `parcelhub up` listens on, by service."""
+        return {
+            "hub": self.port,
+            "triton http": self.triton_http_port,
+            "triton grpc": self.triton_grpc_port,
+            "triton metrics": self.triton_metrics_port,
+        }
+
+    @property
+    def admin_token_file(self) -> Path:
+        return self.data / "admin.token"
+
+    @property
+    def serving_folder(self) -> Path:
+        return self.data / "serving"
+
+    @property
+    def jobs_folder(self) -> Path:
+        return self.data / "jobs"
+
+    @property
+    def uploads_folder(self) -> Path:
+        return self.data / "uploads"
+
+    def client_token(self) -> str:
+        """The token for calls to the hub: the given one, else the admin token of the data folder."""
+        if self.token:
+            return self.token
+        try:
+            return self.admin_token_file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            raise SettingsError(
+                f"no token: set {ENV_PREFIX}TOKEN, or name the hub's data folder with --data"
+                f" (looked for {self.admin_token_file}; is the hub up?)"
+            ) from None
+        except OSError as error:
+            raise SettingsError(f"cannot read {self.admin_token_file}: {error.strerror}") from error
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give a child process these same settings (the token excepted)."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "token"}
+        return {ENV_PREFIX + name.upper(): str(value) for name, value in values.items() if str(value)}
+
+
+def _parse(name: str, raw: str, like: Value) -> Value:
+    """`raw` as the type of the field's default."""
+    try:
+        return type(like)(raw)
+    except ValueError:
+        raise SettingsError(f"{name}: {raw!r} is not a number") from None

@@ -1,0 +1,131 @@
+"""`parcelhub worker`: claim queued jobs, run each as a child process, keep its lease, end it when told to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.client import HubClient
+from hub.errors import HubAnswerError, HubError, HubUnavailableError
+from hub.processes import parcelhub_command, spawn, stop
+from hub.schemas import Claim
+from hub.settings import Settings
+
+log = logging.getLogger("parcelhub.worker")
+
+POLL_SECONDS = 1.0
+GRACE_SECONDS = 15.0
+"""What a job process gets between SIGTERM and SIGKILL: enough to write a checkpoint."""
+OVERTIME_SECONDS = 600.0
+"""Beyond its training budget a job also downloads, evaluates and uploads; after that it hangs."""
+
+
+class _Ending(NamedTuple):
+    """Why a run of a job ended without an answer."""
+
+    reason: str
+    crashed: bool
+
+
+class Worker:
+    """Runs one job at a time: a fine-tune wants all cores (or the GPU) for itself."""
+
+    def __init__(self, settings: Settings, client: HubClient) -> None:
+        self.name = f"{platform.node()}:{os.getpid()}"
+        self._settings = settings
+        self._client = client
+        self._stopping = threading.Event()
+
+    def request_stop(self) -> None:
+        """Stop after handing the current job back; safe to call from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Work until `request_stop`. A hub that is away is waited for."""
+        away = False
+        while not self._stopping.is_set():
+            try:
+                claim = self._client.claim(self.name)
+                if away:
+                    log.info("the hub is back")
+                away = False
+            except HubUnavailableError as error:
+                if not away:
+                    log.warning("%s; waiting for it", error)
+                away, claim = True, None
+            if claim is None:
+                self._stopping.wait(POLL_SECONDS)
+            else:
+                self._run_job(claim)
+
+    def _run_job(self, claim: Claim) -> None:
+        job = claim.job
+        folder = self._settings.jobs_folder / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        log_path = folder / "log.txt"
+        log.info("job %s (%s), attempt %d", job.id, job.spec.cell, job.attempt)
+        env = {
+            **self._settings.environment(),
+            "PARCELHUB_TOKEN": claim.token,
+            "PARCELHUB_HUB_URL": self._settings.url,
+        }
+        with log_path.open("ab") as log_file:
+            process = spawn(parcelhub_command("job", "run", job.id), env=env, stdout=log_file)
+        ending = self._watch(process, claim)
+        status = stop(process, grace_seconds=GRACE_SECONDS)
+        if ending is None and status == 0:
+            log.info("job %s ended", job.id)
+            return
+        if ending is None:
+            ending = _Ending(f"the job's process {_death(status)}; {_last_line(log_path)}", crashed=True)
+        log.warning("job %s: %s", job.id, ending.reason)
+        self._release(claim, ending)
+
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim) -> _Ending | None:
+        """Keep the lease while the process lives. Returns why it must be stopped, None if it ended itself."""
+        job = claim.job
+        deadline = time.monotonic() + job.spec.max_seconds + OVERTIME_SECONDS
+        next_beat = 0.0
+        while process.poll() is None:
+            now = time.monotonic()
+            if self._stopping.is_set():
+                return _Ending("the worker is stopping", crashed=False)
+            if now > deadline:
+                reason = f"still running {OVERTIME_SECONDS:.0f} s after its training budget"
+                return _Ending(reason, crashed=True)
+            if now >= next_beat:
+                next_beat = now + min(claim.lease_seconds / 3, 2.0)
+                try:
+                    if self._client.heartbeat(job.id, self.name, job.attempt).stop:
+                        return _Ending("cancelled", crashed=False)
+                except HubUnavailableError:
+                    log.warning("job %s runs on; the hub does not answer", job.id)
+                except HubAnswerError as error:
+                    return _Ending(f"lease lost: {error}", crashed=False)
+            self._stopping.wait(0.1)
+        return None
+
+    def _release(self, claim: Claim, ending: _Ending) -> None:
+        job = claim.job
+        try:
+            self._client.release(job.id, self.name, job.attempt, ending.reason, crashed=ending.crashed)
+        except HubError as error:  # its lease will expire, which has the same effect
+            log.warning("job %s could not be handed back: %s", job.id, error)
+
+
+def _death(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+
+
+def _last_line(path: Path) -> str:
+    """The end of a log says best what happened."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2000))
+        lines = file.read().decode(errors="replace").strip().splitlines()
+    return f"its last words: {lines[-1]}" if lines else "it said nothing"
