@@ -1,0 +1,107 @@
+"""From a seed and an index to a picture with exact instance masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.scenes import effects
+from finetune.scenes.camera import paint_order
+from finetune.scenes.canvas import Canvas
+from finetune.scenes.layouts import LAYOUTS, Maker, World, backdrop_name
+from finetune.scenes.look import BROAD, Look
+from finetune.scenes.materials import choose, pick
+from finetune.scenes.packages import paint_all
+from finetune.scenes.textures import Image, TextureBank, texture_bank
+
+VERSION = "1"
+LABELS = ("box", "padded_mailer", "poly_bag", "cylinder", "sack", "item")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture uint8 [S, S, 3] RGB, its id map uint8 [S, S] (0 = no package) and the class of instance k at
+    `labels[k - 1]`. Every instance in `labels` has at least `min_area` visible pixels."""
+
+    image: Image
+    ids: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    environment: str
+
+    def masks(self) -> NDArray[np.bool_]:
+        """One mask per instance, bool [N, S, S]."""
+        return self.ids[None] == np.arange(1, len(self.labels) + 1, dtype=np.uint8)[:, None, None]
+
+
+class SceneGenerator:
+    """Scenes of one look. `scene(index)` depends on `seed`, `index`, the look and the generator's version alone."""
+
+    def __init__(
+        self, look: Look = BROAD, *, size: int = 256, seed: int = 0, min_area_share: float = 0.0004
+    ) -> None:
+        self.look = look
+        self.size = size
+        self.seed = seed
+        self.min_area = max(4, int(min_area_share * size * size))
+        self._bank = texture_bank()
+
+    def scene(self, index: int) -> Scene:
+        """The scene number `index` (any non-negative integer)."""
+        rng = np.random.default_rng((self.seed, index))
+        make = Maker(rng, self.look, self._bank, self.size)
+        environment = choose(rng, self.look.environments)
+        backdrop = _cut(rng, pick(rng, self._bank.backdrop[backdrop_name(make, environment)]), self.size)
+        light = np.array([rng.normal(0, 0.6), rng.normal(-0.5, 0.5), rng.uniform(0.4, 1.0)])
+        canvas = Canvas(backdrop, light, float(rng.uniform(0.35, 0.75)))
+        world = LAYOUTS[environment](make)
+        labels = _paint(world, canvas, rng, self._bank)
+        image, ids = effects.light_field(rng, canvas.image, self.look), canvas.ids
+        if rng.random() < self.look.distortion:
+            image, ids = effects.lens(rng, image, ids)
+        image = effects.sensor(rng, image, self.look, self._bank)
+        ids, kept = _compact(ids, labels, self.min_area)
+        return Scene(image, ids, kept, environment)
+
+
+def _cut(rng: np.random.Generator, backdrop: Image, size: int) -> Image:
+    """A random window of the backdrop, mirrored at random and scaled to `size`."""
+    side = int(rng.integers(backdrop.shape[0] // 3, backdrop.shape[0] + 1))
+    x, y = rng.integers(0, backdrop.shape[0] - side + 1, 2)
+    window = cv2.resize(backdrop[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
+    return window[:, ::-1] if rng.random() < 0.5 else window
+
+
+def _paint(world: World, canvas: Canvas, rng: np.random.Generator, bank: TextureBank) -> dict[int, str]:
+    bounds = [thing.bounds() for thing in world.things]
+    order = paint_order(np.stack([b[0] for b in bounds]), np.stack([b[1] for b in bounds]), world.camera.eye)
+    labels = paint_all(world.things, order, canvas, world.camera)
+    for group in world.wrapped:
+        corners = np.concatenate([np.stack(bounds[k]) for k in group])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        box = np.array(
+            [[a, b, c] for a in (low[0], high[0]) for b in (low[1], high[1]) for c in (low[2], high[2])]
+        )
+        outline, depth = world.camera.project(box)
+        if depth.min() > 0.1:
+            # Film clings to whatever package shows inside the outline; its neighbours behind it shine a little too.
+            members = np.ones(256, np.bool_)
+            members[0] = False
+            canvas.film(outline, pick(rng, bank.film), float(rng.uniform(0.6, 2.2)), members)
+    return labels
+
+
+def _compact(
+    ids: NDArray[np.uint8], labels: dict[int, str], min_area: int
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Drop instances with fewer than `min_area` visible pixels and number the rest 1, 2, ... without gaps."""
+    area = np.bincount(ids.ravel(), minlength=256)
+    table = np.zeros(256, np.uint8)
+    kept: list[str] = []
+    for instance, label in labels.items():
+        if area[instance] >= min_area:
+            kept.append(label)
+            table[instance] = len(kept)
+    return table[ids], tuple(kept)

@@ -1,0 +1,67 @@
+"""What a cell looks like: the declared ranges that a scene is drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# Hues are degrees on the colour circle [0, 360).
+HueRange = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The ranges one family of scenes is drawn from. Every pair is (low, high); weights need not sum to one."""
+
+    environments: dict[str, float] = field(
+        default_factory=lambda: {
+            "rack": 0.3,
+            "pallet": 0.13,
+            "wall": 0.11,
+            "pile": 0.2,
+            "tote": 0.12,
+            "conveyor": 0.14,
+        }
+    )
+    classes: dict[str, float] = field(
+        default_factory=lambda: {
+            "box": 0.4,
+            "padded_mailer": 0.16,
+            "poly_bag": 0.16,
+            "cylinder": 0.1,
+            "sack": 0.09,
+            "item": 0.09,
+        }
+    )
+    box_materials: dict[str, float] = field(
+        default_factory=lambda: {"kraft": 0.62, "white": 0.12, "printed": 0.12, "plywood": 0.08, "dark": 0.06}
+    )
+    hues: tuple[HueRange, ...] = ((0.0, 165.0), (195.0, 255.0), (315.0, 360.0))
+    backgrounds: tuple[str, ...] = ("concrete", "steel", "belt", "planks", "clutter", "wall", "dark")
+    prints: tuple[str, ...] = ("text", "arrows", "stripes", "dots", "logo")
+    shrink_wrap: float = 0.25
+    labels: float = 0.6
+    brightness: tuple[float, float] = (0.6, 1.7)
+    colour_cast: float = 0.12
+    blur: float = 0.25
+    noise: tuple[float, float] = (0.0, 12.0)
+    distortion: float = 0.15
+    distractors: tuple[int, int] = (0, 6)
+    wide: tuple[float, float] = (38.0, 75.0)
+
+
+# What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out on purpose, so
+# that cells made of them are new to the base.
+BROAD = Look()
+
+DEMO_CELL = Look(
+    environments={"pile": 0.5, "tote": 0.25, "conveyor": 0.25},
+    classes={"box": 0.45, "padded_mailer": 0.25, "poly_bag": 0.2, "cylinder": 0.1},
+    box_materials={"printed": 0.7, "white": 0.15, "kraft": 0.15},
+    hues=((165.0, 195.0), (255.0, 315.0)),
+    backgrounds=("plate",),
+    prints=("hexagons", "stripes"),
+    brightness=(0.45, 0.9),
+    colour_cast=0.05,
+    noise=(4.0, 14.0),
+    distractors=(1, 5),
+)
