@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from finetune import errors as finetune_errors
+from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
 
@@ -161,6 +162,31 @@ TABLE: dict[type[Exception], Problem] = {
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
     HubError: INTERNAL,
+    # serving
+    serving_errors.RequestError: Problem(
+        400, "bad-inference-request", "The request cannot be answered", _bad
+    ),
+    serving_errors.ImageError: Problem(422, "bad-image", "The image cannot be read", _bad),
+    serving_errors.UnknownCell: Problem(
+        404, "cell-not-served", "The robots' table has no such cell", _absent
+    ),
+    serving_errors.UnknownVariant: Problem(404, "variant-not-served", "The variant is not served", _absent),
+    serving_errors.InstancesError: Problem(422, "bad-instances", "The instances are not valid", _bad),
+    serving_errors.BaseError: Problem(422, "base-not-loadable", "The base cannot be loaded", _failed),
+    serving_errors.AdapterError: Problem(
+        422, "adapter-not-servable", "The variant cannot be served", _failed
+    ),
+    serving_errors.NoFreeSlot: Problem(503, "no-free-slot", "Too many variants at once", _failed),
+    serving_errors.RoutingError: Problem(500, "routing", "The routing table cannot be used", _failed),
+    serving_errors.TritonError: Problem(503, "triton", "Triton does not run", _failed),
+    serving_errors.TritonNotFound: Problem(503, "triton-not-found", "Triton is not installed", _bad),
+    serving_errors.LibraryMissing: Problem(503, "library-missing", "A shared library is missing", _bad),
+    serving_errors.PortInUse: Problem(503, "port-in-use", "Port in use", _bad),
+    serving_errors.RequestRejected: Problem(400, "robot-request", "The robot's request was refused", _bad),
+    serving_errors.DeadlineExceeded: Problem(504, "robot-deadline", "No answer in time", _failed),
+    serving_errors.ServerUnavailable: Problem(503, "robot-server", "Triton does not answer", _failed),
+    serving_errors.ClientError: Problem(503, "robot-client", "The robot's request failed", _failed),
+    serving_errors.ServingError: INTERNAL,
     # finetune
     finetune_errors.DatasetError: Problem(422, "bad-dataset", "The dataset cannot be used as it is", _bad),
     finetune_errors.DeckError: Problem(422, "bad-deck", "No training deck can be made of the dataset", _bad),

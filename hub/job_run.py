@@ -30,7 +30,7 @@ REPORT_SECONDS = 0.5
 VARIANT_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json", "README.md")
 
 
-class Stopped(Exception):
+class JobStoppedError(Exception):
     """Raised to leave a job that was cancelled, or whose worker is going down. Not an error of the job."""
 
 
@@ -87,7 +87,7 @@ def run_job(settings: Settings, job_id: str) -> int:
         workspace.mkdir(parents=True, exist_ok=True)
         try:
             _run(client, job, workspace, reporter)
-        except Stopped:
+        except JobStoppedError:
             log.info("stopped; the workspace keeps the checkpoint")
             return 1
         except HubError:
@@ -127,7 +127,7 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
         should_stop=reporter.should_stop,
     )
     if reporter.should_stop():
-        raise Stopped
+        raise JobStoppedError
     job_ended = _publish(client, job, result)
     log.info("made %s", job_ended.version)
     for folder in (dataset_dir, base_dir):  # the hub has them; the report and the log stay
@@ -160,7 +160,7 @@ def _download_progress(
     def of(what: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
             if reporter.should_stop():
-                raise Stopped
+                raise JobStoppedError
             reporter(progress_type("download", done, total, None, None, f"downloading the {what}", {}))
 
         return report

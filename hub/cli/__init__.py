@@ -1,0 +1,5 @@
+"""The `parcelhub` command: `main` is the entry, one file per group of commands.
+
+Command modules import at their top only what is cheap; a command imports what it needs when it runs, so that
+`parcelhub --help` answers at once.
+"""

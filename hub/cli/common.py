@@ -1,0 +1,99 @@
+"""What the commands share: options, output for people and for scripts, and how errors end a command."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+
+from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.client import HubClient, ProgressCallback
+
+P = ParamSpec("P")
+R = TypeVar("R")
+DEBUG_VARIABLE = "PARCELHUB_DEBUG"
+
+out = Console()
+err = Console(stderr=True)
+
+
+def _set_debug(_: click.Context, __: click.Parameter, value: bool) -> None:
+    if value:  # an environment variable, so that child processes hear of it too
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def debugging() -> bool:
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def settings_options(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
+    """Add --data, --hub and --debug; the command gets the settings they make as its first argument."""
+
+    @click.option("--data", type=click.Path(path_type=Path), help="The hub's data folder [PARCELHUB_DATA].")
+    @click.option("--hub", "hub_url", metavar="URL", help="Address of the hub [PARCELHUB_HUB_URL].")
+    @click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_set_debug,
+        help="Show tracebacks and debug logs.",
+    )
+    @functools.wraps(command)
+    def wrapper(data: Path | None, hub_url: str | None, *args: P.args, **kwargs: P.kwargs) -> R:
+        return command(Settings.load(data=data, hub_url=hub_url), *args, **kwargs)
+
+    return wrapper
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def connect(settings: Settings) -> HubClient:
+    """The client of these settings (imported here: it brings an HTTP library along)."""
+    from hub.client import HubClient
+
+    return HubClient.of(settings)
+
+
+def print_json(value: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def table(title: str, *columns: str) -> Table:
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+@contextmanager
+def counting(what: str) -> Iterator[ProgressCallback]:
+    """A progress bar on stderr for work that counts files."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def set_up_logging() -> None:
+    """Log lines of long-running commands, on stderr."""
+    level = logging.DEBUG if debugging() else logging.INFO
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    for chatty in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,132 @@
+"""`parcelhub up`, and the parts it starts: `hub`, `worker`, `job run`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+
+import rich_click as click
+
+from hub.cli.common import err, set_up_logging, settings_options
+from hub.settings import Settings
+
+
+@click.command()
+@click.option("--host", help="Address to listen on [PARCELHUB_HOST].")
+@click.option("--port", type=int, help="The hub's port [PARCELHUB_PORT].")
+@settings_options
+def up(settings: Settings, host: str | None, port: int | None) -> None:
+    """Run the hub, Triton and the worker over one data folder, until Ctrl-C.
+
+    \b
+    Example:
+      parcelhub up --data ./parcelhub-data
+    """
+    from hub.locks import data_folder_lock
+    from hub.stack import build_parts, check_machine
+    from hub.supervisor import Supervisor
+
+    set_up_logging()
+    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    with data_folder_lock(settings.data, "up"):
+        check_machine(settings)
+        supervisor = Supervisor(build_parts(settings))
+        _on_stop_signals(supervisor.request_stop)
+        supervisor.start()
+        try:
+            err.print(
+                f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}"
+            )
+            supervisor.watch()
+        finally:
+            supervisor.stop()
+
+
+@click.command()
+@click.option("--host", help="Address to listen on [PARCELHUB_HOST].")
+@click.option("--port", type=int, help="Port [PARCELHUB_PORT].")
+@settings_options
+def hub(settings: Settings, host: str | None, port: int | None) -> None:
+    """Run the REST service alone.
+
+    \b
+    Example:
+      parcelhub hub --data ./parcelhub-data --port 8400
+    """
+    import uvicorn
+
+    from hub.app import create_app
+    from hub.locks import check_ports, data_folder_lock
+    from hub.processes import die_with_parent
+
+    die_with_parent()
+    set_up_logging()
+    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    check_ports(settings.host, {"hub": settings.port})
+    with data_folder_lock(settings.data, "hub"):
+        config = uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,  # followers of event streams would hold a shutdown for ever
+        )
+        server = uvicorn.Server(config)
+        server.run()
+    if not server.started:
+        raise SystemExit(1)
+
+
+@click.command()
+@settings_options
+def worker(settings: Settings) -> None:
+    """Run jobs that are queued at the hub, one at a time.
+
+    \b
+    Example:
+      parcelhub worker --hub http://hub.example:8400
+    """
+    from hub.client import HubClient
+    from hub.processes import die_with_parent
+    from hub.worker import Worker
+
+    die_with_parent()
+    set_up_logging()
+    with HubClient.of(settings) as client:
+        one = Worker(settings, client)
+        _on_stop_signals(one.request_stop)
+        one.run()
+
+
+@click.group()
+def job() -> None:
+    """Jobs, seen from inside."""
+
+
+@job.command("run")
+@click.argument("job_id")
+@settings_options
+def run(settings: Settings, job_id: str) -> int:
+    """Be the process of a job that a worker claimed. Workers call this; people rarely do.
+
+    \b
+    Example:
+      PARCELHUB_TOKEN=... parcelhub job run 3f9a2c61
+    """
+    from hub.job_run import run_job
+    from hub.processes import die_with_parent
+
+    die_with_parent()
+    set_up_logging()
+    return run_job(settings, job_id)
+
+
+def _on_stop_signals(request_stop: Callable[[], None]) -> None:
+    def handle(_: int, __: FrameType | None) -> None:
+        request_stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)

@@ -1,0 +1,229 @@
+"""The job table: who runs what, until when, and everything that happened, in order.
+
+A worker holds a job by a lease that its heartbeats extend. A job whose lease ran out is queued again; one whose
+runs ended `max_attempts` times without an answer has failed. Each run has a number (`attempt`) and its own token,
+so that a run that lost its lease cannot speak for the job any more.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from registry.catalog import Catalog, Cursor
+
+from hub.errors import JobStateError, UnknownJobError
+from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
+from hub.tables import timestamp
+from hub.tokens import Tokens
+
+TOKEN_MARGIN_SECONDS = 3600.0
+_COLUMNS = (
+    "id, state, spec, attempt, crashes, max_attempts, cancel_requested, created_by, created_at, started_at,"
+    " finished_at, worker, error, version, metrics"
+)
+
+
+class Jobs:
+    """Every change is one transaction together with the event that tells of it."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        tokens: Tokens,
+        *,
+        lease_seconds: float,
+        max_attempts: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._catalog = catalog
+        self._tokens = tokens
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+        self._now = now
+
+    def create(self, spec: FinetuneSpec, created_by: str) -> Job:
+        job_id = secrets.token_hex(6)
+        row = [job_id, msgspec.json.encode(spec).decode(), self._max_attempts, created_by, self._now()]
+        with self._catalog.transaction() as db:
+            db.execute(
+                "INSERT INTO hub_jobs (id, state, spec, attempt, crashes, max_attempts, cancel_requested,"
+                " created_by, created_at, metrics) VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}')",
+                row,
+            )
+            self._event(db, job_id, "state", {"state": "queued"})
+        return self.get(job_id)
+
+    def get(self, job_id: str) -> Job:
+        with self._catalog.reading() as db:
+            return _get(db, job_id)
+
+    def list(self) -> list[Job]:
+        """Newest first."""
+        with self._catalog.reading() as db:
+            rows = db.execute(f"SELECT {_COLUMNS} FROM hub_jobs ORDER BY created_at DESC").fetchall()  # noqa: S608
+        return [_job(row) for row in rows]
+
+    def events(self, job_id: str, after: int) -> list[JobEvent]:
+        with self._catalog.reading() as db:
+            rows = db.execute(
+                "SELECT seq, at, kind, data FROM hub_job_events WHERE job = ? AND seq > ? ORDER BY seq",
+                [job_id, after],
+            ).fetchall()
+        return [
+            JobEvent(seq=seq, at=timestamp(at), kind=kind, data=msgspec.json.decode(data))
+            for seq, at, kind, data in rows
+        ]
+
+    # The worker's side
+
+    def claim(self, worker: str) -> Claim | None:
+        """Lease the oldest queued job to a worker."""
+        with self._catalog.transaction() as db:
+            self._expire_leases(db)
+            row = db.execute(
+                "SELECT id FROM hub_jobs WHERE state = 'queued' ORDER BY created_at LIMIT 1"
+            ).fetchone()
+            if row is None:
+                return None
+            now, job_id = self._now(), row[0]
+            db.execute(
+                "UPDATE hub_jobs SET state = 'running', attempt = attempt + 1, worker = ?, lease_until = ?,"
+                " started_at = coalesce(started_at, ?) WHERE id = ?",
+                [worker, now + self._lease_seconds, now, job_id],
+            )
+            job = _get(db, job_id)
+            self._event(db, job_id, "state", {"state": "running", "worker": worker, "attempt": job.attempt})
+            seconds = job.spec.max_seconds + TOKEN_MARGIN_SECONDS
+            token = self._tokens.issue_for_job(db, job_id, job.spec.cell, seconds=seconds)
+        return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
+
+    def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:
+        with self._catalog.transaction() as db:
+            job = self._held(db, job_id, worker, attempt)
+            self._extend(db, job_id)
+        return Heartbeat(stop=job.cancel_requested)
+
+    def release(self, job_id: str, worker: str, attempt: int, reason: str, *, crashed: bool) -> Job:
+        """A run ended without an answer: queue the job again, unless cancelled or crashed too often."""
+        with self._catalog.transaction() as db:
+            job = _get(db, job_id)
+            if job.state not in FINAL_STATES:
+                self._give_back(db, self._held(db, job_id, worker, attempt), reason, crashed=crashed)
+        return self.get(job_id)
+
+    # The job process's side (its token names the job, and is revoked when the run ends)
+
+    def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
+        with self._catalog.transaction() as db:
+            job = _running(db, job_id)
+            self._event(db, job_id, "progress", msgspec.to_builtins(progress))
+            self._extend(db, job_id)
+        return Heartbeat(stop=job.cancel_requested)
+
+    def finish(self, job_id: str, version: str, metrics: dict[str, Any]) -> Job:
+        with self._catalog.transaction() as db:
+            _running(db, job_id)
+            encoded = msgspec.json.encode(metrics).decode()
+            db.execute(
+                "UPDATE hub_jobs SET version = ?, metrics = ? WHERE id = ?", [version, encoded, job_id]
+            )
+            self._end(db, job_id, "finished", None, {"version": version})
+        return self.get(job_id)
+
+    def fail(self, job_id: str, error: str) -> Job:
+        """The job cannot succeed as it was asked for; another attempt would fail the same way."""
+        with self._catalog.transaction() as db:
+            _running(db, job_id)
+            self._end(db, job_id, "failed", error, {"reason": error})
+        return self.get(job_id)
+
+    # Everyone's side
+
+    def cancel(self, job_id: str) -> Job:
+        """A queued job ends at once; a running one when its worker hears of it."""
+        with self._catalog.transaction() as db:
+            job = _get(db, job_id)
+            if job.state in FINAL_STATES:
+                raise JobStateError(f"job {job_id} is {job.state} already")
+            if job.state == "queued":
+                self._end(db, job_id, "cancelled", None, {})
+            elif not job.cancel_requested:
+                db.execute("UPDATE hub_jobs SET cancel_requested = true WHERE id = ?", [job_id])
+        return self.get(job_id)
+
+    # Inside a transaction
+
+    def _held(self, db: Cursor, job_id: str, worker: str, attempt: int) -> Job:
+        job = _running(db, job_id)
+        if (job.worker, job.attempt) != (worker, attempt):
+            raise JobStateError(f"job {job_id} was given to {job.worker} (attempt {job.attempt})")
+        return job
+
+    def _extend(self, db: Cursor, job_id: str) -> None:
+        db.execute(
+            "UPDATE hub_jobs SET lease_until = ? WHERE id = ?", [self._now() + self._lease_seconds, job_id]
+        )
+
+    def _expire_leases(self, db: Cursor) -> None:
+        """Only a claim looks for lost jobs: without a worker that asks, nobody could take them up anyway."""
+        rows = db.execute(
+            f"SELECT {_COLUMNS} FROM hub_jobs WHERE state = 'running' AND lease_until < ?",  # noqa: S608
+            [self._now()],
+        ).fetchall()
+        for job in map(_job, rows):
+            self._give_back(db, job, f"its worker {job.worker} went silent", crashed=True)
+
+    def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
+        crashes = job.crashes + int(crashed)
+        if job.cancel_requested:
+            self._end(db, job.id, "cancelled", None, {})
+        elif crashes >= job.max_attempts:
+            error = f"gave up after {crashes} attempts: {reason}"
+            self._end(db, job.id, "failed", error, {"reason": error})
+        else:
+            db.execute("UPDATE hub_jobs SET state = 'queued', worker = NULL WHERE id = ?", [job.id])
+            self._tokens.revoke_job(db, job.id)
+            self._event(db, job.id, "state", {"state": "queued", "reason": reason})
+        db.execute("UPDATE hub_jobs SET crashes = ?, lease_until = NULL WHERE id = ?", [crashes, job.id])
+
+    def _end(self, db: Cursor, job_id: str, state: str, error: str | None, data: dict[str, Any]) -> None:
+        db.execute(
+            "UPDATE hub_jobs SET state = ?, error = ?, finished_at = ?, lease_until = NULL WHERE id = ?",
+            [state, error, self._now(), job_id],
+        )
+        self._tokens.revoke_job(db, job_id)
+        self._event(db, job_id, "state", {"state": state, **data})
+
+    def _event(self, db: Cursor, job_id: str, kind: str, data: dict[str, Any]) -> None:
+        db.execute(
+            "INSERT INTO hub_job_events SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ?"
+            " FROM hub_job_events WHERE job = ?",
+            [job_id, self._now(), kind, msgspec.json.encode(data).decode(), job_id],
+        )
+
+
+def _get(db: Cursor, job_id: str) -> Job:
+    row = db.execute(f"SELECT {_COLUMNS} FROM hub_jobs WHERE id = ?", [job_id]).fetchone()  # noqa: S608
+    if row is None:
+        raise UnknownJobError(f"there is no job {job_id!r}")
+    return _job(row)
+
+
+def _running(db: Cursor, job_id: str) -> Job:
+    job = _get(db, job_id)
+    if job.state != "running":
+        raise JobStateError(f"job {job_id} is {job.state}, not running")
+    return job
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
+    values["metrics"] = msgspec.json.decode(values["metrics"])
+    for name in ("created_at", "started_at", "finished_at"):
+        values[name] = None if values[name] is None else timestamp(values[name])
+    return Job(**values)
