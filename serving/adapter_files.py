@@ -1,0 +1,198 @@
+"""Read a variant's folder into checked tensors, off the inference path. Nothing here runs a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+
+from serving.errors import AdapterError, DigestMismatch, WrongBase
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+VARIANT = "variant.json"
+FILES = (CONFIG, WEIGHTS, VARIANT)
+
+MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
+MAX_JSON_BYTES = 1024 * 1024
+
+_PREFIX = "base_model.model."
+_SIDES = {".lora_A.weight": "a", ".lora_B.weight": "b"}
+# Each of these changes what the adapter computes in a way that a plain low-rank product does not cover. Serving such a
+# variant as plain LoRA would silently give other masks than the team saw in its report.
+_UNSUPPORTED = (
+    "use_dora",
+    "modules_to_save",
+    "fan_in_fan_out",
+    "lora_bias",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "velora_config",
+    "monteclora_config",
+)
+# Initialisations that take their low-rank part out of the base weights: such an adapter needs a changed base.
+_RESIDUAL_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """One variant, checked and ready to be copied into a slot.
+
+    `weights[linear]` is (A float32 [r, in], B float32 [r, out]): B is transposed and has the LoRA scale folded in, so
+    the branch is `x @ A.T @ B`. `labels` maps the base's labels to the team's classes.
+    """
+
+    name: str
+    rank: int
+    labels: Mapping[str, str]
+    weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors hold in memory."""
+        return sum(a.nbytes + b.nbytes for a, b in self.weights.values())
+
+
+def read_adapter(
+    name: str,
+    folder: Path,
+    *,
+    base_name: str,
+    base_labels: frozenset[str],
+    linears: Mapping[str, tuple[int, int]],
+    max_rank: int,
+    digests: Mapping[str, str] | None = None,
+) -> Adapter:
+    """Read and check `folder` against the loaded base.
+
+    Args:
+        name: what robots call it, `<cell>@<version>`.
+        base_name: `<repo name>@<revision>` of the loaded base.
+        base_labels: class names of the base.
+        linears: (in, out) features of every linear layer that can carry an adapter.
+        digests: file name -> SHA-256; when given, the weights must be named and every named file must match.
+
+    Raises: AdapterError, and of it WrongBase and DigestMismatch.
+    """
+    try:
+        files = {file: _read(folder / file) for file in FILES}
+        if digests is not None:
+            _check_digests(folder, files, digests)
+        config = _json_object(folder / CONFIG, files[CONFIG])
+        variant = _json_object(folder / VARIANT, files[VARIANT])
+        _check_base(variant, base_name)
+        labels = _labels(variant, base_labels)
+        rank, scale = _rank_and_scale(config, max_rank)
+        weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, linears)
+    except AdapterError as error:
+        raise error.of(name) from error.__cause__
+    return Adapter(name, rank, labels, weights)
+
+
+def _read(path: Path) -> bytes:
+    limit = MAX_WEIGHTS_BYTES if path.name == WEIGHTS else MAX_JSON_BYTES
+    try:
+        if path.stat().st_size > limit:
+            raise AdapterError(f"the file is larger than {limit:,} bytes", path=path)
+        return path.read_bytes()
+    except OSError as error:
+        raise AdapterError(f"cannot be read: {error.strerror}", path=path) from error
+
+
+def _check_digests(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, str]) -> None:
+    if WEIGHTS not in digests:
+        raise DigestMismatch("the routing table names no digest for the weights", path=folder / WEIGHTS)
+    for file, expected in digests.items():
+        # The digest is of the very bytes that are parsed below: there is no second read to swap the file in between.
+        if file in files and hashlib.sha256(files[file]).hexdigest() != expected:
+            raise DigestMismatch("the SHA-256 differs from the routing table's", path=folder / file)
+
+
+def _json_object(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise AdapterError(f"not valid JSON: {error}", path=path) from error
+    if not isinstance(value, dict):
+        raise AdapterError("must be a JSON object", path=path)
+    return value
+
+
+def _check_base(variant: Mapping[str, Any], base_name: str) -> None:
+    base = variant.get("base")
+    if not isinstance(base, Mapping):
+        raise AdapterError(f"{VARIANT} names no base")
+    wanted = f"{str(base.get('repo', '')).rpartition('/')[2]}@{base.get('revision')}"
+    if wanted != base_name:
+        raise WrongBase(f"trained on base '{wanted}', but '{base_name}' is loaded; fine-tune it again on that base")
+
+
+def _labels(variant: Mapping[str, Any], base_labels: frozenset[str]) -> dict[str, str]:
+    labels = variant.get("labels")
+    if not isinstance(labels, dict) or not labels or not all(isinstance(v, str) and v for v in labels.values()):
+        raise AdapterError(f"{VARIANT}: labels must map base labels to class names")
+    unknown = sorted(set(labels) - base_labels)
+    if unknown:
+        raise AdapterError(f"{VARIANT}: the base has no label {', '.join(map(repr, unknown))}")
+    return labels
+
+
+def _rank_and_scale(config: Mapping[str, Any], max_rank: int) -> tuple[int, float]:
+    if config.get("peft_type") != "LORA":
+        raise AdapterError(f"peft_type is {config.get('peft_type')!r}; only LORA is served")
+    used = [key for key in _UNSUPPORTED if config.get(key)]
+    if config.get("bias", "none") != "none":
+        used.append("bias")
+    init = config.get("init_lora_weights")
+    if isinstance(init, str) and init.lower().startswith(_RESIDUAL_INITS):
+        used.append(f"init_lora_weights={init}")
+    if used:
+        raise AdapterError(f"{CONFIG}: not served: {', '.join(used)}")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or not 1 <= rank <= max_rank:
+        raise AdapterError(f"rank {rank!r} is not between 1 and {max_rank}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise AdapterError(f"lora_alpha {alpha!r} is not a number")
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _weights(
+    path: Path, data: bytes, rank: int, scale: float, linears: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise AdapterError(f"not valid safetensors: {error}", path=path) from error
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        side = next((side for side in _SIDES if key.endswith(side)), None)
+        linear = key.removeprefix(_PREFIX)[: -len(side)] if side and key.startswith(_PREFIX) else None
+        if side is None or linear is None or linear not in linears:
+            raise AdapterError(f"tensor '{key}' belongs to no linear layer of the base", path=path)
+        inner, outer = linears[linear]
+        expected = [rank, inner] if _SIDES[side] == "a" else [outer, rank]
+        if list(tensor.shape) != expected:
+            raise AdapterError(f"tensor '{key}' has shape {list(tensor.shape)}, not {expected}", path=path)
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            raise AdapterError(f"tensor '{key}' must hold finite floating-point values", path=path)
+        found.setdefault(linear, {})[_SIDES[side]] = tensor.to(torch.float32)
+    half = sorted(linear for linear, pair in found.items() if len(pair) == 1)
+    if half or not found:
+        raise AdapterError(f"lora_A and lora_B do not pair up{f' on {half[0]}' if half else ''}", path=path)
+    return {linear: (pair["a"], (pair["b"].T * scale).contiguous()) for linear, pair in found.items()}

@@ -1,0 +1,188 @@
+# ruff: noqa: N818 - the name says what is wrong; "UnknownCellError" says no more.
+"""Every error the serving floor raises, grouped by who can do something about it.
+
+`code` is the short, stable word that travels over the wire (the Triton backend prefixes its error text with it, the
+robot client reads it back), so a robot can react without parsing a sentence.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Self
+
+
+class ServingError(Exception):
+    """Root of this floor's errors."""
+
+    code: ClassVar[str] = "serving"
+
+
+# --- what a caller sent -----------------------------------------------------------------------------------------------
+
+
+class RequestError(ServingError):
+    """Raised when one request cannot be answered as it was sent; its neighbours in the batch are unaffected."""
+
+    code = "request"
+
+
+class ImageError(RequestError):
+    """Raised when image bytes are not a whole JPEG or PNG, or an image is over the limits."""
+
+    code = "image"
+
+
+class UnknownCell(RequestError):
+    """Raised when a request names a cell that the routing table does not hold."""
+
+    code = "unknown_cell"
+
+    def __init__(self, cell: str) -> None:
+        self.cell = cell
+        super().__init__(f"unknown cell '{cell}': the routing table does not name it")
+
+
+class UnknownVariant(RequestError):
+    """Raised when a request pins a variant that is not in the serving folder."""
+
+    code = "unknown_variant"
+
+    def __init__(self, variant: str) -> None:
+        self.variant = variant
+        super().__init__(f"unknown variant '{variant}': it is not in the serving folder")
+
+
+class InstancesError(ServingError):
+    """Raised when arrays do not make a valid `Instances` (lengths, dtypes, not finite, bad RLE)."""
+
+    code = "instances"
+
+
+# --- what is stored ---------------------------------------------------------------------------------------------------
+
+
+class BaseError(ServingError):
+    """Raised when a base folder cannot be loaded (missing file, unknown family, digest mismatch)."""
+
+    code = "base"
+
+
+class AdapterError(ServingError):
+    """Raised when a variant's files cannot be served. `variant` and `path` say which one."""
+
+    code = "adapter"
+
+    def __init__(self, message: str, *, variant: str | None = None, path: Path | None = None) -> None:
+        self.reason = message
+        self.variant = variant
+        self.path = path
+        who = f"variant '{variant}': " if variant else ""
+        where = f" ({path.name})" if path else ""
+        super().__init__(f"{who}{message}{where}")
+
+    def of(self, variant: str) -> Self:
+        """The same error, saying which variant it is about."""
+        return type(self)(self.reason, variant=variant, path=self.path)
+
+
+class WrongBase(AdapterError):
+    """Raised when a variant was trained on another base (or another revision of it) than the one that is loaded."""
+
+    code = "wrong_base"
+
+
+class DigestMismatch(AdapterError):
+    """Raised when a file's SHA-256 is not the one the routing table names."""
+
+    code = "digest"
+
+
+class NoFreeSlot(ServingError):
+    """Raised when one batch asks for more different variants than there are adapter slots."""
+
+    code = "slots"
+
+
+class RoutingError(ServingError):
+    """Raised when routing.json is missing, malformed or over its limits."""
+
+    code = "routing"
+
+
+# --- the Triton process -----------------------------------------------------------------------------------------------
+
+
+class TritonError(ServingError):
+    """Root of the launcher's errors."""
+
+    code = "triton"
+
+
+class TritonNotFound(TritonError):
+    """Raised when no tritonserver binary is on this machine; says what to install."""
+
+    code = "triton_not_found"
+
+
+class LibraryMissing(TritonError):
+    """Raised when tritonserver or its Python stub needs a shared library that the loader cannot find."""
+
+    code = "library_missing"
+
+    def __init__(self, binary: Path, missing: tuple[str, ...], hint: str) -> None:
+        self.binary = binary
+        self.missing = missing
+        super().__init__(f"{binary.name} needs {', '.join(missing)}, which the loader cannot find. {hint}")
+
+
+class PortInUse(TritonError):
+    """Raised when a port that Triton should listen on is taken."""
+
+    code = "port_in_use"
+
+    def __init__(self, port: int, purpose: str, holder: str | None) -> None:
+        self.port = port
+        self.holder = holder
+        by = f" by {holder}" if holder else ""
+        super().__init__(f"port {port} ({purpose}) is already in use{by}; choose another or stop that process")
+
+
+class ServerFailed(TritonError):
+    """Raised when tritonserver ends or does not become ready. `log_tail` holds its last log lines."""
+
+    code = "server_failed"
+
+    def __init__(self, message: str, log_tail: str = "") -> None:
+        self.log_tail = log_tail
+        super().__init__(f"{message}\n{log_tail}" if log_tail else message)
+
+
+# --- what a robot sees ------------------------------------------------------------------------------------------------
+
+
+class ClientError(ServingError):
+    """Root of the robot client's errors."""
+
+    code = "client"
+
+
+class RequestRejected(ClientError):
+    """Raised when the server answered that this request is at fault. `reason_code` is the server's error code."""
+
+    code = "rejected"
+
+    def __init__(self, message: str, reason_code: str) -> None:
+        self.reason_code = reason_code
+        super().__init__(message)
+
+
+class DeadlineExceeded(ClientError):
+    """Raised when no answer came within the client's time limit."""
+
+    code = "deadline"
+
+
+class ServerUnavailable(ClientError):
+    """Raised when the server cannot be reached, is starting, or has the model not loaded."""
+
+    code = "unavailable"

@@ -1,0 +1,251 @@
+"""The one inference path: images in, `Instances` out. Evaluation and the Triton backend both run this class."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import EomtForUniversalSegmentation
+
+from serving.adapter_files import Adapter, read_adapter
+from serving.adapters import AdapterBank
+from serving.errors import BaseError, UnknownVariant
+from serving.instances import Instances
+from serving.postprocess import Choice, Row, postprocess
+from serving.preprocess import Image, Preprocess, check_pixels
+
+RESERVED = "reserved_"
+"""Prefix of spare labels: the base itself never answers them, a variant may give them to a class of its own."""
+
+BASE_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How one image is to be answered: by which variant (None is the base itself) and from which score on."""
+
+    variant: str | None = None
+    min_score: float = 0.05
+
+
+class Segmenter:
+    """A base model with its variants. Thread-safe: batches run one at a time, variants may be added meanwhile."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        *,
+        base_name: str,
+        labels: Mapping[int, str],
+        bank: AdapterBank | None,
+        choice: Choice | None = None,
+    ) -> None:
+        """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out."""
+        self.base_name = base_name
+        self.preprocess = preprocess
+        self.choice = choice or Choice()
+        self._model = model
+        self._labels = dict(labels)
+        self._bank = bank
+        self._lock = threading.Lock()
+        self._id_of = {name: i for i, name in _id2label(model).items()}
+
+    @classmethod
+    def load(
+        cls,
+        base_dir: Path,
+        *,
+        base_name: str = "universal@v1",
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        slots: int = 33,
+        max_rank: int = 16,
+        hot: int = 256,
+        choice: Choice | None = None,
+    ) -> Self:
+        """Load a base folder (config.json, model.safetensors, preprocessor_config.json).
+
+        Args:
+            base_name: `<repo name>@<revision>`; a variant must have been trained on exactly this one.
+            device: defaults to the GPU where there is one.
+            slots: how many variants one batch can mix, plus one for the base.
+            max_rank: the largest adapter rank that is accepted; it sizes the slots.
+            hot: how many variants are kept in memory, ready to enter a slot.
+
+        Raises: BaseError.
+        """
+        for file in BASE_FILES:
+            if not (base_dir / file).is_file():
+                raise BaseError(f"the base folder '{base_dir.name}' has no {file}")
+        try:
+            config = json.loads((base_dir / "preprocessor_config.json").read_text())
+            model = EomtForUniversalSegmentation.from_pretrained(
+                base_dir, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BaseError(f"the base folder '{base_dir.name}' cannot be loaded: {error}") from error
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model.to(target).requires_grad_(False).eval()
+        # While training anneals its masked attention, the probabilities lie between 0 and 1 and the model draws random
+        # numbers in each forward pass. The same frame must get the same answer twice.
+        model.attn_mask_probs.round_()
+        bank = AdapterBank(model, slots=slots, max_rank=max_rank, hot=hot)
+        return cls(
+            model,
+            Preprocess.from_config(config),
+            base_name=base_name,
+            labels=_own_labels(model),
+            bank=bank,
+            choice=choice,
+        )
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        preprocess_config: Mapping[str, Any],
+        *,
+        base_name: str = "memory@v0",
+        labels: Mapping[str, str] | None = None,
+        choice: Choice | None = None,
+    ) -> Self:
+        """A segmenter around a model in memory, for evaluation while it trains. The model is not changed.
+
+        `labels` maps base labels to the classes to answer, as variant.json does; by default the base's own names.
+        It takes no variants: a PEFT model is evaluated with its adapter inside (`peft_model.get_base_model()`).
+        """
+        names = _own_labels(model)
+        if labels is not None:
+            ids = {name: i for i, name in _id2label(model).items()}
+            unknown = sorted(set(labels) - set(ids))
+            if unknown:
+                raise BaseError(f"the model has no label {', '.join(map(repr, unknown))}")
+            names = {ids[base]: mine for base, mine in labels.items()}
+        preprocess = Preprocess.from_config(preprocess_config)
+        return cls(model, preprocess, base_name=base_name, labels=names, bank=None, choice=choice)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return next(self._model.parameters()).device
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants that can be asked for right now."""
+        return self._bank.names if self._bank is not None else ()
+
+    def read_variant(self, name: str, folder: Path, digests: Mapping[str, str] | None = None) -> Adapter:
+        """Read and check a variant against this base without installing it. Raises AdapterError.
+
+        `digests` maps file names to SHA-256. Runs beside inference; call it from any thread.
+        """
+        bank = self._need_bank()
+        return read_adapter(
+            name,
+            folder,
+            base_name=self.base_name,
+            base_labels=frozenset(self._id_of),
+            linears=bank.linears,
+            max_rank=bank.max_rank,
+            digests=digests,
+        )
+
+    def add_variant(self, name: str, folder: Path, digests: Mapping[str, str] | None = None) -> None:
+        """Read, check and install a variant folder; batches from now on may ask for it. Raises AdapterError."""
+        self._need_bank().install(self.read_variant(name, folder, digests))
+
+    def remove_variant(self, name: str) -> None:
+        """Forget a variant; a batch that is running on it finishes."""
+        self._need_bank().remove(name)
+
+    def segment(
+        self,
+        images: Sequence[Image],
+        variants: Sequence[str | None] | None = None,
+        min_score: float | None = None,
+    ) -> list[Instances]:
+        """Segment uint8 [H, W, 3] RGB images of any sizes in one forward pass, each with its own variant.
+
+        `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`.
+        Raises ImageError, UnknownVariant (before anything runs) and NoFreeSlot.
+        """
+        floor = self.choice.min_score if min_score is None else min_score
+        chosen = variants if variants is not None else [None] * len(images)
+        return self.answer(images, [Order(variant, floor) for variant in chosen])
+
+    def answer(self, images: Sequence[Image], orders: Sequence[Order]) -> list[Instances]:
+        """`segment` with a score floor per image; what the Triton backend calls."""
+        if len(images) != len(orders):
+            raise ValueError(f"{len(images)} images but {len(orders)} orders")
+        if not images:
+            return []
+        names = [self._names(order.variant) for order in orders]
+        with torch.inference_mode():
+            device = self.device
+            pixels, boxes = self.preprocess.batch([check_pixels(image) for image in images], device=device)
+            mask_logits, class_logits = self._forward(pixels, [order.variant for order in orders])
+            rows = [
+                Row(box, name, Choice(order.min_score, self.choice.top_k, self.choice.duplicate_iou))
+                for box, name, order in zip(boxes, names, orders, strict=True)
+            ]
+            return postprocess(mask_logits, class_logits, rows)
+
+    def logits(self, images: Sequence[Image], variants: Sequence[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Raw mask logits [B, Q, h, w] and class logits [B, Q, C + 1], for checks against other implementations."""
+        with torch.inference_mode():
+            pixels, _ = self.preprocess.batch(images, device=self.device)
+            return self._forward(pixels, variants)
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1, 2)) -> None:
+        """Run blank images once, so that the first robot does not pay for lazy initialisation."""
+        blank = torch.zeros(self.preprocess.size, self.preprocess.size, 3, dtype=torch.uint8).numpy()
+        for size in batch_sizes:
+            self.segment([blank] * size)
+
+    def _forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._lock, _evaluating(self._model):
+            rows = self._bank.rows(variants, pixels.device) if self._bank is not None else nullcontext()
+            with rows:
+                output = self._model(pixel_values=pixels)
+        return output.masks_queries_logits, output.class_queries_logits
+
+    def _names(self, variant: str | None) -> dict[int, str]:
+        """Label id -> what to call it, for every label that may be answered."""
+        if variant is None:
+            return self._labels
+        adapter = self._bank.get(variant) if self._bank is not None else None
+        if adapter is None:
+            raise UnknownVariant(variant)
+        return {self._id_of[base]: name for base, name in adapter.labels.items()}
+
+    def _need_bank(self) -> AdapterBank:
+        if self._bank is None:
+            raise BaseError("a segmenter made with from_model takes no variants; use Segmenter.load")
+        return self._bank
+
+
+def _id2label(model: nn.Module) -> dict[int, str]:
+    return {int(i): name for i, name in model.config.id2label.items()}  # type: ignore[union-attr,operator]
+
+
+def _own_labels(model: nn.Module) -> dict[int, str]:
+    return {i: name for i, name in _id2label(model).items() if not name.startswith(RESERVED)}
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()

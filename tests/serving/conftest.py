@@ -1,0 +1,115 @@
+"""A tiny random base and LoRA variants of it: small enough to run in milliseconds, the real classes throughout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import EomtConfig, EomtForUniversalSegmentation
+
+from serving.preprocess import preprocessor_config
+from serving.segmenter import Segmenter
+
+LABELS = ("box", "bag", "tube", "reserved_0", "reserved_1")
+SIZE = 64
+
+
+def make_base(folder: Path, *, seed: int = 0) -> Path:
+    """Write a base with 8 queries whose random masks cover parts of the image."""
+    torch.manual_seed(seed)
+    config = EomtConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        image_size=SIZE,
+        patch_size=16,
+        num_queries=8,
+        num_blocks=2,
+        num_upscale_blocks=2,
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: i for i, name in enumerate(LABELS)},
+    )
+    model = EomtForUniversalSegmentation(config)
+    with torch.no_grad():
+        model.attn_mask_probs.zero_()
+        model.class_predictor.weight.mul_(6)
+        model.class_predictor.bias[-1] -= 2
+        model.query.weight.normal_(std=2)
+        model.mask_head.fc3.weight.mul_(4)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(SIZE)))
+    return folder
+
+
+def make_variant(
+    base: Path, folder: Path, *, seed: int = 1, rank: int = 4, labels: dict[str, str] | None = None, **lora: object
+) -> Path:
+    """Write a random LoRA variant of `base` as peft itself saves it, plus variant.json."""
+    torch.manual_seed(seed)
+    model = EomtForUniversalSegmentation.from_pretrained(base)
+    targets = r".*\.(q_proj|v_proj|fc1|fc2)|class_predictor"
+    peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, **lora))
+    with torch.no_grad():
+        for name, parameter in peft_model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.05)
+    peft_model.save_pretrained(folder)
+    variant = {
+        "base": {"repo": "base/universal", "revision": "v1", "commit": "0" * 40},
+        "labels": labels or {"box": "carton", "reserved_0": "polybag", "bag": "bag"},
+        "rank": rank,
+        "deck": "0" * 64,
+    }
+    (folder / "variant.json").write_text(json.dumps(variant))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def variant_dirs(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("variants")
+    return {
+        "north@v1": make_variant(base_dir, root / "north@v1", seed=1),
+        "south@v2": make_variant(base_dir, root / "south@v2", seed=2, rank=8, use_rslora=True),
+    }
+
+
+@pytest.fixture
+def segmenter(base_dir: Path, variant_dirs: dict[str, Path]) -> Segmenter:
+    made = Segmenter.load(base_dir, device="cpu")
+    for name, folder in variant_dirs.items():
+        made.add_variant(name, folder)
+    return made
+
+
+def scene(height: int = 120, width: int = 160, seed: int = 0) -> np.ndarray:
+    """uint8 [H, W, 3]: coloured rectangles on a smooth ground, so that resizing has edges to agree on."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(40, 200, (4, 4, 3), dtype=np.uint8)
+    image = cv2.resize(ground, (width, height), interpolation=cv2.INTER_LINEAR)
+    for _ in range(5):
+        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+        image[y : y + height // 4, x : x + width // 4] = rng.integers(0, 255, 3)
+    return image
+
+
+@pytest.fixture
+def make_scene() -> Callable[..., np.ndarray]:
+    return scene
+
+
+def encode(image: np.ndarray, kind: str = ".jpg") -> bytes:
+    ok, data = cv2.imencode(kind, image[..., ::-1])
+    assert ok
+    return data.tobytes()
