@@ -16,6 +16,9 @@ from transformers import EomtConfig, EomtForUniversalSegmentation
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
+# The models here are so small that threads only wait for each other.
+torch.set_num_threads(1)
+
 LABELS = ("box", "bag", "tube", "reserved_0", "reserved_1")
 SIZE = 64
 
