@@ -1,0 +1,40 @@
+# make demo   does all set-up and runs the main job: a cell's images become a served variant
+# make test   does all set-up, checks style, types and floors, and passes the tests
+# make setup  prepares .venv alone
+# make clean  removes .venv and caches
+#
+# PYTHON names the interpreter (3.11 or newer, built with a shared libpython: Triton's Python stub needs it).
+# DEMO_ARGS go to `parcelhub demo`, for example: make demo DEMO_ARGS="--data ../shared/data/rack-boxes --images 40"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: setup demo test lint clean
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+# Only the Triton binary of this wheel is used. --no-deps keeps its numpy<2 pin out (docs/architecture.md).
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt --no-deps nvidia-pytriton
+	touch $(READY)
+
+demo: setup
+	$(BIN)/parcelhub demo $(DEMO_ARGS)
+
+lint: setup
+	$(BIN)/ruff format --check hub registry finetune serving tests examples
+	$(BIN)/ruff check hub registry finetune serving tests examples
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

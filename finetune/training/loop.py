@@ -1,0 +1,226 @@
+"""The `transformers` Trainer, told how long it may take.
+
+Teams think in minutes, not in epochs, so the learning-rate schedule follows whichever part of the budget (steps or seconds) is
+further along; a slow machine gets a shorter training with a complete schedule instead of one cut off in the middle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune.errors import TrainingError
+
+BUDGET_FILE = "budget.json"
+AVERAGE_FILE = "average.safetensors"
+
+
+class Budget:
+    """Steps and seconds that a training may spend; seconds spent before an interruption count."""
+
+    def __init__(self, *, max_steps: int, max_seconds: float | None = None) -> None:
+        self.max_steps = max_steps
+        self.max_seconds = max_seconds
+        self.step = 0
+        self._spent_before = 0.0
+        self._started = time.monotonic()
+
+    def start(self, spent_before: float = 0.0) -> None:
+        """Start the clock; `spent_before` seconds were spent by an interrupted run."""
+        self._spent_before = spent_before
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far."""
+        return self._spent_before + time.monotonic() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
+        return min(1.0, max(self.step / self.max_steps, by_time))
+
+
+def warm_cosine(progress: float, *, warmup: float = 0.04, floor: float = 0.01) -> float:
+    """Learning-rate factor at a share of the budget: linear warm-up, then half a cosine down to `floor`."""
+    if progress < warmup:
+        return max(progress, 1e-3) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of the budget."""
+
+    step: int
+    progress: float
+    loss: float
+    images_per_second: float
+    eta_seconds: float
+
+
+class BudgetTrainer(Trainer):
+    """A Trainer that follows a Budget and stops with a TrainingError when the loss is not finite any more."""
+
+    def __init__(self, *, budget: Budget, deep_supervision: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.budget = budget
+        self._deep = deep_supervision
+        # EoMT's forward takes **kwargs but not the token count that Trainer would hand on for language models.
+        self.model_accepts_loss_kwargs = False
+        self._losses: list[torch.Tensor] = []
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda _: warm_cosine(self.budget.progress))
+        return self.lr_scheduler
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is no longer finite at step {self.state.global_step}; the last good checkpoint is in "
+                f"{self.args.output_dir}. A lower learning rate or a look at the newest images usually helps"
+            )
+        self._losses.append(loss.detach())
+        return loss
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if not self._deep:
+            # EoMT predicts and is supervised after each query block while `training` is set on the model itself. For a
+            # short fine-tune the last prediction is enough, at half the time a step. Layers keep their own mode.
+            core(model).training = False
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def mean_loss(self) -> float:
+        """Mean loss of the steps since the last call."""
+        if not self._losses:
+            return math.nan
+        mean = torch.stack(self._losses).float().mean().item()
+        self._losses.clear()
+        return mean
+
+
+def core(model: nn.Module) -> nn.Module:
+    """The transformers model inside PEFT and data-parallel wrappers."""
+    inner: nn.Module = getattr(model, "module", model)
+    get_base = getattr(inner, "get_base_model", None)
+    return get_base() if get_base is not None else inner
+
+
+class BudgetCallback(TrainerCallback):
+    """Keeps the budget's step, saves its seconds beside each checkpoint, stops in time, reports."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        every: int,
+        report: Callable[[Tick], None],
+        should_stop: Callable[[], bool],
+        batch_images: int,
+    ) -> None:
+        self.budget = budget
+        self.every = every
+        self.report = report
+        self.should_stop = should_stop
+        self.batch_images = batch_images
+        self.trainer: BudgetTrainer | None = None
+        self._mark = (0, 0.0)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.budget.step = state.global_step
+        self._mark = (state.global_step, self.budget.seconds)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        budget = self.budget
+        budget.step = state.global_step
+        if budget.progress >= 1.0 or self.should_stop():
+            control.should_training_stop = True
+        if self.trainer is not None and (state.global_step % self.every == 0 or control.should_training_stop):
+            step, second = self._mark
+            rate = (state.global_step - step) / max(budget.seconds - second, 1e-6)
+            self._mark = (state.global_step, budget.seconds)
+            share = max(budget.progress, 1e-6)
+            self.report(
+                Tick(
+                    step=state.global_step,
+                    progress=budget.progress,
+                    loss=self.trainer.mean_loss(),
+                    images_per_second=rate * self.batch_images,
+                    eta_seconds=budget.seconds / share * (1 - share),
+                )
+            )
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / BUDGET_FILE).write_text(json.dumps({"seconds": self.budget.seconds}))
+
+
+class AverageWeights(TrainerCallback):
+    """Exponential moving average of the trained weights, saved beside each checkpoint and put in place at the end."""
+
+    def __init__(self, model: nn.Module, *, decay: float = 0.999) -> None:
+        self.decay = decay
+        self._live = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._mean = {n: p.detach().clone() for n, p in self._live.items()}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        # Early on the average follows closely, so that the random start is soon forgotten.
+        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        with torch.no_grad():
+            live = [p.to(m.device) for p, m in zip(self._live.values(), self._mean.values(), strict=True)]
+            torch._foreach_lerp_(list(self._mean.values()), live, 1 - decay)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        save_file(self._mean, Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE_FILE)
+
+    def load(self, checkpoint: Path) -> None:
+        """Go on from the average saved beside a checkpoint."""
+        for name, tensor in load_file(checkpoint / AVERAGE_FILE).items():
+            self._mean[name].copy_(tensor)
+
+    def apply(self) -> None:
+        """Put the averaged weights into the model."""
+        with torch.no_grad():
+            for name, parameter in self._live.items():
+                parameter.copy_(self._mean[name])
+
+
+class MaskAnnealing(TrainerCallback):
+    """Fades EoMT's masked attention out, block after block, so that inference needs no intermediate predictions
+    (arXiv 2503.19108, section 3.3: mask annealing)."""
+
+    def __init__(self, model: nn.Module, budget: Budget) -> None:
+        self._probs: torch.Tensor = core(model).attn_mask_probs  # type: ignore[assignment]
+        self.budget = budget
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        blocks = len(self._probs)
+        for block in range(blocks):
+            start = 0.2 + 0.4 * block / blocks
+            share = min(1.0, max(0.0, (self.budget.progress - start) / 0.3))
+            self._probs[block] = (1.0 - share) ** 0.9
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a Trainer's output folder: the one that holds a saved budget, since that is written last."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / BUDGET_FILE).is_file()]
+    return max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
+
+
+def spent_seconds(checkpoint: Path) -> float:
+    """Seconds that the run behind a checkpoint had spent when it was saved."""
+    return float(json.loads((checkpoint / BUDGET_FILE).read_text())["seconds"])
