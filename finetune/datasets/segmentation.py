@@ -1,0 +1,58 @@
+"""The `segmentation` field of a COCO annotation: polygons or RLE, to canonical RLE."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from finetune.datasets import rle
+from finetune.datasets.findings import Findings
+from finetune.datasets.instances import clip
+
+
+def read_segmentation(value: object, height: int, width: int, findings: Findings, where: str) -> tuple[bytes, int]:
+    """Canonical RLE `counts` and area in pixels of a segmentation in an image of height x width.
+
+    Raises ValueError with the sentence to show.
+    """
+    if isinstance(value, dict):
+        return _from_rle(value, height, width)
+    if not value:
+        raise ValueError("there is no mask, only a box: export instance segmentation")
+    if not isinstance(value, list) or not all(isinstance(polygon, list) for polygon in value):
+        raise ValueError("must be a list of polygons or an RLE object")
+    return rle.from_polygons([_polygon(part, height, width, findings, where) for part in value], height, width)
+
+
+def _polygon(
+    values: list[object], height: int, width: int, findings: Findings, where: str
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    numbers = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{value!r} is not a finite number")
+        numbers.append(float(value))
+    if len(numbers) % 2:
+        raise ValueError(f"an odd number of coordinates ({len(numbers)}): x and y must come in pairs")
+    if len(numbers) < 6:
+        raise ValueError(f"a polygon needs at least 3 points, this one has {len(numbers) // 2}")
+    points = np.array(numbers, np.float64).reshape(-1, 2)
+    return clip(points, float(width), float(height), findings, where).reshape(-1)
+
+
+def _from_rle(value: dict[object, object], height: int, width: int) -> tuple[bytes, int]:
+    size, counts = value.get("size"), value.get("counts")
+    if size != [height, width]:
+        hint = "; the order is [height, width]" if size == [width, height] else ""
+        raise ValueError(f"the mask's size {size!r} is not the image's, [{height}, {width}]{hint}")
+    if isinstance(counts, str):
+        try:
+            return rle.canonical(rle.parse_counts(counts.encode("ascii")), height, width)
+        except UnicodeEncodeError:
+            raise ValueError("the RLE holds characters that COCO's encoding does not use") from None
+    if not isinstance(counts, list) or not all(
+        isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= height * width for run in counts
+    ):
+        raise ValueError("the RLE's counts are neither a string nor a list of run lengths")
+    return rle.canonical(np.array(counts, np.int64), height, width)

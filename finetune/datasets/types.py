@@ -1,0 +1,84 @@
+"""`Sample` and `Dataset`: labelled images as every part of this floor passes them around."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from finetune.errors import DatasetError
+from serving.errors import ImageError
+from serving.instances import Instances
+from serving.preprocess import Image, decode_image
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled image. Masks are in memory as RLE (a few hundred bytes each), pixels stay on disk.
+
+    Attributes:
+        image: the JPEG or PNG file.
+        width, height: its size in pixels.
+        labels: the class of each instance, N of them; none for a background image.
+        masks: N COCO compressed RLE `counts` of size height x width, in canonical form: equal masks, equal bytes.
+        split: one of `SPLITS`, or None where the dataset has no split of its own.
+        sequence: the video or shift that the frame comes from, where known.
+        name: unique within the dataset; the file's name unless told otherwise.
+    """
+
+    image: Path
+    width: int
+    height: int
+    labels: tuple[str, ...]
+    masks: tuple[bytes, ...]
+    split: str | None = None
+    sequence: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != len(self.masks):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.masks)} masks")
+        if self.split is not None and self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)} or None, got {self.split!r}")
+        if not self.name:
+            object.__setattr__(self, "name", self.image.name)
+
+    def truth(self) -> Instances:
+        """The annotations as `Instances`, every score 1.0."""
+        rles = [{"size": [self.height, self.width], "counts": counts} for counts in self.masks]
+        boxes = np.asarray(coco_mask.toBbox(rles), np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores = np.ones(len(self.masks), np.float32)
+        return Instances(self.height, self.width, boxes, scores, self.labels, self.masks)
+
+    def read_image(self) -> Image:
+        """The pixels, uint8 [height, width, 3] RGB. Raises DatasetError if the file is gone, damaged or resized."""
+        try:
+            pixels = decode_image(self.image.read_bytes())
+        except (OSError, ImageError) as error:
+            raise DatasetError(str(error), path=self.image) from error
+        if pixels.shape[:2] != (self.height, self.width):
+            size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise DatasetError(f"is {size} pixels, was {self.width}x{self.height}", path=self.image)
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Labelled images of one source. `samples` keep the order of the annotation files, or else of the images' paths;
+    `warnings` are sentences."""
+
+    name: str
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Number of instances per class, in the order of `classes`, zeros included."""
+        seen = Counter(label for sample in self.samples for label in sample.labels)
+        return {name: seen[name] for name in self.classes}
