@@ -12,7 +12,9 @@ class FinetuneError(Exception):
 class DatasetError(FinetuneError):
     """Raised when a dataset cannot be used as it is. Names the file, and the line or field where one is to blame."""
 
-    def __init__(self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None):
+    def __init__(
+        self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None
+    ) -> None:
         self.reason = message
         self.path = path
         self.line = line

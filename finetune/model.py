@@ -1,7 +1,8 @@
 """The base model: a small EoMT made from scratch, and bases read from and written to folders.
 
 Architecture: EoMT, an encoder-only mask transformer (Kerssies et al., "Your ViT is Secretly an Image Segmentation
-Model", arXiv 2503.19108), as implemented in `transformers`. All its blocks are plain `nn.Linear`, which is what LoRA adapts.
+Model", arXiv 2503.19108), as implemented in `transformers`. All its blocks are plain `nn.Linear`, which is
+what LoRA adapts.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ RESERVED = "reserved_"
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Size of a base made from scratch. `image_size` and `patch_size` are pixels; masks come at a quarter of the size."""
+    """Size of a base made from scratch. `image_size` and `patch_size` are pixels; masks come at a quarter of
+    the size.
+    """
 
     image_size: int = 256
     patch_size: int = 16
@@ -56,7 +59,8 @@ def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0
     torch.manual_seed(seed)
     model = EomtForUniversalSegmentation(config)
     with torch.no_grad():
-        # The library draws position embeddings at random with unit spread, which is meant to be overwritten by pre-trained weights. From
+        # The library draws position embeddings at random with unit spread, which is meant to be overwritten by
+        # pre-trained weights. From
         # scratch, sines tell neighbours apart from the first step on.
         side = architecture.image_size // architecture.patch_size
         model.embeddings.position_embeddings.weight.copy_(_sine_positions(side, architecture.hidden_size))
@@ -64,7 +68,9 @@ def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0
 
 
 def _sine_positions(side: int, width: int) -> torch.Tensor:
-    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, per axis)."""
+    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, per
+    axis).
+    """
     quarter = width // 4
     frequency = 1.0 / (100.0 ** (torch.arange(quarter) / quarter))
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")

@@ -1,4 +1,6 @@
-"""Painting primitives: every stroke goes to the picture and, for packages, to the instance-id map with the same outline."""
+"""Painting primitives: every stroke goes to the picture and, for packages, to the instance-id map with the
+same outline.
+"""
 
 from __future__ import annotations
 

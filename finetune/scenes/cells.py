@@ -31,9 +31,7 @@ def write_demo_cell(folder: Path, *, images: int = 60, seed: int = 7, size: int 
             for label, mask in zip(scene.labels, scene.masks(), strict=True):
                 # Holes do not occur: a package in front of another leaves parts, which a polygon list can hold.
                 rings, _ = cv2.findContours(mask.astype("uint8"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-                polygons = [
-                    (ring[:, 0].astype(float) + 0.5).ravel().tolist() for ring in rings if len(ring) >= 3
-                ]
+                polygons = [(ring[:, 0].astype(float) + 0.5).ravel().tolist() for ring in rings if len(ring) >= 3]
                 if not polygons:
                     continue
                 x, y, w, h = cv2.boundingRect(mask.astype("uint8"))

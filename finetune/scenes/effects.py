@@ -17,9 +17,7 @@ def light_field(rng: np.random.Generator, image: Image, look: Look) -> Image:
     if rng.random() < 0.15:  # a lamp or a window: a bright corner
         coarse[int(rng.integers(3)), int(rng.integers(3))] += rng.uniform(0.3, 1.2)
     gain = rng.uniform(*look.brightness) * (1 + rng.normal(0, look.colour_cast, 3) * rng.random())
-    field = cv2.resize(
-        (coarse * gain).clip(0.05, 2.5).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR
-    )
+    field = cv2.resize((coarse * gain).clip(0.05, 2.5).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     return cv2.multiply(image, field, dtype=cv2.CV_8U)
 
 
@@ -50,18 +48,13 @@ def sensor(rng: np.random.Generator, image: Image, look: Look, bank: TextureBank
                 kernel[round(centre + step * np.sin(angle)), round(centre + step * np.cos(angle))] = 1
             image = cv2.filter2D(image, -1, kernel / kernel.sum())
     else:
-        image = cv2.GaussianBlur(
-            image, (3, 3), float(rng.uniform(0.3, 0.7))
-        )  # the aliasing of hard-edged painting
+        image = cv2.GaussianBlur(image, (3, 3), float(rng.uniform(0.3, 0.7)))  # the aliasing of hard-edged painting
     level = rng.uniform(*look.noise)
     if level > 0.5:
         x, y = rng.integers(0, bank.sensor.shape[0] - size, 2) if size < bank.sensor.shape[0] else (0, 0)
         patch = bank.sensor[y : y + size, x : x + size]
-        image = (
-            cv2.addWeighted(image.astype(np.int16), 1.0, patch, level / 64, 0.0).clip(0, 255).astype(np.uint8)
-        )
+        image = cv2.addWeighted(image.astype(np.int16), 1.0, patch, level / 64, 0.0).clip(0, 255).astype(np.uint8)
     if rng.random() < 0.2:
-        ok, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 90))])
-        if ok:
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 90))])
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     return image

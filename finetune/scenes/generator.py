@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from finetune.scenes import effects
 from finetune.scenes.camera import paint_order
 from finetune.scenes.canvas import Canvas
-from finetune.scenes.layouts import LAYOUTS, Maker, World, backdrop_name
+from finetune.scenes.layouts import LAYOUTS, backdrop_name
 from finetune.scenes.look import BROAD, Look
 from finetune.scenes.materials import choose, pick
 from finetune.scenes.packages import paint_all
+from finetune.scenes.parts import Maker, World
 from finetune.scenes.textures import Image, TextureBank, texture_bank
 
 VERSION = "1"
+MAX_SIZE = 1023  # pixels; what the bank of sensor noise covers
 LABELS = ("box", "padded_mailer", "poly_bag", "cylinder", "sack", "item")
 
 
@@ -39,9 +41,9 @@ class Scene:
 class SceneGenerator:
     """Scenes of one look. `scene(index)` depends on `seed`, `index`, the look and the generator's version alone."""
 
-    def __init__(
-        self, look: Look = BROAD, *, size: int = 256, seed: int = 0, min_area_share: float = 0.0004
-    ) -> None:
+    def __init__(self, look: Look = BROAD, *, size: int = 256, seed: int = 0, min_area_share: float = 0.0004) -> None:
+        if not 16 <= size <= MAX_SIZE:
+            raise ValueError(f"scenes have 16 to {MAX_SIZE} pixels a side, not {size}")
         self.look = look
         self.size = size
         self.seed = seed
@@ -81,9 +83,7 @@ def _paint(world: World, canvas: Canvas, rng: np.random.Generator, bank: Texture
     for group in world.wrapped:
         corners = np.concatenate([np.stack(bounds[k]) for k in group])
         low, high = corners.min(axis=0), corners.max(axis=0)
-        box = np.array(
-            [[a, b, c] for a in (low[0], high[0]) for b in (low[1], high[1]) for c in (low[2], high[2])]
-        )
+        box = np.array([[a, b, c] for a in (low[0], high[0]) for b in (low[1], high[1]) for c in (low[2], high[2])])
         outline, depth = world.camera.project(box)
         if depth.min() > 0.1:
             # Film clings to whatever package shows inside the outline; its neighbours behind it shine a little too.

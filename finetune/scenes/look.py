@@ -49,7 +49,8 @@ class Look:
     wide: tuple[float, float] = (38.0, 75.0)
 
 
-# What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out on purpose, so
+# What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out
+# on purpose, so
 # that cells made of them are new to the base.
 BROAD = Look()
 

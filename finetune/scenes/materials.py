@@ -76,30 +76,22 @@ def box_colour(rng: np.random.Generator, look: Look, material: str) -> Array:
 
 
 class BoxSkins:
-    """Textures for the faces of one box: grain, edges, tape, straps, prints and labels. A face is drawn when asked for, since a
-    camera sees three of six at most."""
+    """Textures for the faces of one box: grain, edges, tape, straps, prints and labels. A face is drawn when
+    asked for, since a camera sees three of six at most."""
 
-    def __init__(
-        self, rng: np.random.Generator, look: Look, bank: TextureBank, material: str, colour: Array
-    ) -> None:
+    def __init__(self, rng: np.random.Generator, look: Look, bank: TextureBank, material: str, colour: Array) -> None:
         self._rng, self._bank, self._colour = rng, bank, colour
         self._wood = material == "plywood"
         self._ink = pick(rng, bank.ink[pick(rng, look.prints)])[:, :, None]
-        self._ink_colour = (
-            hue_colour(rng, look, (0.3, 1.0), (0.1, 0.7)) if rng.random() < 0.5 else grey(rng, 15, 80)
-        )
+        self._ink_colour = hue_colour(rng, look, (0.3, 1.0), (0.1, 0.7)) if rng.random() < 0.5 else grey(rng, 15, 80)
         self._printed = rng.random() < (0.85 if material == "printed" else 0.5)
         self._labelled = (
-            set(rng.choice(5, int(rng.integers(1, 3)), False).tolist())
-            if rng.random() < look.labels
-            else set()
+            set(rng.choice(5, int(rng.integers(1, 3)), False).tolist()) if rng.random() < look.labels else set()
         )
         self._tape_tone = float(rng.uniform(0.75, 1.3))
         self._tape_across, self._taped = rng.random() < 0.5, rng.random() < 0.6
         self._straps = rng.uniform(0.2, 0.8, 2) if rng.random() < 0.14 else np.empty(0)
-        self._strap_colour = (
-            grey(rng, 10, 60) if rng.random() < 0.6 else hue_colour(rng, look, (0.3, 0.9), (0.3, 0.9))
-        )
+        self._strap_colour = grey(rng, 10, 60) if rng.random() < 0.6 else hue_colour(rng, look, (0.3, 0.9), (0.3, 0.9))
 
     def face(self, face: int) -> Image:
         """Texture of one face (index into `packages.FACES`); uint8 [FACE, FACE, 3]."""
@@ -122,9 +114,7 @@ class BoxSkins:
             decal = pick(rng, self._bank.label)
             width, height = int(rng.integers(14, 44)), int(rng.integers(14, 40))
             x, y = int(rng.integers(2, FACE - width - 1)), int(rng.integers(2, FACE - height - 1))
-            skin[y : y + height, x : x + width] = cv2.resize(
-                decal, (width, height), interpolation=cv2.INTER_AREA
-            )
+            skin[y : y + height, x : x + width] = cv2.resize(decal, (width, height), interpolation=cv2.INTER_AREA)
         edge = (colour * rng.uniform(0.6, 1.2)).clip(0, 255).tolist()
         cv2.rectangle(skin, (0, 0), (FACE - 1, FACE - 1), edge, 1)
         return skin
@@ -133,11 +123,7 @@ class BoxSkins:
         """The slit between the flaps on top, and the tape over it, which comes over the edge of the sides."""
         lane = skin if self._tape_across else skin.transpose(1, 0, 2)
         if self._taped and (top or self._rng.random() < 0.35):
-            band = (
-                lane[middle - half : middle + half]
-                if top
-                else skin[: FACE // 6, middle - half : middle + half]
-            )
+            band = lane[middle - half : middle + half] if top else skin[: FACE // 6, middle - half : middle + half]
             band[:] = np.clip(band * self._tape_tone + 8, 0, 255).astype(np.uint8)
         if top:
             lane[middle] = (lane[middle] * 0.6).astype(np.uint8)
@@ -168,9 +154,7 @@ def soft_skin(rng: np.random.Generator, look: Look, bank: TextureBank, label: st
         detail = turned(rng, pick(rng, bank.paper))
     elif label == "sack":
         colour = (
-            grey(rng, 150, 240, 14)
-            if rng.random() < 0.6
-            else np.array([190.0, 160.0, 115.0]) * rng.uniform(0.7, 1.1)
+            grey(rng, 150, 240, 14) if rng.random() < 0.6 else np.array([190.0, 160.0, 115.0]) * rng.uniform(0.7, 1.1)
         )
         detail = turned(rng, pick(rng, bank.film)) * 0.6 + 0.4
     else:
@@ -204,8 +188,7 @@ def soft_outline(rng: np.random.Generator, label: str) -> Array:
     radius = (np.abs(c) ** corners + np.abs(s) ** corners) ** (-1 / corners)
     for wave in range(2, 7):
         radius = radius * (
-            1
-            + ragged / np.sqrt(wave) * np.sin(wave * angle + rng.uniform(0, 2 * np.pi)) * rng.uniform(0, 1.5)
+            1 + ragged / np.sqrt(wave) * np.sin(wave * angle + rng.uniform(0, 2 * np.pi)) * rng.uniform(0, 1.5)
         )
     outline = np.stack([radius * c, radius * s], axis=1)
     return outline / np.abs(outline).max()
@@ -229,9 +212,7 @@ def round_skin(rng: np.random.Generator, look: Look, bank: TextureBank) -> tuple
         skin = (skin * (1 - ink) + hue_colour(rng, look, (0.2, 1), (0.1, 0.9)) * ink).astype(np.uint8)
     if rng.random() < look.labels:
         y, height = int(rng.integers(8, 50)), int(rng.integers(16, 36))
-        skin[y : y + height, 28:70] = cv2.resize(
-            pick(rng, bank.label), (42, height), interpolation=cv2.INTER_AREA
-        )
+        skin[y : y + height, 28:70] = cv2.resize(pick(rng, bank.label), (42, height), interpolation=cv2.INTER_AREA)
     skin = (skin * round_shade[None, :, None]).clip(0, 255).astype(np.uint8)
     cap = colour * rng.uniform(0.6, 1.1) if rng.random() < 0.6 else grey(rng, 120, 240)
     return skin, cap

@@ -102,15 +102,14 @@ class Sheet:
 
     def bounds(self) -> tuple[Array, Array]:
         reach = np.abs(self.across) + np.abs(self.along)
-        reach[2] += self.thickness
-        return self.centre - reach, self.centre + reach
+        # A soft thing lies on what is under it: however it leans, it does not reach below its own thickness.
+        below = np.array([reach[0], reach[1], self.thickness])
+        return self.centre - below, self.centre + reach + (0, 0, self.thickness)
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
         square = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]], float)
         quad, depth = camera.project(self.centre + square[:, :1] * self.across + square[:, 1:] * self.along)
-        outline, _ = camera.project(
-            self.centre + self.outline[:, :1] * self.across + self.outline[:, 1:] * self.along
-        )
+        outline, _ = camera.project(self.centre + self.outline[:, :1] * self.across + self.outline[:, 1:] * self.along)
         if depth.min() < NEAR or canvas.window(outline, 0) is None:
             return None
         hull = cv2.convexHull(outline.astype(np.float32))[:, 0].astype(float)
@@ -180,9 +179,7 @@ class Cylinder:
 def structure(centre: Array, half: Array, colour: Array, rotation: Array | None = None) -> Cuboid:
     """A plain box-shaped thing that is not a package: beam, post, slat, wall of a tote, machine."""
     turn = np.eye(3) if rotation is None else rotation
-    return Cuboid(
-        np.asarray(centre, float), np.asarray(half, float), turn, np.asarray(colour, float), shadow=0.0
-    )
+    return Cuboid(np.asarray(centre, float), np.asarray(half, float), turn, np.asarray(colour, float), shadow=0.0)
 
 
 def paint_all(

@@ -1,7 +1,7 @@
 """Banks of procedural textures, made once per process from a fixed seed and then only cropped, tinted and warped.
 
-Relief textures (film, paper) are float32 [T, T] around 1.0; grain textures (fibre, wood) hold the same as uint8 [T, T, 3] around
-`UNIT`, so that tinting them is one call; decals and backgrounds are uint8 RGB.
+Relief textures (film, paper) are float32 [T, T] around 1.0; grain textures (fibre, wood) hold the same as
+uint8 [T, T, 3] around `UNIT`, so that tinting them is one call; decals and backgrounds are uint8 RGB.
 """
 
 from __future__ import annotations
@@ -45,11 +45,7 @@ def smooth_noise(rng: np.random.Generator, size: int, cells: int) -> Float:
 
 
 def _fibre(rng: np.random.Generator) -> Float:
-    grain = (
-        smooth_noise(rng, FACE, 48) * 0.02
-        + smooth_noise(rng, FACE, 6) * 0.035
-        + smooth_noise(rng, FACE, 3) * 0.04
-    )
+    grain = smooth_noise(rng, FACE, 48) * 0.02 + smooth_noise(rng, FACE, 6) * 0.035 + smooth_noise(rng, FACE, 3) * 0.04
     flutes = np.sin(np.arange(FACE, dtype=np.float32) * rng.uniform(0.9, 2.2))[None, :] * rng.uniform(0, 0.02)
     return (1.0 + grain + flutes).astype(np.float32)
 
@@ -108,9 +104,7 @@ def print_mask(rng: np.random.Generator, kind: str) -> Float:
             word = WORDS[int(rng.integers(len(WORDS)))]
             scale = float(rng.uniform(0.25, 0.7))
             at = (int(rng.integers(2, 30)), int(rng.integers(20, FACE - 6)))
-            cv2.putText(
-                ink, word, at, int(rng.integers(0, 4)), scale, 255, 1 if scale < 0.5 else 2, cv2.LINE_AA
-            )
+            cv2.putText(ink, word, at, int(rng.integers(0, 4)), scale, 255, 1 if scale < 0.5 else 2, cv2.LINE_AA)
     elif kind == "arrows":
         for k in range(2):
             x = 14 + 22 * k + int(rng.integers(0, 20))
@@ -129,16 +123,16 @@ def print_mask(rng: np.random.Generator, kind: str) -> Float:
     elif kind == "hexagons":
         radius = int(rng.integers(7, 13))
         corners = np.stack([np.cos(np.arange(6) * np.pi / 3), np.sin(np.arange(6) * np.pi / 3)], 1)
-        for row, y in enumerate(np.arange(0, FACE + radius, radius * 1.74)):
-            for x in np.arange((row % 2) * radius * 1.5, FACE + radius, radius * 3.0):
-                hexagon = (corners * radius * 0.85 + (x, y)).astype(np.int32)
+        for row, down in enumerate(np.arange(0, FACE + radius, radius * 1.74)):
+            for across in np.arange((row % 2) * radius * 1.5, FACE + radius, radius * 3.0):
+                hexagon = (corners * radius * 0.85 + (across, down)).astype(np.int32)
                 cv2.polylines(ink, [hexagon], True, 255, 2, cv2.LINE_AA)
     else:  # a logo: a few big overlapping shapes
         for _ in range(int(rng.integers(1, 4))):
             centre = (int(rng.integers(20, 76)), int(rng.integers(20, 76)))
             axes = (int(rng.integers(6, 26)), int(rng.integers(6, 26)))
             cv2.ellipse(ink, centre, axes, float(rng.uniform(0, 180)), 0, 360, 255, int(rng.choice([-1, 3])))
-    return ink.astype(np.float32) / 255
+    return ink.astype(np.float32) / np.float32(255)
 
 
 def _backdrop(rng: np.random.Generator, kind: str) -> Image:
@@ -147,13 +141,10 @@ def _backdrop(rng: np.random.Generator, kind: str) -> Image:
     base = np.ones((n, n), np.float32)
     colour = np.array(rng.uniform(60, 200)) + rng.uniform(-18, 18, 3)
     if kind == "concrete":
-        base += (
-            smooth_noise(rng, n, 90) * 0.05 + smooth_noise(rng, n, 12) * 0.07 + smooth_noise(rng, n, 4) * 0.08
-        )
+        base += smooth_noise(rng, n, 90) * 0.05 + smooth_noise(rng, n, 12) * 0.07 + smooth_noise(rng, n, 4) * 0.08
     elif kind == "steel":
         base += (
-            smooth_noise(rng, n, 5) * 0.1
-            + cv2.resize(rng.standard_normal((n, 2)).astype(np.float32), (n, n)) * 0.05
+            smooth_noise(rng, n, 5) * 0.1 + cv2.resize(rng.standard_normal((n, 2)).astype(np.float32), (n, n)) * 0.05
         )
         colour = np.array(rng.uniform(120, 210)) + rng.uniform(-8, 8, 3)
     elif kind == "belt":
@@ -164,16 +155,14 @@ def _backdrop(rng: np.random.Generator, kind: str) -> Image:
             base = base * (0.75 + 0.5 * np.abs(np.sin(rows * np.pi / rng.uniform(18, 60))))
     elif kind == "planks":
         width = int(rng.integers(30, 90))
-        rows = np.arange(n)[:, None]
-        base += np.sin(rows / 3 + smooth_noise(rng, n, 6) * 6).astype(np.float32) * 0.05
-        base *= 1 + 0.12 * rng.standard_normal(n // width + 1).astype(np.float32)[rows // width]
-        base = np.where(rows % width < 3, 0.35, base).astype(np.float32)
+        line = np.arange(n)[:, None]
+        base += np.sin(line / 3 + smooth_noise(rng, n, 6) * 6).astype(np.float32) * 0.05
+        base *= 1 + 0.12 * rng.standard_normal(n // width + 1).astype(np.float32)[line // width]
+        base = np.where(line % width < 3, 0.35, base).astype(np.float32)
         colour = np.array([190, 150, 100]) * rng.uniform(0.6, 1.2) + rng.uniform(-15, 15, 3)
     elif kind == "plate":  # chequered steel plate
         yy, xx = np.mgrid[0:n, 0:n]
-        base += (
-            0.25 * ((np.sin((xx + yy) / 5) * np.sin((xx - yy) / 5)) > 0.55) + smooth_noise(rng, n, 6) * 0.06
-        )
+        base += 0.25 * ((np.sin((xx + yy) / 5) * np.sin((xx - yy) / 5)) > 0.55) + smooth_noise(rng, n, 6) * 0.06
         colour = np.array([70, 100, 95]) * rng.uniform(0.7, 1.2)
     elif kind == "wall":
         colour = np.array(rng.uniform(130, 235)) + rng.uniform(-20, 20, 3)
@@ -234,12 +223,7 @@ def texture_bank() -> TextureBank:
         paper=tuple(_wrinkles(rng, rng.uniform(0.06, 0.2)) for _ in range(24)),
         wood=tuple(_grain(_wood(rng)) for _ in range(16)),
         label=tuple(_label(rng) for _ in range(64)),
-        ink={
-            kind: tuple(print_mask(rng, kind) for _ in range(24 if kind == "text" else 12)) for kind in prints
-        },
-        backdrop={
-            kind: tuple(_backdrop(rng, kind) for _ in range(24 if kind == "clutter" else 10))
-            for kind in kinds
-        },
+        ink={kind: tuple(print_mask(rng, kind) for _ in range(24 if kind == "text" else 12)) for kind in prints},
+        backdrop={kind: tuple(_backdrop(rng, kind) for _ in range(24 if kind == "clutter" else 10)) for kind in kinds},
         sensor=(rng.standard_normal((1024, 1024, 3)) * 64).astype(np.int16),
     )

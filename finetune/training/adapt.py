@@ -6,11 +6,10 @@ LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 210
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
@@ -31,14 +30,17 @@ from finetune.training.loop import (
 
 Method = Literal["lora", "full", "scratch"]
 
-# Every linear layer of the network: the backbone's attention and MLPs, the mask head and the class head. Convolutions, norms and
+# Every linear layer of the network: the backbone's attention and MLPs, the mask head and the class head.
+# Convolutions, norms and
 # query embeddings stay the base's, so that variants can share a batch.
 TARGETS = r"layers\.\d+\.(attention\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))|mask_head\.fc[123]|class_predictor"
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe:
-    """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from random ones."""
+    """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
+    random ones.
+    """
 
     method: Method = "lora"
     rank: int = 8
@@ -53,12 +55,7 @@ class AdaptRecipe:
     seed: int = 0
     workers: int = 1
     save_steps: int = 200
-    strength: Strength = Strength()  # noqa: RUF009 - frozen
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    strength: Strength = field(default_factory=Strength)
 
 
 def adapt(

@@ -1,6 +1,7 @@
 """Pictures made anew: what a small dataset needs so that a variant learns its packages and not its photographs.
 
-Geometry and photometry are torchvision's v2 transforms, which carry masks along; mosaic and copy-paste (Ghiasi et al., "Simple
+Geometry and photometry are torchvision's v2 transforms, which carry masks along; mosaic and copy-paste (Ghiasi
+et al., "Simple
 Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", arXiv 2012.07177) mix several pictures.
 """
 
@@ -51,7 +52,9 @@ class Strength:
 
 
 class AugmentedExamples(Dataset[Example]):
-    """`count` examples drawn from `sources`; example k is the same whenever it is asked for (seeded by `seed` and k)."""
+    """`count` examples drawn from `sources`; example k is the same whenever it is asked for (seeded by `seed`
+    and k).
+    """
 
     def __init__(
         self, sources: Sequence[Source], *, size: int, count: int, seed: int, strength: Strength | None = None
@@ -138,7 +141,7 @@ def fit_source(source: Source, side: int) -> Source:
 
 def _letterbox(source: Source, size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
     """The source in a square of `size`, top left, as serving's letterbox puts it."""
-    box = Letterbox.fit(*source.pixels.shape[:2], size)
+    box = Letterbox.fit(source.pixels.shape[0], source.pixels.shape[1], size)
     inner = np.s_[: box.inner_height, : box.inner_width]
     pixels = np.zeros((size, size, 3), np.uint8)
     pixels[inner] = resize(source.pixels, box.inner_height, box.inner_width).numpy()
@@ -169,7 +172,9 @@ def mosaic(sources: Sequence[Source], rng: np.random.Generator) -> Source:
 
 
 def paste(target: Source, donor: Source, rng: np.random.Generator) -> Source:
-    """Paste one to three instances of `donor` onto `target`, scaled and moved; what they cover is cut from its masks."""
+    """Paste one to three instances of `donor` onto `target`, scaled and moved; what they cover is cut from its
+    masks.
+    """
     if not len(donor.masks):
         return target
     height, width = target.pixels.shape[:2]

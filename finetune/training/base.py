@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -32,7 +30,7 @@ from finetune.training.loop import (
 class BaseRecipe:
     """How a base is trained. `max_seconds` None means by steps alone."""
 
-    architecture: Architecture = Architecture()
+    architecture: Architecture = field(default_factory=Architecture)
     look: Look = BROAD
     max_steps: int = 100_000
     max_seconds: float | None = None
@@ -65,11 +63,6 @@ class SceneExamples(Dataset[Example]):
         return Example(scene.image, half, classes)
 
 
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
 def train_base(
     recipe: BaseRecipe,
     workspace: Path,
@@ -79,7 +72,8 @@ def train_base(
 ) -> EomtForUniversalSegmentation:
     """Train a base and return it with averaged weights, in eval mode on the CPU.
 
-    Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the loss diverges.
+    Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
+    loss diverges.
     """
     model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
     cuda = torch.cuda.is_available()
@@ -132,13 +126,3 @@ def train_base(
     average.apply()
     model.attn_mask_probs.zero_()
     return model.cpu().eval()
-
-
-def print_tick(tick: Tick) -> None:
-    """One line of progress for logs."""
-    stamp = time.strftime("%H:%M:%S")
-    print(  # noqa: T201
-        f"{stamp} step {tick.step} ({tick.progress:.0%}) loss {tick.loss:.2f} {tick.images_per_second:.1f} images/s "
-        f"eta {tick.eta_seconds / 60:.0f} min",
-        flush=True,
-    )

@@ -28,7 +28,8 @@ class Example:
 def collate(examples: Sequence[Example]) -> dict[str, Any]:
     """A batch as the model's forward takes it.
 
-    `pixel_values` float32 [B, 3, S, S]; `mask_labels` B tensors float32 [N_i, M, M]; `class_labels` B tensors int64 [N_i].
+    `pixel_values` float32 [B, 3, S, S]; `mask_labels` B tensors float32 [N_i, M, M]; `class_labels` B tensors
+    int64 [N_i].
     """
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255

@@ -1,6 +1,7 @@
 """The `transformers` Trainer, told how long it may take.
 
-Teams think in minutes, not in epochs, so the learning-rate schedule follows whichever part of the budget (steps or seconds) is
+Teams think in minutes, not in epochs, so the learning-rate schedule follows whichever part of the budget
+(steps or seconds) is
 further along; a slow machine gets a shorter training with a complete schedule instead of one cut off in the middle.
 """
 
@@ -62,7 +63,9 @@ def warm_cosine(progress: float, *, warmup: float = 0.04, floor: float = 0.01) -
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of the budget."""
+    """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of
+    the budget.
+    """
 
     step: int
     progress: float
@@ -83,9 +86,9 @@ class BudgetTrainer(Trainer):
         self._losses: list[torch.Tensor] = []
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda _: warm_cosine(self.budget.progress))
-        return self.lr_scheduler
+        scheduler = LambdaLR(optimizer or self.optimizer, lambda _: warm_cosine(self.budget.progress))
+        self.lr_scheduler: LambdaLR | None = scheduler
+        return scheduler
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -216,7 +219,9 @@ class MaskAnnealing(TrainerCallback):
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint in a Trainer's output folder: the one that holds a saved budget, since that is written last."""
+    """The newest complete checkpoint in a Trainer's output folder: the one that holds a saved budget, since
+    that is written last.
+    """
     found = [p for p in folder.glob("checkpoint-*") if (p / BUDGET_FILE).is_file()]
     return max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]), default=None)
 

@@ -70,7 +70,9 @@ def test_a_mask_is_where_the_package_was_painted():
     """A lone box of a colour nothing else has: mask and colour agree on every pixel."""
     canvas = Canvas(np.zeros((96, 96, 3), np.uint8), np.array([0.0, -1.0, 1.0]), 1.0)
     camera = look_at(np.array([0.5, -3.0, 1.0]), np.zeros(3), fov_degrees=40, size=96)
-    box = Cuboid(np.zeros(3), np.array([0.4, 0.3, 0.5]), rotation_matrix(0.4), np.array([200.0, 10, 10]), "box", shadow=0)
+    box = Cuboid(
+        np.zeros(3), np.array([0.4, 0.3, 0.5]), rotation_matrix(0.4), np.array([200.0, 10, 10]), "box", shadow=0
+    )
     labels = paint_all([box], [0], canvas, camera)
     assert labels == {1: "box"}
     assert np.array_equal(canvas.image[:, :, 0] > 0, canvas.ids == 1)

@@ -1,4 +1,6 @@
-"""The training loop on tiny models: schedules, augmentation, resume after a kill, divergence, what is trained and what is not."""
+"""The training loop on tiny models: schedules, augmentation, resume after a kill, divergence, what is trained
+and what is not.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.loop import Budget, latest_checkpoint, warm_cosine
 from serving.preprocess import resize
 
-TINY = Architecture(image_size=64, patch_size=16, hidden_size=32, layers=3, heads=2, query_blocks=1, queries=12, spare_labels=2)
+TINY = Architecture(
+    image_size=64, patch_size=16, hidden_size=32, layers=3, heads=2, query_blocks=1, queries=12, spare_labels=2
+)
 
 
 def scene_sources(count: int = 4, size: int = 96) -> list[Source]:
@@ -154,7 +158,7 @@ def test_lora_moves_adapters_only_and_learns(tmp_path):
 
 
 def test_every_target_is_a_linear_layer():
-    import re  # noqa: PLC0415
+    import re
 
     base = new_base(TINY, LABELS)
     named = {n: m for n, m in base.named_modules() if re.fullmatch(TARGETS, n)}
