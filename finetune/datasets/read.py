@@ -42,10 +42,11 @@ def read_dataset(folder: Path, *, check_images: bool = True) -> Dataset:
     samples = list(source.samples(sizes, findings))
     findings.raise_problems()
     if not samples:
-        raise DatasetError("has no image (JPEG or PNG)", path=folder)
+        raise DatasetError("has no image (JPEG or PNG)", path=Path(tree.root.name))
     if not any(sample.labels for sample in samples):
         raise DatasetError(
-            f"none of its {len(samples)} images has an instance with a mask" + _listed(findings), path=folder
+            f"none of its {len(samples)} images has an instance with a mask" + _listed(findings),
+            path=Path(tree.root.name),
         )
     return Dataset(tree.root.name, source.classes, tuple(_with_short_names(samples)), findings.warnings())
 
@@ -54,11 +55,11 @@ def _detect(tree: Tree, findings: Findings) -> Source:
     coco, yolo = find_coco(tree, findings), find_yolo(tree, findings)
     if coco is not None and yolo is not None:
         raise DatasetError(
-            "holds a COCO annotation file and a YOLO data.yaml; keep the one that is right", path=tree.root
+            "holds a COCO annotation file and a YOLO data.yaml; keep the one that is right", path=Path(tree.root.name)
         )
     source = coco if coco is not None else yolo
     if source is None:
-        raise DatasetError(_nothing_found(tree), path=tree.root)
+        raise DatasetError(_nothing_found(tree), path=Path(tree.root.name))
     return source
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import yaml
@@ -119,7 +119,7 @@ def find_yolo(tree: Tree, findings: Findings) -> YoloSource | None:
     if config is None:
         if label_files or any(pairs.values()):
             raise DatasetError(
-                "has label files but no data.yaml with the class names (`names: [box, bag]`)", path=tree.root
+                "has label files but no data.yaml with the class names (`names: [box, bag]`)", path=Path(tree.root.name)
             )
         return None
     for orphan in sorted(label_files - set(pairs.values())):
