@@ -1,0 +1,85 @@
+"""Class names of teams, put onto the labels of a base."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from finetune.errors import DeckError
+
+_SPARE = re.compile(r"reserved_(\d+)")
+
+# Each line is one kind of package under the names that people give it, in the form that `_plain` makes of them.
+_SYNONYMS = (
+    {"box", "carton", "parcel", "package", "case", "cardboard", "cardboardbox", "corrugatedbox", "shippingbox"},
+    {"polybag", "bag", "plasticbag", "polymailer", "pouch"},
+    {"paddedmailer", "mailer", "envelope", "paddedenvelope", "bubblemailer", "bubbleenvelope", "jiffy", "jiffybag"},
+    {"cylinder", "tube", "roll", "can", "mailingtube"},
+    {"sack", "bulksack", "bulkbag"},
+    {"item", "object", "product", "article", "thing", "other"},
+)  # fmt: skip
+
+
+def map_classes(
+    classes: Sequence[str], base_labels: Sequence[str], *, shown: Collection[str], chosen: Mapping[str, str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """(class to base label, classes left out); no two classes share a label.
+
+    `chosen` comes first, then equal names (case, punctuation and plural aside), then synonyms in the order of
+    `classes`. A class that the base does not know takes the next spare label if it is among `shown`, the classes with
+    an instance to learn from, and is left out otherwise.
+
+    Raises DeckError if `chosen` names unknown classes or labels or one label twice, or the spare labels run out.
+    """
+    spare = sorted(
+        (label for label in base_labels if _SPARE.fullmatch(label)), key=lambda label: int(label.split("_")[1])
+    )
+    known = [label for label in base_labels if label not in set(spare)]
+    mapped = _checked(chosen, classes, base_labels)
+    for same in (lambda a, b: a == b, _synonymous):
+        for name in classes:
+            free = [label for label in known if label not in mapped.values()]
+            match = next((label for label in free if same(_plain(name), _plain(label))), None)
+            if name not in mapped and match is not None:
+                mapped[name] = match
+    free = [label for label in spare if label not in mapped.values()]
+    unknown = [name for name in classes if name not in mapped]
+    new = [name for name in unknown if name in shown]
+    if len(new) > len(free):
+        raise DeckError(
+            f"{len(new)} classes are new to the base ({', '.join(new)}) and it has {len(free)} spare labels; "
+            "merge some, or map them onto its labels with a class map"
+        )
+    mapped |= dict(zip(new, free, strict=False))
+    left_out = tuple(name for name in unknown if name not in shown)
+    return {name: mapped[name] for name in classes if name in mapped}, left_out
+
+
+def _checked(chosen: Mapping[str, str], classes: Sequence[str], base_labels: Sequence[str]) -> dict[str, str]:
+    for name, label in chosen.items():
+        if name not in classes:
+            raise DeckError(f"the class map names {name!r}, the dataset has {', '.join(classes)}")
+        if label not in base_labels:
+            raise DeckError(f"the class map names {label!r}, the base has {', '.join(base_labels)}")
+    if len(set(chosen.values())) != len(chosen):
+        raise DeckError("the class map uses a label of the base twice; give each class its own")
+    return dict(chosen)
+
+
+def _plain(name: str) -> str:
+    """Letters and digits in lower case, the last word in singular: "Poly-Bags" is "polybag"."""
+    words = re.findall(r"\w+", name.casefold().replace("_", " "))
+    if not words:
+        return name
+    last = words[-1]
+    if re.search(r"(x|ch|sh|ss)es$", last):
+        last = last[:-2]
+    elif len(last) > 4 and last.endswith("ies"):
+        last = last[:-3] + "y"
+    elif len(last) > 3 and last.endswith("s") and not last.endswith("ss"):
+        last = last[:-1]
+    return "".join([*words[:-1], last])
+
+
+def _synonymous(first: str, second: str) -> bool:
+    return any(first in names and second in names for names in _SYNONYMS)
