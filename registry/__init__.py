@@ -1,0 +1,63 @@
+"""What is stored and what may be promoted. Knows no HTTP and no torch; imports none of the other floors.
+
+`Registry.open(root)` gives all of it: `blobs` (bytes by sha256), `repos` (commits, branches, tags), `lineage` (what
+was made from what), `stages` (which variant serves a cell, and every decision about it) and `catalog` (the DuckDB
+file they share, where other floors register their own tables with a `MigrationSet`). Errors: `registry.errors`.
+"""
+
+from registry.blob_writer import BlobInfo, BlobWriter
+from registry.blobs import BlobStore
+from registry.canonical import JSON, canonical_json
+from registry.catalog import Catalog, Cursor
+from registry.gates import EvidenceGate
+from registry.lineage import Edge, Lineage, Relative
+from registry.migrations import MigrationSet
+from registry.registry import Registry
+from registry.repos import AddFile, DeleteFile, RepoInfo, Repos
+from registry.stage_types import (
+    Assignment,
+    DecisionRecord,
+    Gate,
+    HeldStage,
+    MoveRequest,
+    Stage,
+    Verdict,
+)
+from registry.stages import Stages
+from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, Variant
+
+__all__ = [
+    "JSON",
+    "UNSET",
+    "AddFile",
+    "Artifact",
+    "Assignment",
+    "BlobInfo",
+    "BlobStore",
+    "BlobWriter",
+    "Catalog",
+    "Commit",
+    "Cursor",
+    "DecisionRecord",
+    "DeleteFile",
+    "Digest",
+    "Edge",
+    "EvidenceGate",
+    "FileEntry",
+    "Gate",
+    "HeldStage",
+    "Lineage",
+    "MigrationSet",
+    "MoveRequest",
+    "Ref",
+    "Registry",
+    "Relative",
+    "RepoId",
+    "RepoInfo",
+    "Repos",
+    "Stage",
+    "Stages",
+    "Variant",
+    "Verdict",
+    "canonical_json",
+]

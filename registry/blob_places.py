@@ -1,0 +1,158 @@
+"""Where published blobs lie: a local folder, or an object store. The store itself is `registry.blobs`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore, from_url
+
+from registry.errors import BlobNotFoundError, BlobStoreError
+from registry.types import Digest, check_digest
+
+_PARALLEL = 16
+
+
+class Place(Protocol):
+    """What a store needs of a place. Every method raises BlobStoreError if the place itself fails."""
+
+    def publish(self, staged: Path, sha256: Digest, size: int) -> None:
+        """Make a staged, checked and fsynced file visible under its digest, durably and in one atomic step."""
+
+    def size(self, sha256: Digest) -> int | None:
+        """In bytes; None if it is not there."""
+
+    def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        """As `size`, for many at once."""
+
+    def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        """The bytes [start, stop), which lie inside the blob and are at least one. Raises BlobNotFoundError."""
+
+    def local_path(self, sha256: Digest) -> Path | None:
+        """The blob's file on this machine, if it has one."""
+
+
+def key_of(sha256: Digest) -> str:
+    """The blob's key below the place's root. Raises InvalidValueError."""
+    check_digest(sha256)
+    return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+class Folder:
+    """A local folder. Plain files, not obstore: that neither fsyncs nor links, and reads a hundred times slower."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._durable: set[Path] = set()
+        with store_errors(f"open the blob store {root}"):
+            root.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, staged: Path, sha256: Digest, size: int) -> None:
+        """By rename; the bytes, the name and the folders on the way to it are fsynced."""
+        final = self._root / key_of(sha256)
+        with store_errors(f"store blob {sha256}"):
+            self._make_durable(final.parent)
+            # One of the right length is kept. One of another length was torn by something outside: heal it.
+            if self.size(sha256) != size:
+                # Hard links of a blob lie in serving folders: nobody may write through them.
+                staged.chmod(0o444)
+                staged.replace(final)
+            fsync_folder(final.parent)
+
+    def size(self, sha256: Digest) -> int | None:
+        with store_errors(f"look up blob {sha256}"):
+            try:
+                return (self._root / key_of(sha256)).stat().st_size
+            except FileNotFoundError:
+                return None
+
+    def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        return [self.size(digest) for digest in digests]
+
+    def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        with store_errors(f"read blob {sha256}", missing=sha256), (self._root / key_of(sha256)).open("rb") as file:
+            file.seek(start)
+            left = stop - start
+            while left > 0 and (data := file.read(min(chunk, left))):
+                left -= len(data)
+                yield data
+
+    def local_path(self, sha256: Digest) -> Path | None:
+        path = self._root / key_of(sha256)
+        return path if path.is_file() else None
+
+    def _make_durable(self, folder: Path) -> None:
+        """Make the folder and see to it that its own name, and its parents', survive a power loss."""
+        if folder in self._durable:
+            return
+        if folder != self._root:
+            self._make_durable(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+        self._durable.add(folder)
+
+
+class Bucket:
+    """An object store, which shows an object only once it is complete and durable."""
+
+    def __init__(self, url: str) -> None:
+        with store_errors(f"open the blob store {url}"):
+            self._store: ObjectStore = from_url(url)
+
+    def publish(self, staged: Path, sha256: Digest, size: int) -> None:
+        """By upload, in parallel parts if it is large."""
+        with store_errors(f"store blob {sha256}"):
+            if self.size(sha256) != size:
+                obstore.put(self._store, key_of(sha256), staged)
+
+    def size(self, sha256: Digest) -> int | None:
+        key = key_of(sha256)
+        with store_errors(f"look up blob {sha256}"):
+            try:
+                return obstore.head(self._store, key)["size"]
+            except FileNotFoundError:
+                return None
+
+    def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        # One answer takes tens of milliseconds, but many questions may be open at once.
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            return list(pool.map(self.size, digests))
+
+    def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        with store_errors(f"read blob {sha256}", missing=sha256):
+            result = obstore.get(self._store, key_of(sha256), options={"range": (start, stop)})
+            for part in result.stream(min_chunk_size=chunk):
+                view = memoryview(part)
+                for at in range(0, len(view), chunk):
+                    yield bytes(view[at : at + chunk])
+
+    def local_path(self, sha256: Digest) -> Path | None:
+        check_digest(sha256)
+        return None
+
+
+@contextlib.contextmanager
+def store_errors(doing: str, *, missing: Digest | None = None) -> Iterator[None]:
+    """Turn what files and object stores raise into this floor's errors."""
+    try:
+        yield
+    except (BaseError, OSError, ValueError) as error:
+        if missing is not None and isinstance(error, FileNotFoundError):
+            raise BlobNotFoundError(missing) from error
+        # obstore adds a dump of its inner state after the first line.
+        raise BlobStoreError(f"cannot {doing}: {str(error).partition(chr(10))[0]}") from error
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names inside `folder` survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

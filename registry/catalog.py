@@ -1,0 +1,203 @@
+"""The catalog: one DuckDB file, one owning process, one writer at a time, many readers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+
+from registry.errors import CatalogError, CatalogLockedError, CatalogTooNewError
+from registry.migrations import REGISTRY, MigrationSet
+
+_SETTINGS: dict[str, str | bool] = {
+    # The machine is shared with training and Triton; DuckDB's own default is 80 % of its memory.
+    "memory_limit": "2GB",
+    # Nothing is downloaded behind the operator's back.
+    "autoinstall_known_extensions": False,
+}
+
+# DuckDB lets one process open a file twice, and two write locks would then guard one file.
+_open_here: set[Path] = set()
+_open_here_lock = threading.Lock()
+
+
+def to_db(moment: datetime) -> datetime:
+    """An aware time as the catalog keeps it: naive, UTC, microseconds."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def from_db(moment: datetime) -> datetime:
+    """A time of the catalog as floors pass it: aware UTC."""
+    return moment.replace(tzinfo=UTC)
+
+
+class Cursor:
+    """Runs statements inside one transaction. Not to be kept after its `with` block, nor shared by threads."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: duckdb.DuckDBPyConnection) -> None:
+        self._raw = raw
+
+    def execute(self, sql: str, params: Sequence[object] = ()) -> Self:
+        """Run one statement, or a script without parameters. Raises CatalogError."""
+        try:
+            self._raw.execute(sql, list(params))
+        except duckdb.Error as error:
+            raise CatalogError(str(error)) from error
+        return self
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row of the last statement, or None."""
+        row: tuple[Any, ...] | None = self._raw.fetchone()
+        return row
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """The remaining rows of the last statement."""
+        rows: list[tuple[Any, ...]] = self._raw.fetchall()
+        return rows
+
+
+class Catalog:
+    """The owner of the catalog file. Use from any number of threads.
+
+    An acknowledged write survives the death of the process and of the machine: DuckDB calls fdatasync on its
+    write-ahead log before COMMIT returns, and replays the log when the file is next opened.
+    """
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._writing = False
+
+    @classmethod
+    def open(cls, path: Path, migrations: Sequence[MigrationSet] = (REGISTRY,)) -> Self:
+        """Open or create the file at `path` and apply the steps that it lacks, set by set, in the given order.
+
+        Raises CatalogLockedError if it is open elsewhere, CatalogTooNewError if newer code wrote it, and
+        CatalogError if it is no catalog or a step fails (the steps before that one stay applied).
+        """
+        path = path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _open_here_lock:
+            if path in _open_here:
+                raise CatalogLockedError(path, "by this process")
+            try:
+                connection = duckdb.connect(str(path), config=dict(_SETTINGS))
+            except duckdb.IOException as error:
+                if "lock on file" in str(error):
+                    raise CatalogLockedError(path, _holder(str(error))) from error
+                raise CatalogError(f"{path}: {error}") from error
+            except duckdb.Error as error:
+                raise CatalogError(f"{path}: {error}") from error
+            _open_here.add(path)
+        catalog = cls(path, connection)
+        try:
+            catalog._migrate(migrations)
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def close(self) -> None:
+        """Wait for the running write, fold the log into the file and give the file free. Twice is fine."""
+        with self._lock, _open_here_lock:
+            if self.path in _open_here:
+                self._connection.close()
+                _open_here.remove(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Cursor]:
+        """A write transaction: committed at the end of the block, rolled back if the block raises.
+
+        Writers wait for one another, so keep the block short. Raises CatalogError if a statement or the commit
+        fails, and for a write inside a write, which could only be half rolled back.
+        """
+        with self._lock:
+            if self._writing:
+                raise CatalogError("a write transaction is already open in this thread")
+            self._writing = True
+            try:
+                with self._transaction() as cursor:
+                    yield cursor
+            finally:
+                self._writing = False
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Cursor]:
+        """Several statements that all see the same state. Never waits for writers. Raises CatalogError."""
+        with self._transaction() as cursor:
+            yield cursor
+
+    def query(self, sql: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """All rows of one reading statement, as last committed. Raises CatalogError."""
+        with self._raw_cursor() as raw:
+            return Cursor(raw).execute(sql, params).fetchall()
+
+    def versions(self) -> dict[str, int]:
+        """The number of the last applied step of each migration set."""
+        return dict(self.query("SELECT set_name, max(number) FROM migrations GROUP BY set_name"))
+
+    @contextlib.contextmanager
+    def _raw_cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            raw = self._connection.cursor()
+        except duckdb.Error as error:
+            raise CatalogError(f"{self.path}: {error}") from error
+        try:
+            yield raw
+        finally:
+            raw.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Cursor]:
+        with self._raw_cursor() as raw:
+            cursor = Cursor(raw)
+            cursor.execute("BEGIN")
+            try:
+                yield cursor
+            except BaseException:
+                # The first error is the one to show; DuckDB may already have ended the transaction.
+                with contextlib.suppress(CatalogError):
+                    cursor.execute("ROLLBACK")
+                raise
+            cursor.execute("COMMIT")
+
+    def _migrate(self, sets: Sequence[MigrationSet]) -> None:
+        with self.write() as tx:
+            tx.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (set_name VARCHAR NOT NULL, number INTEGER NOT NULL, "
+                "applied_at TIMESTAMP NOT NULL, PRIMARY KEY (set_name, number))"
+            )
+        found = self.versions()
+        # All are checked before any is applied: a file that is refused is left as it was.
+        for each in sets:
+            if found.get(each.name, 0) > len(each.steps):
+                raise CatalogTooNewError(self.path, each.name, found[each.name], len(each.steps))
+        for each in sets:
+            for number in range(found.get(each.name, 0) + 1, len(each.steps) + 1):
+                with self.write() as tx:
+                    tx.execute(each.steps[number - 1])
+                    now = to_db(datetime.now(UTC))
+                    tx.execute("INSERT INTO migrations VALUES (?, ?, ?)", [each.name, number, now])
+
+
+def _holder(message: str) -> str:
+    """The part of DuckDB's message that names the process, if there is one."""
+    _, found, rest = message.partition("held in ")
+    return "by " + rest.split(".  ")[0].split(". See")[0].strip() if found else "by another process"

@@ -1,0 +1,113 @@
+"""The catalog's schema as numbered, forward-only steps. A change of a table is a new step, never an edit.
+
+No foreign keys: DuckDB checks them against row versions that a transaction has already replaced, and one
+writer under one lock keeps the rules anyway. Times are TIMESTAMP in UTC (reading TIMESTAMPTZ needs `pytz`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationSet:
+    """The steps of one floor's tables: step n (from 1) is `steps[n - 1]`, an SQL script."""
+
+    name: str
+    steps: tuple[str, ...]
+
+
+REGISTRY = MigrationSet(
+    "registry",
+    (
+        """
+        CREATE SEQUENCE repo_keys;
+        CREATE TABLE repos (
+            key BIGINT PRIMARY KEY DEFAULT nextval('repo_keys'),
+            type VARCHAR NOT NULL,
+            namespace VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            private BOOLEAN NOT NULL,
+            created_at TIMESTAMP NOT NULL,
+            UNIQUE (type, namespace, name)
+        );
+        CREATE TABLE commits (
+            id VARCHAR PRIMARY KEY,
+            repo BIGINT NOT NULL,
+            parent VARCHAR,
+            depth BIGINT NOT NULL,
+            tree VARCHAR NOT NULL,
+            message VARCHAR NOT NULL,
+            author VARCHAR NOT NULL,
+            created_at TIMESTAMP NOT NULL
+        );
+        CREATE INDEX commits_by_repo ON commits (repo);
+        CREATE TABLE refs (
+            repo BIGINT NOT NULL,
+            name VARCHAR NOT NULL,
+            kind VARCHAR NOT NULL,
+            commit VARCHAR NOT NULL,
+            PRIMARY KEY (repo, name)
+        );
+        CREATE INDEX refs_by_repo ON refs (repo);
+        CREATE TABLE trees (
+            digest VARCHAR PRIMARY KEY,
+            files BIGINT NOT NULL,
+            bytes BIGINT NOT NULL,
+            pages VARCHAR[] NOT NULL,
+            first_paths VARCHAR[] NOT NULL
+        );
+        CREATE TABLE tree_pages (
+            digest VARCHAR PRIMARY KEY,
+            paths VARCHAR[] NOT NULL,
+            sha256s VARCHAR[] NOT NULL,
+            sizes BIGINT[] NOT NULL
+        );
+
+        CREATE SEQUENCE artifact_keys;
+        CREATE TABLE artifacts (
+            key BIGINT PRIMARY KEY DEFAULT nextval('artifact_keys'),
+            kind VARCHAR NOT NULL,
+            name VARCHAR NOT NULL,
+            revision VARCHAR NOT NULL,
+            UNIQUE (kind, name, revision)
+        );
+        CREATE TABLE lineage (
+            child BIGINT NOT NULL,
+            parent BIGINT NOT NULL,
+            relation VARCHAR NOT NULL,
+            PRIMARY KEY (child, parent, relation)
+        );
+        CREATE INDEX lineage_by_child ON lineage (child);
+        CREATE INDEX lineage_by_parent ON lineage (parent);
+
+        CREATE SEQUENCE decision_numbers;
+        CREATE TABLE decisions (
+            id VARCHAR PRIMARY KEY,
+            number BIGINT NOT NULL DEFAULT nextval('decision_numbers'),
+            cell VARCHAR NOT NULL,
+            record VARCHAR NOT NULL
+        );
+        CREATE INDEX decisions_by_cell ON decisions (cell);
+        CREATE TABLE stage_variants (
+            cell VARCHAR NOT NULL,
+            variant VARCHAR NOT NULL,
+            commit VARCHAR NOT NULL,
+            stage VARCHAR NOT NULL,
+            decision VARCHAR NOT NULL,
+            PRIMARY KEY (cell, variant)
+        );
+        CREATE INDEX stage_variants_by_cell ON stage_variants (cell);
+        CREATE SEQUENCE hold_numbers;
+        CREATE TABLE stage_holds (
+            number BIGINT PRIMARY KEY DEFAULT nextval('hold_numbers'),
+            cell VARCHAR NOT NULL,
+            stage VARCHAR NOT NULL,
+            variant VARCHAR,
+            decision VARCHAR NOT NULL,
+            undone BOOLEAN NOT NULL
+        );
+        CREATE INDEX stage_holds_by_cell ON stage_holds (cell);
+        """,
+    ),
+)

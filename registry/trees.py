@@ -1,0 +1,147 @@
+"""Trees: which files a commit holds, stored so that a hundred versions of many files stay small.
+
+A tree's digest is the sha256 of its manifest: one line `<sha256> <size> <path>` per file, sorted by the path's
+bytes. The manifest itself is never stored. The catalog keeps a tree as a list of *pages*, each page the entries of
+about 128 neighbouring paths, named by the sha256 of its own lines. A page ends after a path whose checksum says
+so, so that where pages end depends on the paths alone: a version that changes one file shares every page but one
+with the version before, equal trees share all, and looking up a path reads one page however large the tree.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import itertools
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from registry.canonical import sha256_of
+from registry.catalog import Catalog, Cursor
+from registry.errors import CatalogError, InvalidPathError
+from registry.types import Digest, FileEntry
+
+_PAGE_MASK = 127
+_FETCH = 64  # pages per statement: DuckDB still answers such a list from its index, a longer one by a scan
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Neighbouring entries of a tree, in order."""
+
+    digest: Digest
+    entries: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A whole tree, cut into pages."""
+
+    digest: Digest
+    pages: tuple[Page, ...]
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """All files, sorted by path."""
+        return tuple(entry for page in self.pages for entry in page.entries)
+
+
+def build(entries: Iterable[FileEntry]) -> Tree:
+    """Sort and cut. Raises InvalidPathError if a path is a file here and a folder there, or comes twice."""
+    ordered = sorted(entries, key=lambda entry: entry.path.encode())
+    _check_clashes(ordered)
+    whole = hashlib.sha256()
+    pages = []
+    for group in _cut(ordered):
+        lines = b"".join(f"{e.sha256} {e.size} {e.path}\n".encode() for e in group)
+        whole.update(lines)
+        pages.append(Page(sha256_of(lines), tuple(group)))
+    return Tree(whole.hexdigest(), tuple(pages))
+
+
+def store(tx: Cursor, tree: Tree) -> None:
+    """Write the pages and the tree that are not there yet."""
+    if tx.execute("SELECT 1 FROM trees WHERE digest = ?", [tree.digest]).fetchone():
+        return
+    for page in tree.pages:
+        paths = [entry.path for entry in page.entries]
+        digests = [entry.sha256 for entry in page.entries]
+        sizes = [entry.size for entry in page.entries]
+        tx.execute("INSERT OR IGNORE INTO tree_pages VALUES (?, ?, ?, ?)", [page.digest, paths, digests, sizes])
+    entries = tree.entries
+    tx.execute(
+        "INSERT INTO trees VALUES (?, ?, ?, ?, ?)",
+        [
+            tree.digest,
+            len(entries),
+            sum(entry.size for entry in entries),
+            [page.digest for page in tree.pages],
+            [page.entries[0].path for page in tree.pages],
+        ],
+    )
+
+
+def load(catalog: Catalog, digest: Digest) -> tuple[FileEntry, ...]:
+    """All files of a stored tree, sorted by path. Raises CatalogError if it is not whole."""
+    pages, _ = _directory(catalog, digest)
+    found: dict[Digest, tuple[FileEntry, ...]] = {}
+    for at in range(0, len(pages), _FETCH):
+        found |= _fetch(catalog, pages[at : at + _FETCH])
+    if missing := set(pages) - found.keys():
+        raise CatalogError(f"tree {digest[:12]} lacks {len(missing)} of its {len(pages)} pages")
+    return tuple(entry for page in pages for entry in found[page])
+
+
+def find(catalog: Catalog, digest: Digest, path: str) -> FileEntry | None:
+    """The entry at `path` of a stored tree, or None. Raises CatalogError if the tree is not whole."""
+    pages, first_paths = _directory(catalog, digest)
+    at = bisect.bisect_right(first_paths, path.encode(), key=str.encode) - 1
+    if at < 0:
+        return None
+    page = _fetch(catalog, [pages[at]]).get(pages[at])
+    if page is None:
+        raise CatalogError(f"tree {digest[:12]} lacks the page {pages[at][:12]}")
+    return next((entry for entry in page if entry.path == path), None)
+
+
+def _directory(catalog: Catalog, digest: Digest) -> tuple[list[Digest], list[str]]:
+    rows = catalog.query("SELECT pages, first_paths FROM trees WHERE digest = ?", [digest])
+    if not rows:
+        raise CatalogError(f"there is no tree {digest[:12]}")
+    pages, first_paths = rows[0]
+    return pages, first_paths
+
+
+def _fetch(catalog: Catalog, pages: Sequence[Digest]) -> dict[Digest, tuple[FileEntry, ...]]:
+    # Only the number of placeholders varies.
+    sql = "SELECT * FROM tree_pages WHERE digest IN (" + ", ".join("?" * len(pages)) + ")"  # noqa: S608
+    rows = catalog.query(sql, pages)
+    return {
+        digest: tuple(FileEntry(*fields) for fields in zip(paths, digests, sizes, strict=True))
+        for digest, paths, digests, sizes in rows
+    }
+
+
+def _cut(ordered: Sequence[FileEntry]) -> Iterator[Sequence[FileEntry]]:
+    start = 0
+    for at, entry in enumerate(ordered, 1):
+        if at == len(ordered) or zlib.crc32(entry.path.encode()) & _PAGE_MASK == 0:
+            yield ordered[start:at]
+            start = at
+
+
+def _check_clashes(ordered: Sequence[FileEntry]) -> None:
+    files = {entry.path for entry in ordered}
+    if len(files) != len(ordered):
+        double = next(b.path for a, b in itertools.pairwise(ordered) if a.path == b.path)
+        raise InvalidPathError("path", double, "is given twice")
+    folders = set()
+    for path in files:
+        folder = path
+        while (cut := folder.rfind("/")) > 0:
+            folder = folder[:cut]
+            if folder in folders:
+                break
+            folders.add(folder)
+    for clash in sorted(folders & files):
+        raise InvalidPathError("path", clash, "is a file and a folder of the same tree")

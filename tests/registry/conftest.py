@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry import AddFile, Commit, Registry, RepoId, Variant
+from registry.gates import EvidenceGate
+
+POLICY = EvidenceGate().policy_digest
+EVALUATED = {"evaluation": {"AP75": 0.61, "images": 40}}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    with Registry.open(tmp_path / "data") as opened:
+        yield opened
+
+
+@pytest.fixture
+def add(registry: Registry) -> Callable[[str, bytes], AddFile]:
+    """Store bytes and give the operation that puts them at a path."""
+
+    def add(path: str, data: bytes) -> AddFile:
+        info = registry.blobs.put_bytes(data)
+        return AddFile(path, info.sha256, info.size)
+
+    return add
+
+
+@pytest.fixture
+def publish(registry: Registry, add) -> Callable[..., Commit]:
+    """Commit one small file to a model repo, made when needed, under a tag."""
+
+    def publish(repo: str, version: str) -> Commit:
+        name = RepoId.parse(repo)
+        registry.repos.create(name, exist_ok=True)
+        op = add("adapter_config.json", f"{repo} {version}".encode())
+        return registry.repos.commit(name, [op], message=version, author="tester", tags=[version])
+
+    return publish
+
+
+@pytest.fixture
+def variants(publish) -> list[Variant]:
+    """Four published variants of the cell dock-7."""
+    for number in range(1, 5):
+        publish("cells/dock-7", f"v{number}")
+    return [Variant.parse(f"cells/dock-7@v{number}") for number in range(1, 5)]
