@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from finetune.contract import FinetuneRequest
 from finetune.deck import Deck
 from finetune.evaluate import Evaluation
+from finetune.model import RESERVED
+from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
+from finetune.training.base import BaseRecipe
+
+if TYPE_CHECKING:
+    from finetune.base_service import Judgement
 
 
 def variant_card(
@@ -63,4 +69,49 @@ base {revision}.
 What the dataset check noted:
 
 {warnings}
+"""
+
+
+def base_card(recipe: BaseRecipe, labels: Sequence[str], judgements: Sequence[Judgement]) -> str:
+    """The README.md of a base: how it was made, what it saw, and how good it is where it was judged."""
+    a = recipe.architecture
+    known = ", ".join(f"`{label}`" for label in labels if not label.startswith(RESERVED))
+    spare = sum(label.startswith(RESERVED) for label in labels)
+    environments = ", ".join(recipe.look.environments)
+    budget = f"{recipe.max_seconds / 60:.0f} minutes" if recipe.max_seconds else f"{recipe.max_steps} steps"
+    rows = "\n".join(
+        f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} |"
+        for name, e in ((j.name, j.evaluation) for j in judgements)
+    )
+    return f"""---
+library_name: transformers
+pipeline_tag: image-segmentation
+license: apache-2.0
+tags: [parcelhub, base, instance-segmentation, eomt]
+---
+
+# A universal package-segmentation base
+
+Instance segmentation of packages: {known}; {spare} spare labels that variants may take for classes of their own.
+
+EoMT (`transformers`), {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
+{a.image_size} pixels, {a.queries} queries. Random initial weights: no pre-trained weights of anyone are in it.
+
+## What it saw
+
+Scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) and nothing else, no
+photograph among them.
+Environments: {environments}. Budget {budget}, batches of {recipe.batch_size}, peak learning rate
+{recipe.learning_rate}, cosine schedule, averaged weights.
+
+## How good it is, zero-shot
+
+Mask AP by COCO's rules, on pictures that training never drew from:
+
+| judged on | images | AP | AP50 | AP75 |
+|---|---|---|---|---|
+{rows}
+
+Scenes are not photographs: expect much lower figures on a real cell before fine-tuning, as the table shows where a real
+dataset is among the judges. Use it as the start of a variant, not as a finished model.
 """

@@ -58,9 +58,7 @@ def run_finetune(
     deck = make_deck(
         dataset, base_labels=labels, images=request.images, seed=request.seed, dataset_ref=request.dataset_ref
     )
-    by_name = {sample.name: sample for sample in dataset.samples}
-    train = [by_name[name] for name in deck.train]
-    holdout = [by_name[name] for name in deck.holdout]
+    train, holdout = deck.select(dataset)
     side = int(model.config.image_size * SOURCE_SCALE)
     sources = load_sources(train, deck, labels, side)
 
@@ -82,7 +80,9 @@ def run_finetune(
             )
         )
 
-    adapted = adapt(model, sources, recipe, workspace / "checkpoints", report=tick, should_stop=should_stop)
+    adapted = adapt(
+        model, sources, recipe, workspace / "checkpoints", weights=deck.weights, report=tick, should_stop=should_stop
+    )
     if should_stop():
         raise TrainingError("stopped on request; the checkpoint stays in the workspace")
     train_seconds = time.monotonic() - started
@@ -142,7 +142,7 @@ def save_variant(model: Any, folder: Path, request: FinetuneRequest, deck: Deck)
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     document = {
         "base": {"repo": repo, "revision": revision, "commit": request.base_commit},
-        "labels": {label: name for name, label in sorted(deck.class_map.items())},
+        "labels": dict(sorted(deck.label_map.items())),
         "rank": config["r"],
         "deck": deck.digest,
     }
@@ -169,13 +169,13 @@ def measure(
     results: list[Evaluation] = []
     for name, title in ((None, "base"), (NAME, "variant")):
         # The base answers in its own labels, the variant in the team's.
-        to_team = {label: team for team, label in deck.class_map.items()} if name is None else {}
+        label_map = deck.label_map if name is None else {team: team for team in deck.class_map}
         results.append(
             evaluate(
                 lambda images, name=name: segmenter.segment(images, [name] * len(images)),
                 holdout,
                 dataset.classes,
-                label_map=to_team or {team: team for team in deck.class_map},
+                label_map=label_map,
                 progress=lambda done, total, title=title: report(
                     Progress("evaluate", done, total, message=f"{title} on the holdout")
                 ),

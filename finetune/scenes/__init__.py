@@ -3,11 +3,11 @@
 A scene is a small 3-D world (packages and things that are not packages) seen by a pinhole camera and painted
 back to front into a picture and an instance-id map, so that every mask is exact by construction.
 
-Public: `SceneGenerator`, `Scene`, `Look`, `BROAD`, `LABELS`, `write_demo_cell`.
+Public: `SceneGenerator`, `Scene`, `Look`, `BROAD`, `DEMO_CELL`, `LABELS`, `write_cell`, `write_demo_cell`.
 """
 
-from finetune.scenes.cells import write_demo_cell
+from finetune.scenes.cells import write_cell, write_demo_cell
 from finetune.scenes.generator import LABELS, Scene, SceneGenerator
-from finetune.scenes.look import BROAD, Look
+from finetune.scenes.look import BROAD, DEMO_CELL, Look
 
-__all__ = ["BROAD", "LABELS", "Look", "Scene", "SceneGenerator", "write_demo_cell"]
+__all__ = ["BROAD", "DEMO_CELL", "LABELS", "Look", "Scene", "SceneGenerator", "write_cell", "write_demo_cell"]

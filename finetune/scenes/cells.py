@@ -1,4 +1,4 @@
-"""Scene cells on disk, for the demo: the dataset of a robot cell whose look the base has not seen."""
+"""Scene cells on disk: datasets of robot cells, written as a team would bring them."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
 
 from finetune.scenes.generator import SceneGenerator
-from finetune.scenes.look import DEMO_CELL
+from finetune.scenes.look import DEMO_CELL, Look
 
 
-def write_demo_cell(folder: Path, *, images: int = 60, seed: int = 7, size: int = 384) -> Path:
-    """Write a cell's dataset as a team would bring it (COCO, polygons traced from the exact masks); returns `folder`.
+def write_cell(
+    folder: Path, look: Look, *, images: int, seed: int, size: int = 384, valid_share: float = 1 / 3
+) -> Path:
+    """Write `images` scenes of one look as COCO (exact RLE masks), `train` first and then `valid`; returns `folder`.
 
-    The first two thirds are `train`, the rest `valid`. Every picture is `size` pixels square.
+    Pictures are JPEGs of `size` pixels a side. The same arguments write the same bytes.
     """
-    generator = SceneGenerator(DEMO_CELL, size=size, seed=seed)
-    for split, first, last in (("train", 0, images * 2 // 3), ("valid", images * 2 // 3, images)):
+    generator = SceneGenerator(look, size=size, seed=seed)
+    first_valid = images - round(images * valid_share)
+    for split, numbers in (("train", range(first_valid)), ("valid", range(first_valid, images))):
+        if not numbers:
+            continue
         target = folder / split
         target.mkdir(parents=True, exist_ok=True)
-        pictures: list[dict[str, object]] = []
-        annotations: list[dict[str, object]] = []
-        classes = {name: k + 1 for k, name in enumerate(generator.look.classes)}
-        for index in range(first, last):
-            scene = generator.scene(index)
-            name = f"frame-{index:04d}.jpg"
-            cv2.imwrite(str(target / name), scene.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
-            pictures.append({"id": index + 1, "file_name": name, "width": size, "height": size})
-            for label, mask in zip(scene.labels, scene.masks(), strict=True):
-                # Holes do not occur: a package in front of another leaves parts, which a polygon list can hold.
-                rings, _ = cv2.findContours(mask.astype("uint8"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-                polygons = [(ring[:, 0].astype(float) + 0.5).ravel().tolist() for ring in rings if len(ring) >= 3]
-                if not polygons:
-                    continue
-                x, y, w, h = cv2.boundingRect(mask.astype("uint8"))
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1 + first * 1000,
-                        "image_id": index + 1,
-                        "category_id": classes[label],
-                        "segmentation": polygons,
-                        "bbox": [x, y, w, h],
-                        "area": int(mask.sum()),
-                        "iscrowd": 0,
-                    }
-                )
-        document = {
-            "images": pictures,
-            "annotations": annotations,
-            "categories": [{"id": number, "name": label} for label, number in classes.items()],
-        }
-        (target / "_annotations.coco.json").write_text(json.dumps(document))
+        (target / "_annotations.coco.json").write_text(json.dumps(_split(generator, target, numbers, size)))
     return folder
+
+
+def write_demo_cell(folder: Path, *, images: int = 60, seed: int = 7) -> Path:
+    """The dataset of a cell whose colours, prints and floor the base has never seen; two thirds are `train`."""
+    return write_cell(folder, DEMO_CELL, images=images, seed=seed)
+
+
+def _split(generator: SceneGenerator, target: Path, numbers: range, size: int) -> dict[str, object]:
+    classes = {name: k + 1 for k, name in enumerate(generator.look.classes)}
+    pictures: list[dict[str, object]] = []
+    annotations: list[dict[str, object]] = []
+    for number in numbers:
+        scene = generator.scene(number)
+        name = f"frame-{number:04d}.jpg"
+        _, data = cv2.imencode(".jpg", scene.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        (target / name).write_bytes(data.tobytes())
+        pictures.append({"id": number + 1, "file_name": name, "width": size, "height": size})
+        columns = np.asfortranarray(scene.masks().transpose(1, 2, 0).astype(np.uint8))
+        for label, rle in zip(scene.labels, coco_mask.encode(columns) if scene.labels else (), strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number + 1,
+                    "category_id": classes[label],
+                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                    "bbox": coco_mask.toBbox(rle).tolist(),
+                    "area": int(coco_mask.area(rle)),
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": number, "name": label} for label, number in classes.items()]
+    return {"images": pictures, "annotations": annotations, "categories": categories}

@@ -64,10 +64,12 @@ def adapt(
     recipe: AdaptRecipe,
     workspace: Path,
     *,
+    weights: Sequence[float] | None = None,
     report: Callable[[Tick], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """Train on `sources` (classes already in the base's label indices) and return the model in eval mode on the CPU.
+    """Train on `sources` (classes already in the base's label indices; `weights` as the deck has them) and return the
+    model in eval mode on the CPU.
 
     With LoRA that is a `PeftModel` around `base`; otherwise `base` itself. Goes on from a checkpoint in `workspace`.
     Raises DeckError without sources, TrainingError when the loss diverges.
@@ -115,6 +117,7 @@ def adapt(
         size=int(base.config.image_size),
         count=recipe.max_steps * recipe.batch_size,
         seed=recipe.seed,
+        weights=weights,
         strength=recipe.strength,
     )
     trainer = BudgetTrainer(

@@ -57,9 +57,21 @@ class AugmentedExamples(Dataset[Example]):
     """
 
     def __init__(
-        self, sources: Sequence[Source], *, size: int, count: int, seed: int, strength: Strength | None = None
+        self,
+        sources: Sequence[Source],
+        *,
+        size: int,
+        count: int,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        strength: Strength | None = None,
     ) -> None:
+        """`weights` says how often each source is drawn relative to the others; equally often by default."""
         self._sources = tuple(sources)
+        share = np.asarray(weights if weights is not None else np.ones(len(sources)), float)
+        if share.shape != (len(sources),):
+            raise ValueError(f"{len(share)} weights for {len(sources)} sources")
+        self._share = share / share.sum()
         self._size = size
         self._count = count
         self._seed = seed
@@ -91,10 +103,7 @@ class AugmentedExamples(Dataset[Example]):
         # torchvision draws from torch's global generator; this runs in loader processes, so nobody else's draws move.
         torch.manual_seed(seed)
         s = self._strength
-        # Every source comes up equally often: index modulo the count, in a fresh order each round.
-        turn, place = divmod(index, len(self._sources))
-        order = np.random.default_rng((self._seed, turn)).permutation(len(self._sources))
-        source = self._sources[int(order[place])]
+        source = self._sources[self._turn(index)]
         kind = rng.random()
         if kind < s.plain:
             pixels, masks, classes = _letterbox(source, self._size)
@@ -113,6 +122,15 @@ class AugmentedExamples(Dataset[Example]):
         masks = masks[:, ::MASK_STRIDE, ::MASK_STRIDE]
         kept = masks.sum(axis=(1, 2)) >= 6
         return Example(np.ascontiguousarray(pixels), masks[kept], classes[kept])
+
+    def _turn(self, index: int) -> int:
+        """The source of example `index`: within each round as many examples as sources, every source as often
+        as its share says, to within one (systematic sampling), in a fresh order."""
+        number, place = divmod(index, len(self._sources))
+        rng = np.random.default_rng((self._seed, number))
+        ticks = (np.arange(len(self._sources)) + rng.random()) / len(self._sources)
+        drawn = np.searchsorted(np.cumsum(self._share), ticks).clip(max=len(self._sources) - 1)
+        return int(rng.permutation(drawn)[place])
 
     def _draw(self, rng: np.random.Generator, count: int) -> list[Source]:
         return [self._sources[int(k)] for k in rng.integers(0, len(self._sources), count)]

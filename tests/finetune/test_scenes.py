@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.scenes import BROAD, LABELS, Look, SceneGenerator, write_demo_cell
+from finetune.datasets import read_dataset
+from finetune.scenes import BROAD, DEMO_CELL, LABELS, Look, SceneGenerator, write_cell
 from finetune.scenes.camera import look_at, paint_order, rotation_matrix
 from finetune.scenes.canvas import Canvas
 from finetune.scenes.layouts import LAYOUTS
-from finetune.scenes.look import DEMO_CELL
 from finetune.scenes.packages import Cuboid, paint_all, structure
 
 
@@ -117,12 +114,25 @@ def test_paint_order_agrees_with_rays(seed, count):
             assert rank[near] > rank[far]
 
 
-def test_the_demo_cell_on_disk(tmp_path):
-    folder = write_demo_cell(tmp_path / "cell", images=6, size=96)
-    for split, count in (("train", 4), ("valid", 2)):
-        document = json.loads((folder / split / "_annotations.coco.json").read_text())
-        assert len(document["images"]) == count
-        ids = {image["id"] for image in document["images"]}
-        assert {a["image_id"] for a in document["annotations"]} <= ids
-        for image in document["images"]:
-            assert cv2.imread(str(folder / split / image["file_name"])).shape == (96, 96, 3)
+def test_a_cell_on_disk_reads_back_pixel_for_pixel(tmp_path):
+    folder = write_cell(tmp_path / "cell", DEMO_CELL, images=6, seed=7, size=96)
+    dataset = read_dataset(folder)
+    assert [s.split for s in dataset.samples].count("valid") == 2
+    generator = SceneGenerator(DEMO_CELL, size=96, seed=7)
+    for sample in dataset.samples:
+        scene = generator.scene(int(sample.image.stem.split("-")[1]))
+        assert sample.labels == scene.labels
+        assert np.array_equal(sample.truth().decode_masks(), scene.masks())
+
+
+def test_a_cell_is_written_the_same_every_time(tmp_path):
+    first, second = (write_cell(tmp_path / n, DEMO_CELL, images=3, seed=1, size=64) for n in "ab")
+    files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
+    assert len(files) == 5
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
+
+
+@pytest.mark.parametrize("size", [8, 2000])
+def test_absurd_sizes_are_refused(size):
+    with pytest.raises(ValueError, match="pixels a side"):
+        SceneGenerator(size=size)

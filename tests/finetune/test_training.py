@@ -96,6 +96,19 @@ def test_augmentation_is_seeded_and_well_formed():
     assert not np.array_equal(first[0].pixels, AugmentedExamples(sources, size=64, count=50, seed=4)[0].pixels)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(1, 4), min_size=2, max_size=9), st.integers(0, 100))
+def test_sources_come_up_as_often_as_they_weigh(weights, seed):
+    source = Source(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_), np.zeros(0, np.int64))
+    rounds = 40
+    examples = AugmentedExamples([source] * len(weights), size=8, count=999, seed=seed, weights=weights)
+    drawn = np.bincount([examples._turn(k) for k in range(rounds * len(weights))], minlength=len(weights))
+    wanted = np.array(weights) / sum(weights) * rounds * len(weights)
+    assert np.abs(drawn - wanted).max() <= 12
+    if len(set(weights)) == 1:
+        assert (drawn == rounds).all()
+
+
 def test_without_augmentation_the_picture_is_serving_s_letterbox():
     source = scene_sources(1, size=128)[0]
     still = Strength(plain=1.0, brightness=0, contrast=0, saturation=0, hue=0, blur=0, noise=0)

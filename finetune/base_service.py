@@ -1,0 +1,83 @@
+"""Make a base and judge it: training from scratch, evaluation on looks it has not seen, an honest card."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from finetune.cards import base_card
+from finetune.datasets import Sample, read_dataset
+from finetune.datasets.classes import map_classes
+from finetune.evaluate import Evaluation, evaluate
+from finetune.model import base_labels, load_base, save_base
+from finetune.scenes import BROAD, DEMO_CELL, Look, write_cell
+from finetune.training.base import BaseRecipe, train_base
+from finetune.training.loop import Tick
+from serving.segmenter import Segmenter
+
+# Seeds of the judging scenes, far from any that training draws from.
+JUDGES: Mapping[str, tuple[Look, int]] = {
+    "scenes of the trained looks, new seeds": (BROAD, 900_001),
+    "a cell whose colours, prints and floor were never trained": (DEMO_CELL, 900_002),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a base is worth on one judging set, zero-shot."""
+
+    name: str
+    evaluation: Evaluation
+
+
+def make_base(
+    recipe: BaseRecipe,
+    *,
+    workspace: Path,
+    out: Path,
+    report: Callable[[Tick], None],
+    judge_folders: Sequence[Path] = (),
+    scenes: int = 150,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[Judgement]:
+    """Train a base into the folder `out`, judge it, write its card; returns the judgements.
+
+    `judge_folders` are datasets beside the built-in scene judges; nothing of any judge is trained on. A killed run goes
+    on from `workspace`. Raises DatasetError for a bad judge folder (before training), TrainingError on divergence.
+    """
+    for folder in judge_folders:
+        read_dataset(folder)
+    model = train_base(recipe, workspace, report=report, should_stop=should_stop)
+    save_base(model, out, card="")
+    judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
+    (out / "README.md").write_text(base_card(recipe, base_labels(model), judgements), encoding="utf-8")
+    return judgements
+
+
+def judge_base(folder: Path, *, judge_folders: Sequence[Path] = (), scenes: int = 150) -> list[Judgement]:
+    """Zero-shot evaluation of a base folder on scenes and on datasets (their `valid` images where they have a
+    split).
+    """
+    labels = base_labels(load_base(folder))
+    segmenter = Segmenter.load(folder)
+    judgements: list[Judgement] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        places = []
+        for k, (name, (look, seed)) in enumerate(JUDGES.items()):
+            place = write_cell(Path(temporary) / str(k), look, images=scenes, seed=seed, valid_share=1.0)
+            places.append((name, place))
+        places += [(f"`{folder.name}`", folder) for folder in judge_folders]
+        for name, place in places:
+            dataset = read_dataset(place)
+            mapping, _ = map_classes(dataset.classes, labels, shown=dataset.classes, chosen={})
+            judged: Sequence[Sample] = [s for s in dataset.samples if s.split == "valid"] or dataset.samples
+            evaluation = evaluate(
+                segmenter.segment,
+                judged,
+                dataset.classes,
+                label_map={label: team for team, label in mapping.items()},
+            )
+            judgements.append(Judgement(name, evaluation))
+    return judgements

@@ -1,0 +1,257 @@
+"""Mask AP of a predictor on labelled images, as COCO defines it, with what a report needs beside the one number.
+
+The matching and accumulation are faster_coco_eval's (C++), on RLE masks: no mask is ever decoded here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from faster_coco_eval import COCO, COCOeval_faster
+from pycocotools import mask as coco_mask
+
+from finetune.datasets import Sample
+from finetune.errors import DatasetError
+from serving.instances import Instances
+from serving.preprocess import Image
+
+Predict = Callable[[Sequence[Image]], list[Instances]]
+
+MAX_DETECTIONS = 100
+# What counts as found, for the score of a single image: a robot acts on confident instances that are roughly right.
+FOUND_SCORE = 0.5
+FOUND_IOU = 0.5
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """How one image went, at a score of at least `FOUND_SCORE` and IoU of at least `FOUND_IOU`, classes included.
+
+    `f1` is 2 * found / (2 * found + missed + extra), and 1.0 where there is nothing to find and nothing was claimed.
+    """
+
+    image: str
+    f1: float
+    found: int
+    missed: int
+    extra: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Mask AP and its parts, all in [0, 1].
+
+    Attributes:
+        ap, ap50, ap75: COCO mask AP over IoU .50:.95, at .50, at .75; the mean over the classes with an instance.
+        ar100: mean recall over IoU .50:.95 with at most 100 detections per image.
+        per_class: AP of each class that has an instance in the images.
+        per_size: AP of small (< 32 x 32 pixels), medium and large (> 96 x 96) instances, where there are any.
+        per_image: one score per image, the worst first.
+        images, instances: how many were evaluated.
+        intervals: 95 % bootstrap intervals over images of `ap`, `ap50` and `ap75`; empty unless asked for.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ar100: float
+    per_class: Mapping[str, float]
+    per_size: Mapping[str, float]
+    per_image: tuple[ImageScore, ...]
+    images: int
+    instances: int
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """JSON with sorted keys; numbers rounded to six digits, so that equal results give equal bytes."""
+        text = json.dumps(_rounded(asdict(self)), sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return text.encode()
+
+
+def evaluate(
+    predict: Predict,
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    *,
+    label_map: Mapping[str, str],
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+    resamples: int = 0,
+    seed: int = 0,
+) -> Evaluation:
+    """Run `predict` over `samples` and measure it.
+
+    Args:
+        predict: images uint8 [H, W, 3] RGB to one `Instances` each, at the images' own sizes.
+        samples: with at least one instance among them.
+        classes: the classes that count; annotations of others are left out.
+        label_map: a label that `predict` answers, to one of `classes`; other answers are left out.
+        progress: called with (images done, images in all) after each batch.
+        resamples: bootstrap resamples for the intervals (200 are enough for a report); 0 for none.
+        seed: of the bootstrap.
+
+    Raises DatasetError if no sample has an instance of `classes`, or an image cannot be read.
+    """
+    truths = [_kept(sample.truth(), {name: name for name in classes}) for sample in samples]
+    if not any(len(truth) for truth in truths):
+        raise DatasetError(f"none of the {len(samples)} images has an instance of {', '.join(classes)} to measure on")
+    answers: list[Instances] = []
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        found = predict([sample.read_image() for sample in batch])
+        for sample, answer in zip(batch, found, strict=True):
+            if (answer.height, answer.width) != (sample.height, sample.width):
+                raise ValueError(f"the answer for {sample.name} is {answer.width}x{answer.height} pixels")
+            answers.append(_kept(answer, label_map))
+        if progress is not None:
+            progress(len(answers), len(samples))
+    return score(truths, answers, classes, [sample.name for sample in samples], resamples=resamples, seed=seed)
+
+
+def score(
+    truths: Sequence[Instances],
+    answers: Sequence[Instances],
+    classes: Sequence[str],
+    names: Sequence[str],
+    *,
+    resamples: int = 0,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure `answers` against `truths`, image by image; labels of both are among `classes`."""
+    coco = _run(truths, answers, classes)
+    precision, recall = coco.eval["precision"], coco.eval["recall"]
+    sizes = {name: _mean(precision[:, :, :, k, -1]) for k, name in enumerate(coco.params.areaRngLbl) if name != "all"}
+    per_class = {name: _mean(precision[:, :, k, 0, -1]) for k, name in enumerate(classes)}
+    ap, ap50, ap75 = _averages(coco)
+    images = [_image_score(name, *pair) for name, *pair in zip(names, truths, answers, strict=True)]
+    return Evaluation(
+        ap=ap,
+        ap50=ap50,
+        ap75=ap75,
+        ar100=_mean(recall[:, :, 0, -1]) or 0.0,
+        per_class={name: value for name, value in per_class.items() if value is not None},
+        per_size={name: value for name, value in sizes.items() if value is not None},
+        per_image=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.extra, image.image))),
+        images=len(truths),
+        instances=sum(len(truth) for truth in truths),
+        intervals=_intervals(coco, len(truths), len(classes), resamples, seed) if resamples else {},
+    )
+
+
+def _kept(instances: Instances, label_map: Mapping[str, str]) -> Instances:
+    """The instances whose label is mapped, under their new label."""
+    kept = instances.take([k for k, label in enumerate(instances.labels) if label in label_map])
+    labels = tuple(label_map[label] for label in kept.labels)
+    return Instances(kept.height, kept.width, kept.boxes, kept.scores, labels, kept.masks)
+
+
+# --- COCO's numbers ---------------------------------------------------------------------------------------------------
+
+
+def _run(truths: Sequence[Instances], answers: Sequence[Instances], classes: Sequence[str]) -> Any:  # noqa: ANN401
+    """An evaluated COCOeval: precision [IoU, recall, class, size, detections] in `eval`, -1 where undefined."""
+    truth, answer = COCO(), COCO()
+    truth.dataset = _document(truths, classes)
+    answer.dataset = _document(answers, classes)
+    truth.createIndex()
+    answer.createIndex()
+    # separate_eval keeps the matches of each image, from which the bootstrap accumulates again.
+    coco = COCOeval_faster(truth, answer, iouType="segm", separate_eval=True)
+    coco.params.maxDets = [MAX_DETECTIONS]
+    coco.evaluate()
+    coco.accumulate()
+    return coco
+
+
+def _document(per_image: Sequence[Instances], classes: Sequence[str]) -> dict[str, Any]:
+    numbers = {name: number for number, name in enumerate(classes, 1)}
+    annotations = [
+        {
+            "id": 0,
+            "image_id": image,
+            "category_id": numbers[label],
+            "segmentation": rle,
+            "area": area,
+            "score": value,
+            "iscrowd": 0,
+        }
+        for image, instances in enumerate(per_image, 1)
+        for label, rle, area, value in zip(
+            instances.labels, instances.rles(), instances.areas().tolist(), instances.scores.tolist(), strict=True
+        )
+    ]
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    images = [{"id": k, "height": i.height, "width": i.width} for k, i in enumerate(per_image, 1)]
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    """Mean of the defined values (COCO marks classes and sizes without any instance by -1), None without one."""
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _averages(coco: Any) -> tuple[float, float, float]:  # noqa: ANN401
+    """(AP, AP50, AP75) of the accumulated matches; 0.0 where no instance was there to find."""
+    precision = coco.eval["precision"][:, :, :, 0, -1]
+    return _mean(precision) or 0.0, _mean(precision[0]) or 0.0, _mean(precision[5]) or 0.0
+
+
+def _intervals(coco: Any, images: int, classes: int, resamples: int, seed: int) -> dict[str, tuple[float, float]]:  # noqa: ANN401
+    """Percentile bootstrap over images, without matching anything twice.
+
+    The matches of an image do not depend on the others: drawing images again means drawing their matches again.
+    """
+    matches = np.empty(len(coco._evalImgs_cpp), object)
+    matches[:] = coco._evalImgs_cpp  # class-major, then size, then image
+    matches = matches.reshape(classes, -1, images)[:, 0]
+    coco._paramsEval.areaRng = coco._paramsEval.areaRng[:1]
+    rng = np.random.default_rng(seed)
+    drawn = np.empty((resamples, 3))
+    for row in drawn:
+        coco._evalImgs_cpp = matches[:, rng.integers(0, images, images)].ravel().tolist()
+        coco.accumulate()
+        row[:] = _averages(coco)
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return {name: (float(low[k]), float(high[k])) for k, name in enumerate(("ap", "ap50", "ap75"))}
+
+
+# --- one image --------------------------------------------------------------------------------------------------------
+
+
+def _image_score(name: str, truth: Instances, answer: Instances) -> ImageScore:
+    sure = answer.filter(FOUND_SCORE)
+    found = sum(1 for _ in match(truth, sure))
+    missed, extra = len(truth) - found, len(sure) - found
+    wrong = missed + extra
+    return ImageScore(name, 1.0 if found + wrong == 0 else 2 * found / (2 * found + wrong), found, missed, extra)
+
+
+def match(truth: Instances, answer: Instances, min_iou: float = FOUND_IOU) -> Iterator[tuple[int, int]]:
+    """Pairs (index in `truth`, index in `answer`) of equal labels and IoU >= `min_iou`, the surest answers first."""
+    if not (len(truth) and len(answer)):
+        return
+    iou = np.asarray(coco_mask.iou(answer.rles(), truth.rles(), [0] * len(truth)))
+    iou[np.asarray(answer.labels)[:, None] != np.asarray(truth.labels)[None]] = 0
+    for mine in np.argsort(-answer.scores, kind="stable"):
+        theirs = int(iou[mine].argmax())
+        if iou[mine, theirs] >= min_iou:
+            iou[:, theirs] = 0
+            yield theirs, int(mine)
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

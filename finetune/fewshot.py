@@ -1,0 +1,88 @@
+"""Is the shared base worth it? LoRA, full fine-tuning and training from scratch on the same few images for the
+same time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from finetune.datasets import read_dataset
+from finetune.deck import make_deck
+from finetune.evaluate import Evaluation, evaluate
+from finetune.model import base_labels, load_base
+from finetune.service import SOURCE_SCALE, load_sources
+from finetune.training.adapt import AdaptRecipe, Method, adapt
+from finetune.training.loop import Tick, core
+from serving.preprocess import preprocessor_config
+from serving.segmenter import Segmenter
+
+# A rate that suits each method; LoRA's small matrices take larger steps than whole weights do.
+RATES: dict[Method, float] = {"lora": AdaptRecipe().learning_rate, "full": 3e-4, "scratch": 6e-4}
+
+
+@dataclass(frozen=True, slots=True)
+class FewShot:
+    """One line of the comparison. `steps` and `seconds` are what training took."""
+
+    method: str
+    seed: int
+    steps: int
+    seconds: float
+    evaluation: Evaluation
+
+
+def compare_methods(
+    *,
+    data: Path,
+    base_dir: Path,
+    images: int | None,
+    seconds: float,
+    methods: Sequence[Method] = ("lora", "full", "scratch"),
+    seeds: Sequence[int] = (0,),
+    report: Callable[[str, Tick], None] = lambda _method, _tick: None,
+) -> list[FewShot]:
+    """Train each method on the same deck for `seconds` and evaluate on the same holdout; the base zero-shot
+    comes first.
+
+    Raises DatasetError, DeckError, BaseModelError and TrainingError as a fine-tune does.
+    """
+    dataset = read_dataset(data)
+    rows: list[FewShot] = []
+    for seed in seeds:
+        labels = base_labels(load_base(base_dir))
+        deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
+        train, holdout = deck.select(dataset)
+        if not rows:
+            zero = evaluate(Segmenter.load(base_dir).segment, holdout, dataset.classes, label_map=deck.label_map)
+            rows.append(FewShot("zero-shot", seed, 0, 0.0, zero))
+        for method in methods:
+            base = load_base(base_dir)
+            side = int(base.config.image_size * SOURCE_SCALE)
+            sources = load_sources(train, deck, labels, side)
+            recipe = replace(
+                AdaptRecipe(),
+                method=method,
+                learning_rate=RATES[method],
+                max_seconds=seconds,
+                seed=seed,
+                deep_supervision=method
+                == "scratch",  # a random network needs it, see the ablation in docs/benchmarks.md
+            )
+            last: list[Tick] = []
+
+            def tick(t: Tick, method: str = method, last: list[Tick] = last) -> None:
+                last[:] = [t]
+                report(method, t)
+
+            with tempfile.TemporaryDirectory() as workspace:
+                model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
+            segmenter = Segmenter.from_model(
+                core(model), preprocessor_config(int(base.config.image_size)), labels=deck.label_map
+            )
+            same = {team: team for team in deck.class_map}
+            evaluation = evaluate(segmenter.segment, holdout, dataset.classes, label_map=same)
+            rows.append(FewShot(method, seed, last[-1].step if last else 0, seconds, evaluation))
+    return rows
