@@ -129,7 +129,7 @@ def score(
     sizes = {name: _mean(precision[:, :, :, k, -1]) for k, name in enumerate(coco.params.areaRngLbl) if name != "all"}
     per_class = {name: _mean(precision[:, :, k, 0, -1]) for k, name in enumerate(classes)}
     ap, ap50, ap75 = _averages(coco)
-    images = [_image_score(name, *pair) for name, *pair in zip(names, truths, answers, strict=True)]
+    images = [image_score(name, *pair) for name, *pair in zip(names, truths, answers, strict=True)]
     return Evaluation(
         ap=ap,
         ap50=ap50,
@@ -228,7 +228,8 @@ def _intervals(coco: Any, images: int, classes: int, resamples: int, seed: int) 
 # --- one image --------------------------------------------------------------------------------------------------------
 
 
-def _image_score(name: str, truth: Instances, answer: Instances) -> ImageScore:
+def image_score(name: str, truth: Instances, answer: Instances) -> ImageScore:
+    """How `answer` did on one image, at the thresholds that `ImageScore` names."""
     sure = answer.filter(FOUND_SCORE)
     found = sum(1 for _ in match(truth, sure))
     missed, extra = len(truth) - found, len(sure) - found
