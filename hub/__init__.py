@@ -12,3 +12,10 @@
 
 The process of the REST service never imports torch: models run in Triton and in job processes.
 """
+
+from importlib import metadata
+
+try:
+    __version__ = metadata.version("parcelhub")
+except metadata.PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "0+checkout"

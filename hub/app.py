@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import metadata
 
 import anyio.to_thread
 from litestar import Litestar, Router
-from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
+from hub import __version__
 from hub.api.auth import BearerMiddleware, signed_in
 from hub.api.cells import CellController, health
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.models import ModelController, routing
+from hub.api.parts import repo_of_path, services_of
 from hub.api.problems import answer_error
 from hub.api.repos import BlobController, RepoController
 from hub.services import Services
@@ -57,7 +57,10 @@ def create_app(settings: Settings) -> Litestar:
         ],
         guards=[signed_in],
         middleware=[BearerMiddleware],
-        dependencies={"services": Provide(_services, sync_to_thread=False)},
+        dependencies={
+            "services": Provide(services_of, sync_to_thread=False),
+            "repo": Provide(repo_of_path, sync_to_thread=False),
+        },
         security=[{"bearer": []}],
     )
     return Litestar(
@@ -70,18 +73,13 @@ def create_app(settings: Settings) -> Litestar:
     )
 
 
-def _services(state: State) -> Services:
-    services: Services = state.services
-    return services
-
-
 def _openapi() -> OpenAPIConfig:
     bearer = SecurityScheme(
         type="http", scheme="bearer", description="`<data>/admin.token`, or a token made by the operator"
     )
     return OpenAPIConfig(
         title="parcelhub",
-        version=metadata.version("parcelhub"),
+        version=__version__,
         description="A hub for one universal package-segmentation model and its many robot cells.",
         components=Components(security_schemes={"bearer": bearer}),
         use_handler_docstrings=True,

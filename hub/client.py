@@ -137,9 +137,7 @@ class HubClient:
         progress: ProgressCallback = _silent,
     ) -> s.Commit:
         """Make the repository's `main` hold exactly what `folder` holds. Only blobs the hub lacks travel."""
-        files = sorted(
-            path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder))
-        )
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
         if not files:
             raise InputError(f"{folder}: no files to push")
         self.ensure_repo(type_, name)
@@ -164,9 +162,12 @@ class HubClient:
         message: str,
         operations: list[dict[str, str]],
         *,
-        expected_parent: str | None = None,
+        expected_parent: str | msgspec.UnsetType | None = msgspec.UNSET,
     ) -> s.Commit:
-        body = {"message": message, "operations": operations, "expected_parent": expected_parent}
+        """Commit uploaded blobs; `expected_parent` is the head it is made on (None: there is none yet)."""
+        body: dict[str, object] = {"message": message, "operations": operations}
+        if expected_parent is not msgspec.UNSET:
+            body["expected_parent"] = expected_parent
         return self._call("POST", f"/repos/{type_}/{name}/commits", s.Commit, body)
 
     # Jobs
@@ -202,9 +203,7 @@ class HubClient:
     def _event_stream(self, job_id: str, after: int) -> Iterator[s.JobEvent]:
         headers = {"Last-Event-ID": str(after)} if after else {}
         timeout = httpx.Timeout(60.0, read=60.0)  # the hub sends a comment every few seconds
-        with self._http.stream(
-            "GET", f"/api/v1/jobs/{job_id}/events", headers=headers, timeout=timeout
-        ) as response:
+        with self._http.stream("GET", f"/api/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as response:
             if response.is_error:
                 response.read()
                 raise HubAnswerError.of(response.status_code, response.content)
@@ -215,15 +214,11 @@ class HubClient:
     # The worker's and the job's side
 
     def claim(self, worker: str) -> s.Claim | None:
-        response = self._send(
-            "POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=_JSON
-        )
+        response = self._send("POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=_JSON)
         return None if response.status_code == 204 else msgspec.json.decode(response.content, type=s.Claim)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> s.Heartbeat:
-        return self._call(
-            "POST", f"/jobs/{job_id}/heartbeat", s.Heartbeat, {"worker": worker, "attempt": attempt}
-        )
+        return self._call("POST", f"/jobs/{job_id}/heartbeat", s.Heartbeat, {"worker": worker, "attempt": attempt})
 
     def release(self, job_id: str, worker: str, attempt: int, reason: str, *, crashed: bool) -> s.Job:
         body = {"worker": worker, "attempt": attempt, "reason": reason[:4000], "crashed": crashed}
@@ -288,9 +283,7 @@ class HubClient:
         accept: tuple[int, ...] = (),
     ) -> httpx.Response:
         try:
-            response = self._http.request(
-                method, "/api/v1" + route, content=content, headers=headers, params=params
-            )
+            response = self._http.request(method, "/api/v1" + route, content=content, headers=headers, params=params)
         except httpx.HTTPError as error:
             raise HubUnavailableError(str(self._http.base_url), error) from error
         if response.is_error and response.status_code not in accept:

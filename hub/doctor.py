@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]
 
+from hub import __version__
 from hub.locks import port_is_free
 from hub.settings import GIB, Settings
 
@@ -53,16 +54,14 @@ def _python() -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     wanted = ".".join(map(str, MIN_PYTHON))
     enough = sys.version_info[:2] >= MIN_PYTHON
-    yield Check(
-        "python", "ok" if enough else "fail", version, "" if enough else f"install Python {wanted} or newer"
-    )
+    yield Check("python", "ok" if enough else "fail", version, "" if enough else f"install Python {wanted} or newer")
     library = libpython()
     if library is None:
         yield Check(
             "libpython",
             "fail",
             "this Python has no shared library",
-            "Triton's Python backend loads libpython: use a distribution's Python, or build with --enable-shared",
+            "Triton's Python backend loads it: use a distribution's Python, or build with --enable-shared",
         )
     else:
         yield Check("libpython", "ok", library.name)
@@ -83,7 +82,12 @@ def libpython() -> Path | None:
 
 def _packages() -> Iterator[Check]:
     missing = []
-    for requirement in metadata.requires("parcelhub") or ():
+    try:
+        requirements = metadata.requires("parcelhub") or []
+    except metadata.PackageNotFoundError:
+        yield Check("packages", "warn", "parcelhub runs from a checkout", "pip install -e . (checks what it needs)")
+        return
+    for requirement in requirements:
         if "extra ==" in requirement:
             continue
         name = requirement.split(";")[0]
@@ -96,17 +100,13 @@ def _packages() -> Iterator[Check]:
     if missing:
         yield Check("packages", "fail", "missing: " + ", ".join(missing), "pip install " + " ".join(missing))
     else:
-        yield Check("packages", "ok", f"parcelhub {metadata.version('parcelhub')} with all it needs")
+        yield Check("packages", "ok", f"parcelhub {__version__} with all it needs")
 
 
 def _ports(settings: Settings) -> Iterator[Check]:
-    taken = [
-        f"{port} ({service})"
-        for service, port in settings.ports.items()
-        if not port_is_free(settings.host, port)
-    ]
+    taken = [f"{port} ({service})" for service, port in settings.ports.items() if not port_is_free(settings.host, port)]
     if taken:
-        advice = "stop what listens there (`parcelhub up` itself, perhaps), or set PARCELHUB_PORT, PARCELHUB_TRITON_*_PORT"
+        advice = "stop what listens there (`parcelhub up`?), or set PARCELHUB_PORT, PARCELHUB_TRITON_*_PORT"
         yield Check("ports", "warn", "in use: " + ", ".join(taken), advice)
     else:
         yield Check("ports", "ok", "free: " + ", ".join(map(str, settings.ports.values())))
@@ -116,9 +116,7 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
     data = settings.data
     nearest = next(folder for folder in (data, *data.parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        yield Check(
-            "data folder", "fail", f"{data} is not writable", "name another one with --data or PARCELHUB_DATA"
-        )
+        yield Check("data folder", "fail", f"{data} is not writable", "name another one with --data or PARCELHUB_DATA")
         return
     yield Check("data folder", "ok", str(data) if data.exists() else f"{data} (will be made)")
     free = shutil.disk_usage(nearest).free / GIB
@@ -132,7 +130,7 @@ def _base(settings: Settings) -> Iterator[Check]:
     if weights.is_file():
         yield Check("base model", "ok", f"{weights.stat().st_size / 1e6:.0f} MB shipped")
     else:
-        advice = "set PARCELHUB_BASE_SOURCE to a folder with config.json, model.safetensors, preprocessor_config.json"
+        advice = "set PARCELHUB_BASE_SOURCE to a base model's folder"
         yield Check("base model", "fail", f"no model.safetensors in {settings.base_source}", advice)
 
 
@@ -144,9 +142,7 @@ def _machine() -> Iterator[Check]:
     yield Check("memory", status, f"{free:.1f} of {total:.1f} GiB free", advice)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     few = cores < 2
-    yield Check(
-        "cores", "warn" if few else "ok", str(cores), "one core serves and trains by turns" if few else ""
-    )
+    yield Check("cores", "warn" if few else "ok", str(cores), "one core serves and trains by turns" if few else "")
 
 
 def _gpu() -> Iterator[Check]:

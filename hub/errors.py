@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from finetune import errors as finetune_errors
+from registry import errors as registry_errors
 from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
@@ -52,8 +53,8 @@ class JobStateError(HubError):
     """Raised when a job is not in a state that allows the request, a lost lease among the causes."""
 
 
-class NothingToRollBackError(HubError):
-    """Raised when a stage of a cell has no earlier variant to go back to."""
+class BaseMismatchError(HubError):
+    """Raised when a variant is promoted that is on another base than the one that is served."""
 
 
 class UnauthorizedError(HubError):
@@ -62,14 +63,6 @@ class UnauthorizedError(HubError):
 
 class ForbiddenError(HubError):
     """Raised when the token does not carry the scope that a request needs."""
-
-
-class BlobTooLargeError(HubError):
-    """Raised when an upload exceeds the hub's limit."""
-
-
-class BlobDigestError(HubError):
-    """Raised when the bytes of an upload are not those that its address names."""
 
 
 class PortInUseError(HubError):
@@ -93,9 +86,7 @@ class HubUnavailableError(HubError):
 
     def __init__(self, url: str, cause: Exception) -> None:
         self.url = url
-        super().__init__(
-            f"no hub answers at {url} ({cause}); start one with `parcelhub up`, or name it with --hub"
-        )
+        super().__init__(f"no hub answers at {url} ({cause}); start one with `parcelhub up`, or name it with --hub")
 
 
 class HubAnswerError(HubError):
@@ -151,11 +142,9 @@ TABLE: dict[type[Exception], Problem] = {
     UnknownBaseError: Problem(404, "unknown-base", "Unknown base", _absent),
     CellExistsError: Problem(409, "cell-exists", "Cell exists", _conflict),
     JobStateError: Problem(409, "job-state", "Not possible in the job's state", _conflict),
-    NothingToRollBackError: Problem(409, "nothing-to-roll-back", "Nothing to roll back to", _conflict),
+    BaseMismatchError: Problem(409, "base-mismatch", "On another base", _conflict),
     UnauthorizedError: Problem(401, "unauthorized", "No valid token", _refused),
     ForbiddenError: Problem(403, "forbidden", "The token does not allow this", _refused),
-    BlobTooLargeError: Problem(413, "blob-too-large", "Upload too large", _bad),
-    BlobDigestError: Problem(422, "blob-digest", "Upload does not match its sha256", _failed),
     PortInUseError: Problem(503, "port-in-use", "Port in use", _bad),
     DataFolderInUseError: Problem(503, "data-folder-in-use", "Data folder in use", _bad),
     StackError: Problem(503, "stack", "The stack does not run", _failed),
@@ -163,19 +152,13 @@ TABLE: dict[type[Exception], Problem] = {
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
     HubError: INTERNAL,
     # serving
-    serving_errors.RequestError: Problem(
-        400, "bad-inference-request", "The request cannot be answered", _bad
-    ),
+    serving_errors.RequestError: Problem(400, "bad-inference-request", "The request cannot be answered", _bad),
     serving_errors.ImageError: Problem(422, "bad-image", "The image cannot be read", _bad),
-    serving_errors.UnknownCell: Problem(
-        404, "cell-not-served", "The robots' table has no such cell", _absent
-    ),
+    serving_errors.UnknownCell: Problem(404, "cell-not-served", "The robots' table has no such cell", _absent),
     serving_errors.UnknownVariant: Problem(404, "variant-not-served", "The variant is not served", _absent),
     serving_errors.InstancesError: Problem(422, "bad-instances", "The instances are not valid", _bad),
     serving_errors.BaseError: Problem(422, "base-not-loadable", "The base cannot be loaded", _failed),
-    serving_errors.AdapterError: Problem(
-        422, "adapter-not-servable", "The variant cannot be served", _failed
-    ),
+    serving_errors.AdapterError: Problem(422, "adapter-not-servable", "The variant cannot be served", _failed),
     serving_errors.NoFreeSlot: Problem(503, "no-free-slot", "Too many variants at once", _failed),
     serving_errors.RoutingError: Problem(500, "routing", "The routing table cannot be used", _failed),
     serving_errors.TritonError: Problem(503, "triton", "Triton does not run", _failed),
@@ -187,6 +170,27 @@ TABLE: dict[type[Exception], Problem] = {
     serving_errors.ServerUnavailable: Problem(503, "robot-server", "Triton does not answer", _failed),
     serving_errors.ClientError: Problem(503, "robot-client", "The robot's request failed", _failed),
     serving_errors.ServingError: INTERNAL,
+    # registry
+    registry_errors.InvalidValueError: Problem(400, "invalid-value", "Invalid value", _bad),
+    registry_errors.InvalidRangeError: Problem(416, "invalid-range", "Not a range of the blob", _bad),
+    registry_errors.NotFoundError: Problem(404, "not-found", "Not found", _absent),
+    registry_errors.RepoNotFoundError: Problem(404, "unknown-repo", "Unknown repository", _absent),
+    registry_errors.RevisionNotFoundError: Problem(404, "unknown-revision", "Unknown revision", _absent),
+    registry_errors.EntryNotFoundError: Problem(404, "unknown-file", "Unknown file", _absent),
+    registry_errors.BlobNotFoundError: Problem(404, "unknown-blob", "Unknown blob", _absent),
+    registry_errors.ConflictError: Problem(409, "conflict", "Conflict", _conflict),
+    registry_errors.RepoExistsError: Problem(409, "repo-exists", "Repository exists", _conflict),
+    registry_errors.RefConflictError: Problem(409, "head-moved", "The branch has moved", _conflict),
+    registry_errors.StageError: Problem(409, "stage", "The move is not possible", _conflict),
+    registry_errors.MoveRefusedError: Problem(409, "move-refused", "The gate refused the move", _refused),
+    registry_errors.NothingToRollBackError: Problem(409, "nothing-to-roll-back", "Nothing to roll back to", _conflict),
+    registry_errors.DigestMismatchError: Problem(422, "digest", "The bytes do not match their sha256", _failed),
+    registry_errors.TooLargeError: Problem(413, "too-large", "Upload too large", _bad),
+    registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
+    registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),
+    registry_errors.CatalogLockedError: Problem(503, "catalog-locked", "The catalog is in use", _bad),
+    registry_errors.CatalogTooNewError: Problem(503, "catalog-too-new", "The catalog is newer", _bad),
+    registry_errors.RegistryError: INTERNAL,
     # finetune
     finetune_errors.DatasetError: Problem(422, "bad-dataset", "The dataset cannot be used as it is", _bad),
     finetune_errors.DeckError: Problem(422, "bad-deck", "No training deck can be made of the dataset", _bad),

@@ -14,15 +14,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from finetune.contract import FinetuneRequest, FinetuneResult, Progress
 from hub import schemas as s
 from hub.client import HubClient
 from hub.errors import HubError, HubUnavailableError, is_expected
 from hub.settings import Settings
-
-if TYPE_CHECKING:
-    from finetune.service import FinetuneResult, Progress
 
 log = logging.getLogger("parcelhub.job")
 
@@ -69,9 +67,7 @@ class Reporter:
                 ),
             )
         except HubUnavailableError:
-            log.warning(
-                "no progress report: the hub does not answer"
-            )  # it may be restarting; the work goes on
+            log.warning("no progress report: the hub does not answer")  # it may be restarting; the work goes on
             return
         if answer.stop:
             self._stop.set()
@@ -93,6 +89,9 @@ def run_job(settings: Settings, job_id: str) -> int:
         except HubError:
             raise  # the hub is away or took the job from us: the worker hands it back
         except Exception as error:
+            if reporter.should_stop():
+                log.info("stopped (%s); the workspace keeps the checkpoint", error)
+                return 1
             if not is_expected(error):
                 raise  # a crash: the worker hands the job back for another attempt
             log.exception("the job failed")
@@ -101,10 +100,10 @@ def run_job(settings: Settings, job_id: str) -> int:
 
 
 def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> None:
-    from finetune.service import FinetuneRequest, Progress, run_finetune
+    from finetune.service import run_finetune  # here: it brings torch along, the contract does not
 
     spec = job.spec
-    downloading = _download_progress(reporter, Progress)
+    downloading = _download_progress(reporter)
     dataset_dir, base_dir = workspace / "dataset", workspace / "base"
     client.download_tree("dataset", spec.dataset, spec.dataset_commit, dataset_dir, downloading("dataset"))
     base_repo, _, _ = spec.base.partition("@")
@@ -154,14 +153,12 @@ def _publish(client: HubClient, job: s.Job, result: FinetuneResult) -> s.Job:
     return client.finish(job.id, commit=commit.id, deck=deck, metrics=metrics)
 
 
-def _download_progress(
-    reporter: Reporter, progress_type: type[Progress]
-) -> Callable[[str], Callable[[int, int], None]]:
+def _download_progress(reporter: Reporter) -> Callable[[str], Callable[[int, int], None]]:
     def of(what: str) -> Callable[[int, int], None]:
         def report(done: int, total: int) -> None:
             if reporter.should_stop():
                 raise JobStoppedError
-            reporter(progress_type("download", done, total, None, None, f"downloading the {what}", {}))
+            reporter(Progress("download", done, total, message=f"downloading the {what}"))
 
         return report
 

@@ -1,8 +1,8 @@
 """The job table: who runs what, until when, and everything that happened, in order.
 
-A worker holds a job by a lease that its heartbeats extend. A job whose lease ran out is queued again; one whose
-runs ended `max_attempts` times without an answer has failed. Each run has a number (`attempt`) and its own token,
-so that a run that lost its lease cannot speak for the job any more.
+A worker holds a job by a lease that its heartbeats extend. A job whose lease ran out is queued again; one
+whose runs ended `max_attempts` times without an answer has failed. Each run has a number (`attempt`) and its
+own token, so that a run that lost its lease cannot speak for the job any more.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from registry.catalog import Catalog, Cursor
 
 from hub.errors import JobStateError, UnknownJobError
 from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
 from hub.tables import timestamp
 from hub.tokens import Tokens
+from registry.catalog import Catalog, Cursor
 
 TOKEN_MARGIN_SECONDS = 3600.0
 _COLUMNS = (
@@ -48,7 +48,7 @@ class Jobs:
     def create(self, spec: FinetuneSpec, created_by: str) -> Job:
         job_id = secrets.token_hex(6)
         row = [job_id, msgspec.json.encode(spec).decode(), self._max_attempts, created_by, self._now()]
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             db.execute(
                 "INSERT INTO hub_jobs (id, state, spec, attempt, crashes, max_attempts, cancel_requested,"
                 " created_by, created_at, metrics) VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}')",
@@ -58,19 +58,29 @@ class Jobs:
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
-        with self._catalog.reading() as db:
+        with self._catalog.read() as db:
             return _get(db, job_id)
 
-    def list(self) -> list[Job]:
+    def all(self) -> list[Job]:
         """Newest first."""
-        with self._catalog.reading() as db:
+        with self._catalog.read() as db:
             rows = db.execute(f"SELECT {_COLUMNS} FROM hub_jobs ORDER BY created_at DESC").fetchall()  # noqa: S608
         return [_job(row) for row in rows]
 
+    def that_made(self, version: str) -> Job | None:
+        """The job that a variant came from; None for one that was committed by hand."""
+        rows = self._catalog.query(f"SELECT {_COLUMNS} FROM hub_jobs WHERE version = ?", [version])  # noqa: S608
+        return _job(rows[0]) if rows else None
+
+    def require_running(self, job_id: str) -> Job:
+        """The job; raises if its result can no longer be taken."""
+        with self._catalog.read() as db:
+            return _running(db, job_id)
+
     def events(self, job_id: str, after: int) -> list[JobEvent]:
-        with self._catalog.reading() as db:
+        with self._catalog.read() as db:
             rows = db.execute(
-                "SELECT seq, at, kind, data FROM hub_job_events WHERE job = ? AND seq > ? ORDER BY seq",
+                "SELECT seq, happened_at, kind, data FROM hub_job_events WHERE job = ? AND seq > ? ORDER BY seq",
                 [job_id, after],
             ).fetchall()
         return [
@@ -82,11 +92,9 @@ class Jobs:
 
     def claim(self, worker: str) -> Claim | None:
         """Lease the oldest queued job to a worker."""
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             self._expire_leases(db)
-            row = db.execute(
-                "SELECT id FROM hub_jobs WHERE state = 'queued' ORDER BY created_at LIMIT 1"
-            ).fetchone()
+            row = db.execute("SELECT id FROM hub_jobs WHERE state = 'queued' ORDER BY created_at LIMIT 1").fetchone()
             if row is None:
                 return None
             now, job_id = self._now(), row[0]
@@ -102,14 +110,14 @@ class Jobs:
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             job = self._held(db, job_id, worker, attempt)
             self._extend(db, job_id)
         return Heartbeat(stop=job.cancel_requested)
 
     def release(self, job_id: str, worker: str, attempt: int, reason: str, *, crashed: bool) -> Job:
         """A run ended without an answer: queue the job again, unless cancelled or crashed too often."""
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             job = _get(db, job_id)
             if job.state not in FINAL_STATES:
                 self._give_back(db, self._held(db, job_id, worker, attempt), reason, crashed=crashed)
@@ -118,25 +126,23 @@ class Jobs:
     # The job process's side (its token names the job, and is revoked when the run ends)
 
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             job = _running(db, job_id)
             self._event(db, job_id, "progress", msgspec.to_builtins(progress))
             self._extend(db, job_id)
         return Heartbeat(stop=job.cancel_requested)
 
     def finish(self, job_id: str, version: str, metrics: dict[str, Any]) -> Job:
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             _running(db, job_id)
             encoded = msgspec.json.encode(metrics).decode()
-            db.execute(
-                "UPDATE hub_jobs SET version = ?, metrics = ? WHERE id = ?", [version, encoded, job_id]
-            )
+            db.execute("UPDATE hub_jobs SET version = ?, metrics = ? WHERE id = ?", [version, encoded, job_id])
             self._end(db, job_id, "finished", None, {"version": version})
         return self.get(job_id)
 
     def fail(self, job_id: str, error: str) -> Job:
         """The job cannot succeed as it was asked for; another attempt would fail the same way."""
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             _running(db, job_id)
             self._end(db, job_id, "failed", error, {"reason": error})
         return self.get(job_id)
@@ -145,7 +151,7 @@ class Jobs:
 
     def cancel(self, job_id: str) -> Job:
         """A queued job ends at once; a running one when its worker hears of it."""
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             job = _get(db, job_id)
             if job.state in FINAL_STATES:
                 raise JobStateError(f"job {job_id} is {job.state} already")
@@ -164,9 +170,7 @@ class Jobs:
         return job
 
     def _extend(self, db: Cursor, job_id: str) -> None:
-        db.execute(
-            "UPDATE hub_jobs SET lease_until = ? WHERE id = ?", [self._now() + self._lease_seconds, job_id]
-        )
+        db.execute("UPDATE hub_jobs SET lease_until = ? WHERE id = ?", [self._now() + self._lease_seconds, job_id])
 
     def _expire_leases(self, db: Cursor) -> None:
         """Only a claim looks for lost jobs: without a worker that asks, nobody could take them up anyway."""
@@ -200,8 +204,7 @@ class Jobs:
 
     def _event(self, db: Cursor, job_id: str, kind: str, data: dict[str, Any]) -> None:
         db.execute(
-            "INSERT INTO hub_job_events SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ?"
-            " FROM hub_job_events WHERE job = ?",
+            "INSERT INTO hub_job_events SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ? FROM hub_job_events WHERE job = ?",
             [job_id, self._now(), kind, msgspec.json.encode(data).decode(), job_id],
         )
 

@@ -24,7 +24,8 @@ def data_folder_lock(data: Path, name: str) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "unknown"
             raise DataFolderInUseError(
-                f"the data folder {data} is in use by process {owner}; stop that one, or name another folder with --data"
+                f"the data folder {data} is in use by process {owner};"
+                " stop that one, or name another folder with --data"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -58,9 +59,7 @@ def check_ports(host: str, ports: dict[str, int]) -> None:
     """Raise for the first service whose port is taken."""
     for service, port in ports.items():
         if not port_is_free(host, port):
-            variable = (
-                f"PARCELHUB_{'PORT' if service == 'hub' else service.upper().replace(' ', '_') + '_PORT'}"
-            )
+            variable = f"PARCELHUB_{'PORT' if service == 'hub' else service.upper().replace(' ', '_') + '_PORT'}"
             raise PortInUseError(f"port {port} ({service}) on {host} is in use; free it, or set {variable}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A name in a URL, a folder and a robot's request: lower case, digits, `.`, `_`, `-`; 64 at most."""
@@ -39,12 +39,6 @@ class Cell(_Out, frozen=True):
     name: str
     description: str
     created_at: str
-
-
-class RepoIn(_In, frozen=True):
-    type: RepoType
-    namespace: Slug
-    name: Slug
 
 
 class Repo(_Out, frozen=True):
@@ -83,8 +77,8 @@ class DeleteFile(_In, frozen=True, tag_field="op", tag="delete"):
 class CommitIn(_In, frozen=True):
     message: Annotated[str, Meta(min_length=1, max_length=2000)]
     operations: Annotated[list[PutFile | DeleteFile], Meta(min_length=1, max_length=100_000)]
-    expected_parent: str | None = None
-    """The commit this one was made on; another head by then is a conflict."""
+    expected_parent: str | UnsetType | None = UNSET
+    """The head this commit was made on (null: none yet); another head by then is a conflict."""
 
 
 class Commit(_Out, frozen=True):

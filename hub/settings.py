@@ -37,6 +37,8 @@ class Settings:
     """A client's token; empty: `<data>/admin.token`."""
     base_source: Path = Path()
     """Folder of the base model to publish at the first start; `.`: the shipped one."""
+    blobs: str = ""
+    """URL of an object store for the blobs; empty: a folder in the data folder."""
     max_blob_bytes: int = 8 * GIB
     lease_seconds: float = 30.0
     """A running job whose worker was silent for this long is queued again."""
@@ -100,10 +102,6 @@ class Settings:
     @property
     def jobs_folder(self) -> Path:
         return self.data / "jobs"
-
-    @property
-    def uploads_folder(self) -> Path:
-        return self.data / "uploads"
 
     def client_token(self) -> str:
         """The token for calls to the hub: the given one, else the admin token of the data folder."""

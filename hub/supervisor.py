@@ -1,7 +1,7 @@
 """`parcelhub up`: the hub, Triton and the worker as one thing, over one data folder.
 
-Parts start in order, each once the one before it is ready. A part that dies is started again, after a pause that
-doubles with every death; a signal stops all of them in reverse order.
+Parts start in order, each once the one before it is ready. A part that dies is started again, after a pause
+that doubles with every death; a signal stops all of them in reverse order.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, cast
 
 from hub.errors import StackError
 from hub.processes import stop
@@ -68,7 +68,7 @@ class Supervisor:
         return {running.part.name: running.process.pid for running in self._running}
 
     def start(self) -> None:
-        """Start all parts and wait until each is ready; if one does not come up, stop the others and raise."""
+        """Start all parts and wait until each is ready; if one is not, stop the others and raise."""
         try:
             for part in self._parts:
                 if self._stopping.is_set():
@@ -98,13 +98,14 @@ class Supervisor:
         process = part.start()
         log.info("started %s (process %d)", part.name, process.pid)
         running = _Running(part, process)
-        running.pump = threading.Thread(target=self._pump, args=(running, process.stdout), daemon=True)
+        running.pump = threading.Thread(
+            target=self._pump, args=(running, cast("IO[bytes]", process.stdout)), daemon=True
+        )
         running.pump.start()
         return running
 
-    def _pump(self, running: _Running, stream: IO[bytes] | None) -> None:
+    def _pump(self, running: _Running, stream: IO[bytes]) -> None:
         """Show a part's output line by line, under its name."""
-        assert stream is not None, "a part starts with stdout=PIPE"
         with stream:
             for raw in stream:
                 line = raw.decode(errors="replace").rstrip()

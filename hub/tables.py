@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-SET = "hub"
+from registry.migrations import MigrationSet
 
-MIGRATIONS: tuple[str, ...] = (
-    """
+HUB = MigrationSet(
+    "hub",
+    (
+        """
     CREATE TABLE hub_cells (
         name VARCHAR PRIMARY KEY,
         description VARCHAR NOT NULL,
@@ -41,13 +43,14 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE hub_job_events (
         job VARCHAR NOT NULL,
         seq INTEGER NOT NULL,
-        at DOUBLE NOT NULL,
+        happened_at DOUBLE NOT NULL,
         kind VARCHAR NOT NULL,
         data VARCHAR NOT NULL
     );
     """,
+    ),
 )
-"""Applied in order, each once. A change of a table is a new entry, never an edit of an old one."""
+"""A change of a table is a new step, never an edit of an old one."""
 
 
 def timestamp(seconds: float) -> str:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from registry.catalog import Catalog, Cursor
-
 from hub.errors import ForbiddenError, UnauthorizedError
+from registry.catalog import Catalog, Cursor
 
 PREFIX = "ph_"
 _JOB = "job:"
@@ -22,7 +21,7 @@ _WRITE = "write:"
 
 
 class Scope(StrEnum):
-    """What a token may do. A person has `admin` or any of the others; a job process has `job:<id>`, which is none."""
+    """What a person's token may do. (A job process has `job:<id>` instead, which is none of these.)"""
 
     READ = "read"
     CONTRIBUTE = "contribute"
@@ -73,7 +72,7 @@ class Tokens:
 
     def issue(self, name: str, scopes: Iterable[str], *, seconds: float | None = None) -> str:
         """Make a token. It is returned this once and cannot be recovered."""
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             return self._issue(db, name, scopes, seconds)
 
     def issue_for_job(self, db: Cursor, job_id: str, cell: str, *, seconds: float) -> str:
@@ -99,7 +98,7 @@ class Tokens:
     def identify(self, token: str) -> Identity:
         """Whose token this is; raises if it is nobody's, or expired."""
         digest = _sha256(token)
-        with self._catalog.reading() as db:
+        with self._catalog.read() as db:
             row = db.execute(
                 "SELECT sha256, name, scopes, expires_at FROM hub_tokens WHERE sha256 = ?", [digest]
             ).fetchone()
@@ -112,13 +111,13 @@ class Tokens:
         return Identity(row[1], frozenset(row[2].split()))
 
     def ensure_admin(self, file: Path) -> None:
-        """At the first start make the admin token and leave it, readable by the owner alone, for local commands.
+        """At the first start make the admin token and leave it, for its owner alone, to local commands.
 
         A hub whose file was lost gets a new token; the old one stops working.
         """
         if file.is_file() and self._is_admin(file.read_text(encoding="ascii").strip()):
             return
-        with self._catalog.transaction() as db:
+        with self._catalog.write() as db:
             db.execute("DELETE FROM hub_tokens WHERE name = 'admin'")
             token = self._issue(db, "admin", {Scope.ADMIN}, None)
         partial = file.with_name(file.name + ".part")

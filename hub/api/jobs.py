@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import anyio
 import anyio.to_thread
 import msgspec
-from litestar import Controller, Request, Response, get, post
-from litestar.datastructures import State
-from litestar.params import Parameter
+from litestar import Controller, Response, get, post
+from litestar.params import HeaderParameter, JSONBody
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
 from hub import schemas as s
 from hub.api.auth import identity_of, is_job, requires
-from hub.services import Services
-from hub.tokens import Identity, Scope
+from hub.api.parts import Asked, Hub, Text
+from hub.tokens import Scope
 
 EVENT_POLL_SECONDS = 0.25
 PING_SECONDS = 10.0
@@ -30,9 +29,7 @@ PING_SECONDS = 10.0
     guards=[requires(Scope.FINETUNE)],
     tags=["jobs"],
 )
-def create_finetune(
-    services: Services, data: s.FinetuneIn, request: Request[Identity | None, None, State]
-) -> s.Job:
+def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked) -> s.Job:
     """Ask for a variant of the base for a cell. Every revision is pinned to a commit now."""
     return services.finetunes.request(data, identity_of(request).name)
 
@@ -41,29 +38,27 @@ class JobController(Controller):
     """Jobs."""
 
     path = "/jobs"
-    tags: ClassVar[list[str]] = ["jobs"]
+    tags = ("jobs",)
 
     @get(sync_to_thread=True)
-    def list_jobs(self, services: Services) -> list[s.Job]:
+    def list_jobs(self, services: Hub) -> list[s.Job]:
         """All jobs, newest first."""
-        return services.jobs.list()
+        return services.jobs.all()
 
     @get("/{job_id:str}", sync_to_thread=True)
-    def get_job(self, services: Services, job_id: str) -> s.Job:
+    def get_job(self, services: Hub, job_id: Text) -> s.Job:
         """One job."""
         return services.jobs.get(job_id)
 
     @get("/{job_id:str}/events")
     async def events(
         self,
-        services: Services,
-        job_id: str,
-        last_event_id: Annotated[int, Parameter(header="Last-Event-ID", ge=0)] = 0,
+        services: Hub,
+        job_id: Text,
+        last_event_id: Annotated[int, HeaderParameter(name="Last-Event-ID", ge=0)] = 0,
     ) -> ServerSentEvent:
         """What happened to the job and what happens, as server-sent events; replays after `Last-Event-ID`."""
-        await anyio.to_thread.run_sync(
-            services.jobs.get, job_id
-        )  # an unknown job is a 404, not an empty stream
+        await anyio.to_thread.run_sync(services.jobs.get, job_id)  # an unknown job is a 404, not an empty stream
         return ServerSentEvent(_events(services, job_id, last_event_id))
 
     @post(
@@ -72,7 +67,7 @@ class JobController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.FINETUNE)],
     )
-    def cancel(self, services: Services, job_id: str) -> s.Job:
+    def cancel(self, services: Hub, job_id: Text) -> s.Job:
         """Cancel the job: at once if it is queued, else as soon as its worker hears of it."""
         return services.jobs.cancel(job_id)
 
@@ -81,22 +76,22 @@ class WorkerController(Controller):
     """What a worker says."""
 
     path = "/jobs"
-    tags: ClassVar[list[str]] = ["workers"]
-    guards: ClassVar = [requires(Scope.ADMIN)]
+    tags = ("workers",)
+    guards = (requires(Scope.ADMIN),)
 
     @post("/claim", sync_to_thread=True, status_code=HTTP_200_OK)
-    def claim(self, services: Services, data: s.ClaimIn) -> Response[s.Claim | None]:
+    def claim(self, services: Hub, data: JSONBody[s.ClaimIn]) -> Response[s.Claim | None]:
         """Lease the oldest queued job; 204 when there is none."""
         claim = services.jobs.claim(data.worker)
         return Response(claim, status_code=HTTP_200_OK if claim else HTTP_204_NO_CONTENT)
 
     @post("/{job_id:str}/heartbeat", sync_to_thread=True, status_code=HTTP_200_OK)
-    def heartbeat(self, services: Services, job_id: str, data: s.HeartbeatIn) -> s.Heartbeat:
+    def heartbeat(self, services: Hub, job_id: Text, data: JSONBody[s.HeartbeatIn]) -> s.Heartbeat:
         """Keep the lease."""
         return services.jobs.heartbeat(job_id, data.worker, data.attempt)
 
     @post("/{job_id:str}/release", sync_to_thread=True, status_code=HTTP_200_OK)
-    def release(self, services: Services, job_id: str, data: s.ReleaseIn) -> s.Job:
+    def release(self, services: Hub, job_id: Text, data: JSONBody[s.ReleaseIn]) -> s.Job:
         """A run of the job ended without an answer."""
         return services.jobs.release(job_id, data.worker, data.attempt, data.reason, crashed=data.crashed)
 
@@ -105,26 +100,26 @@ class ReportController(Controller):
     """What the job's own process says."""
 
     path = "/jobs/{job_id:str}"
-    tags: ClassVar[list[str]] = ["workers"]
-    guards: ClassVar = [is_job]
+    tags = ("workers",)
+    guards = (is_job,)
 
     @post("/progress", sync_to_thread=True, status_code=HTTP_200_OK)
-    def progress(self, services: Services, job_id: str, data: s.ProgressIn) -> s.Heartbeat:
+    def progress(self, services: Hub, job_id: Text, data: JSONBody[s.ProgressIn]) -> s.Heartbeat:
         """Report progress; the answer says whether to stop."""
         return services.jobs.progress(job_id, data)
 
     @post("/finish", sync_to_thread=True, status_code=HTTP_200_OK)
-    def finish(self, services: Services, job_id: str, data: s.FinishIn) -> s.Job:
+    def finish(self, services: Hub, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
         """The variant is uploaded: give it its tag and lineage, and end the job."""
         return services.finetunes.accept(job_id, data)
 
     @post("/fail", sync_to_thread=True, status_code=HTTP_200_OK)
-    def fail(self, services: Services, job_id: str, data: s.FailIn) -> s.Job:
+    def fail(self, services: Hub, job_id: Text, data: JSONBody[s.FailIn]) -> s.Job:
         """The job cannot succeed as it was asked for."""
         return services.jobs.fail(job_id, data.error)
 
 
-async def _events(services: Services, job_id: str, after: int) -> AsyncIterator[ServerSentEventMessage]:
+async def _events(services: Hub, job_id: Text, after: int) -> AsyncIterator[ServerSentEventMessage]:
     """Events from the table, polled: they outlive restarts, and a follower may come at any time."""
     silent = 0.0
     while True:

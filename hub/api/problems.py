@@ -25,9 +25,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         phrase = HTTPStatus(error.status_code).phrase
         slug = phrase.lower().replace(" ", "-")
         headers = dict(error.headers or {})
-        return _document(
-            request, Problem(error.status_code, slug, phrase, EXIT_FAILURE), error.detail, headers=headers
-        )
+        return _document(request, Problem(error.status_code, slug, phrase, EXIT_FAILURE), error.detail, headers=headers)
     problem = problem_of(error)
     detail = str(error)
     if problem.status >= 500:

@@ -30,8 +30,6 @@ def doctor(settings: Settings, as_json: bool) -> int:
     else:
         rows = table("parcelhub doctor", "", "check", "found", "what to do")
         for check in checks:
-            rows.add_row(
-                Text(check.status, style=STYLES[check.status]), check.name, check.found, check.advice
-            )
+            rows.add_row(Text(check.status, style=STYLES[check.status]), check.name, check.found, check.advice)
         out.print(rows)
     return 1 if any(check.status == "fail" for check in checks) else 0

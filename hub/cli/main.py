@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 import rich_click as click
 
+from hub import __version__
 from hub.cli import cell, dataset, demo, doctor, finetune, model, segment, service
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
@@ -23,7 +23,7 @@ click.rich_click.COMMAND_GROUPS = {
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(metadata.version("parcelhub"), prog_name="parcelhub")
+@click.version_option(__version__, prog_name="parcelhub")
 def cli() -> None:
     """One universal package-segmentation model, and a variant of it for every robot cell.
 

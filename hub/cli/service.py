@@ -36,9 +36,7 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
         _on_stop_signals(supervisor.request_stop)
         supervisor.start()
         try:
-            err.print(
-                f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}"
-            )
+            err.print(f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}")
             supervisor.watch()
         finally:
             supervisor.stop()

@@ -95,11 +95,11 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     child = (
         "from hub.processes import die_with_parent; die_with_parent();"
-        f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
+        f"import os, pathlib, time;"
+        f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
     )
     parent = (
-        "import sys, time; from hub.processes import spawn;"
-        f"spawn([sys.executable, '-c', {child!r}]); time.sleep(60)"
+        f"import sys, time; from hub.processes import spawn;spawn([sys.executable, '-c', {child!r}]); time.sleep(60)"
     )
     process = spawn([sys.executable, "-c", parent])
     wait_for(lambda: pid_file.exists() and pid_file.read_text() != "")
@@ -110,9 +110,7 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_stop_escalates_to_kill() -> None:
-    process = spawn(
-        [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
-    )
+    process = spawn([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
     time.sleep(0.5)
     assert stop(process, grace_seconds=0.3) == -signal.SIGKILL
     assert PARENT_VARIABLE not in os.environ

@@ -1,0 +1,139 @@
+"""Repositories and blobs: what datasets, bases and variants are stored in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from litestar import Controller, get, head, post, put
+from litestar.params import FromPath, JSONBody, QueryParameter
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
+
+from hub import schemas as s
+from hub.api.auth import identity_of, may_upload, may_write
+from hub.api.parts import Asked, Hub, Repo, Text
+from registry.blobs import CHUNK
+
+REPO = "/{type_:str}/{namespace:str}/{name:str}"
+
+
+class RepoController(Controller):
+    """Repositories: commits of files, refs that name commits."""
+
+    path = "/repos"
+    tags = ("repositories",)
+
+    @get(sync_to_thread=True)
+    def list_repos(
+        self,
+        services: Hub,
+        type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
+    ) -> list[s.Repo]:
+        """All repositories, or those of one type."""
+        return services.store.all(type_)
+
+    @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK)
+    def create_repo(
+        self,
+        services: Hub,
+        repo: Repo,
+    ) -> s.Repo:
+        """Create the repository unless it is there."""
+        return services.store.ensure(repo)
+
+    @get(REPO, sync_to_thread=True)
+    def get_repo(
+        self,
+        services: Hub,
+        repo: Repo,
+    ) -> s.Repo:
+        """One repository."""
+        return services.store.get(repo)
+
+    @get(REPO + "/refs", sync_to_thread=True)
+    def list_refs(
+        self,
+        services: Hub,
+        repo: Repo,
+    ) -> list[s.Ref]:
+        """Branches and tags."""
+        return services.store.refs(repo)
+
+    @get(REPO + "/commits/{revision:str}", sync_to_thread=True)
+    def get_commit(
+        self,
+        services: Hub,
+        repo: Repo,
+        revision: Text,
+    ) -> s.Commit:
+        """The commit that a branch, tag or commit id names."""
+        return services.store.commit_of(repo, revision)
+
+    @get(REPO + "/tree/{revision:str}", sync_to_thread=True)
+    def get_tree(
+        self,
+        services: Hub,
+        repo: Repo,
+        revision: Text,
+    ) -> s.Tree:
+        """All files of a revision."""
+        return services.store.tree(repo, revision)
+
+    @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True)
+    def download(
+        self,
+        services: Hub,
+        repo: Repo,
+        revision: Text,
+        path: Text,
+    ) -> Stream:
+        """The bytes of one file."""
+        reading = services.store.read(repo, revision, path.lstrip("/"))
+        headers = {"ETag": f'"{reading.entry.sha256}"', "Content-Length": str(reading.entry.size)}
+        return Stream(reading.chunks, media_type="application/octet-stream", headers=headers)
+
+    @post(REPO + "/commits", sync_to_thread=True, guards=[may_write])
+    def create_commit(
+        self,
+        services: Hub,
+        repo: Repo,
+        data: JSONBody[s.CommitIn],
+        request: Asked,
+    ) -> s.Commit:
+        """Commit uploaded blobs to `main`."""
+        return services.store.commit(repo, data, author=identity_of(request).name)
+
+
+class BlobController(Controller):
+    """Content-addressed bytes."""
+
+    path = "/blobs"
+    tags = ("repositories",)
+
+    @head("/{sha256:str}", sync_to_thread=True)
+    def has_blob(self, services: Hub, sha256: FromPath[s.Sha256]) -> None:
+        """Whether the hub has the blob: 200, or 404."""
+        services.store.blobs.size(sha256)
+
+    @get("/{sha256:str}", sync_to_thread=True)
+    def get_blob(self, services: Hub, sha256: FromPath[s.Sha256]) -> Stream:
+        """The bytes of a blob, a training deck for instance."""
+        headers = {"Content-Length": str(services.store.blobs.size(sha256))}
+        chunks = services.store.blobs.iter_range(sha256)
+        return Stream(chunks, media_type="application/octet-stream", headers=headers)
+
+    @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED)
+    async def put_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
+        """Upload a blob; its bytes must have the sha256 of its address."""
+        limit = services.settings.max_blob_bytes
+        with services.store.blobs.writer(expected=sha256, max_bytes=limit) as writer:
+            # The network's chunks are small: gathered, so that each trip to a thread takes a megabyte.
+            pending = bytearray()
+            async for chunk in request.stream():
+                pending += chunk
+                if len(pending) >= CHUNK:
+                    await anyio.to_thread.run_sync(writer.write, bytes(pending))
+                    pending.clear()
+            writer.write(bytes(pending))
+            await anyio.to_thread.run_sync(writer.commit)

@@ -1,0 +1,91 @@
+"""Repositories as the API shows them: the registry's repos and blobs, spoken of in the API's structs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from hub import schemas as s
+from registry.blobs import BlobStore
+from registry.repos import DeleteFile, RepoInfo, Repos
+from registry.types import UNSET, Commit, FileEntry, Ref, RepoId
+
+_PAGE = 1000
+
+
+class Reading(NamedTuple):
+    """A file and its bytes, to be streamed."""
+
+    entry: FileEntry
+    chunks: Iterator[bytes]
+
+
+class Store:
+    """Repos and blobs of one registry."""
+
+    def __init__(self, repos: Repos, blobs: BlobStore) -> None:
+        self.repos = repos
+        self.blobs = blobs
+
+    def all(self, type_: s.RepoType | None) -> list[s.Repo]:
+        found: list[RepoInfo] = []
+        while page := self.repos.list(type_, limit=_PAGE, offset=len(found)):
+            found += page
+        return [_repo(info) for info in found]
+
+    def get(self, repo: RepoId) -> s.Repo:
+        return _repo(self.repos.get(repo))
+
+    def ensure(self, repo: RepoId) -> s.Repo:
+        return _repo(self.repos.create(repo, exist_ok=True))
+
+    def refs(self, repo: RepoId) -> list[s.Ref]:
+        return [_ref(ref) for ref in self.repos.refs(repo)]
+
+    def commit_of(self, repo: RepoId, revision: str) -> s.Commit:
+        return _commit(self.repos.resolve(repo, revision))
+
+    def tree(self, repo: RepoId, revision: str) -> s.Tree:
+        commit = self.repos.resolve(repo, revision)
+        files = [s.File(path=e.path, size=e.size, sha256=e.sha256) for e in self.repos.tree(repo, commit.id)]
+        return s.Tree(commit=commit.id, files=files)
+
+    def read(self, repo: RepoId, revision: str, path: str) -> Reading:
+        entry = self.repos.entry(repo, revision, path)
+        return Reading(entry, self.blobs.iter_range(entry.sha256))
+
+    def commit(self, repo: RepoId, asked: s.CommitIn, author: str) -> s.Commit:
+        """Commit blobs that were uploaded before."""
+        puts = [operation for operation in asked.operations if isinstance(operation, s.PutFile)]
+        # A blob that is missing gets size 0 here, and is refused by the registry as missing.
+        sizes = self.blobs.sizes([put.sha256 for put in puts])
+        operations = [
+            FileEntry(operation.path, operation.sha256, sizes[operation.sha256] or 0)
+            if isinstance(operation, s.PutFile)
+            else DeleteFile(operation.path)
+            for operation in asked.operations
+        ]
+        parent = UNSET if isinstance(asked.expected_parent, msgspec.UnsetType) else asked.expected_parent
+        made = self.repos.commit(repo, operations, message=asked.message, author=author, expected_parent=parent)
+        return _commit(made)
+
+
+def _repo(info: RepoInfo) -> s.Repo:
+    repo = info.id
+    return s.Repo(type=repo.type, namespace=repo.namespace, name=repo.name, created_at=info.created_at.isoformat())
+
+
+def _ref(ref: Ref) -> s.Ref:
+    return s.Ref(name=ref.name, kind=ref.kind, commit=ref.commit)
+
+
+def _commit(commit: Commit) -> s.Commit:
+    return s.Commit(
+        id=commit.id,
+        parent=commit.parent,
+        message=commit.message,
+        author=commit.author,
+        created_at=commit.created_at.isoformat(),
+    )

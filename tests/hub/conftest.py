@@ -1,0 +1,84 @@
+"""A real registry, a real hub over it, and clients of that hub, all in a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from litestar.testing import TestClient
+
+from hub.app import create_app
+from hub.client import HubClient
+from hub.services import Services
+from hub.settings import Settings
+from hub.tables import HUB
+from registry.catalog import Catalog
+from registry.migrations import REGISTRY
+from tests.hub.material import write_tiny_base
+
+
+class SharedTransport(httpx.BaseTransport):
+    """The application's transport, for several clients: closing one of them leaves it open."""
+
+    def __init__(self, inner: httpx.BaseTransport) -> None:
+        self.handle_request = inner.handle_request
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tiny_base: Path) -> Settings:
+    return Settings.load({}, data=tmp_path / "data", base_source=tiny_base, lease_seconds=2.0, max_blob_bytes=4_000_000)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog.open(tmp_path / "catalog.duckdb", [REGISTRY, HUB]) as catalog:
+        yield catalog
+
+
+@pytest.fixture
+def raw(settings: Settings) -> Iterator[TestClient[Any]]:
+    """The application, without a token."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def services(raw: TestClient[Any]) -> Services:
+    services: Services = raw.app.state.services
+    return services
+
+
+@pytest.fixture
+def admin(raw: TestClient[Any], settings: Settings) -> dict[str, str]:
+    return {"Authorization": f"Bearer {settings.client_token()}"}
+
+
+@pytest.fixture
+def as_job(raw: TestClient[Any]) -> Callable[[str], HubClient]:
+    """Clients of the application with any token."""
+    return lambda token: HubClient("http://testserver.local", token, transport=SharedTransport(raw._transport))
+
+
+@pytest.fixture
+def client(as_job: Callable[[str], HubClient], settings: Settings) -> Iterator[HubClient]:
+    """The operator's client."""
+    with as_job(settings.client_token()) as client:
+        yield client
+
+
+@pytest.fixture
+def dataset(client: HubClient, tmp_path: Path) -> str:
+    """A dataset repository that nothing here reads."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / "README.md").write_text("# Frames\n")
+    client.push_folder("dataset", "acme/dock", folder, "frames")
+    return "acme/dock"

@@ -1,0 +1,60 @@
+"""Small real things for the tests: a base model with random weights, a dataset of coloured rectangles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+COLOURS = ((60, 140, 200), (80, 180, 90), (190, 120, 60))
+
+
+def write_tiny_base(folder: Path, *, seed: int = 0) -> Path:
+    """A base that loads, answers and can be fine-tuned, in well under a second."""
+    import torch
+
+    from finetune.model import Architecture, new_base, save_base
+
+    architecture = Architecture(
+        image_size=64, hidden_size=32, layers=3, heads=2, query_blocks=1, queries=10, spare_labels=3
+    )
+    model = new_base(architecture, ["box", "bag"], seed=seed)
+    save_base(model, folder, card="# A base with random weights\n", dtype=torch.float32)
+    return folder
+
+
+def write_rectangles(folder: Path, *, images: int = 12, seed: int = 0) -> Path:
+    """A YOLO-seg dataset: each image has three rectangles of class `box` on a grey floor."""
+    rng = np.random.default_rng(seed)
+    pictures, labels = folder / "train" / "images", folder / "train" / "labels"
+    pictures.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    for number in range(images):
+        image = rng.normal(120, 12, (96, 128, 3)).clip(0, 255).astype(np.uint8)
+        lines = []
+        for slot, colour in enumerate(COLOURS):
+            x0, y0 = 6 + 40 * slot + int(rng.integers(0, 8)), int(rng.integers(6, 40))
+            x1, y1 = x0 + int(rng.integers(18, 30)), y0 + int(rng.integers(24, 46))
+            cv2.rectangle(image, (x0, y0), (x1, y1), colour, thickness=-1)
+            corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+            lines.append("0 " + " ".join(f"{x / 128:.5f} {y / 96:.5f}" for x, y in corners))
+        cv2.imwrite(str(pictures / f"{number:03}.png"), image)
+        (labels / f"{number:03}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "data.yaml").write_text("train: train/images\nnames: ['box']\nnc: 1\n")
+    return folder
+
+
+def write_variant(folder: Path, base_commit: str, mark: str) -> tuple[Path, bytes]:
+    """The files of a variant as a job uploads them (no adapter in them: the hub never loads one), and its deck."""
+    deck = json.dumps({"mark": mark}).encode()
+    base = {"repo": "base/universal", "revision": "v1", "commit": base_commit}
+    document = {"base": base, "labels": {"box": "carton"}, "rank": 4, "deck": hashlib.sha256(deck).hexdigest()}
+    folder.mkdir(parents=True)
+    (folder / "variant.json").write_text(json.dumps(document))
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights " + mark.encode())
+    (folder / "README.md").write_text(f"# Variant {mark}\n")
+    return folder, deck
