@@ -190,7 +190,7 @@ class Repos:
         )
         if not rows and MIN_SHORT_ID <= len(revision) <= 64 and _HEX.issuperset(revision):
             rows = self._catalog.query(
-                f"SELECT {_COMMIT} FROM commits WHERE repo = ? AND starts_with(id, ?) LIMIT 2",  # noqa: S608
+                f"{_REPO_COMMITS} SELECT {_COMMIT} FROM mine WHERE starts_with(id, ?) LIMIT 2",  # noqa: S608
                 [key, revision],
             )
             if len(rows) > 1:
@@ -249,7 +249,7 @@ class Repos:
         key = self._row(repo)[0]
         # One statement, not one per step: `depth` bounds it to the wanted stretch of each branch.
         rows = self._catalog.query(
-            f"SELECT {_COMMIT} FROM commits WHERE repo = ? AND depth > "  # noqa: S608
+            f"{_REPO_COMMITS} SELECT {_COMMIT} FROM mine WHERE depth > "  # noqa: S608
             "(SELECT depth FROM commits WHERE id = ?) - ?",
             [key, head.id, limit],
         )
@@ -293,6 +293,8 @@ class Repos:
 
 
 _REPO = "SELECT key, private, created_at FROM repos WHERE type = ? AND namespace = ? AND name = ?"
+# DuckDB asks an index only about a lone condition; with a second one beside it, it reads the whole table.
+_REPO_COMMITS = "WITH mine AS MATERIALIZED (SELECT * FROM commits WHERE repo = ?)"
 _COMMIT = "id, parent, message, author, created_at, tree"
 
 

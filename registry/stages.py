@@ -8,7 +8,7 @@ one further back and never forward again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,13 +181,23 @@ class Stages:
         rows = dict(self._catalog.query("SELECT stage, variant FROM stage_variants WHERE cell = ?", [cell]))
         return {stage: Variant.parse(rows[stage]) if stage in rows else None for stage in HELD_STAGES}
 
-    def assignments(self, cell: str | None = None) -> tuple[Assignment, ...]:
-        """Where every variant stands, of all cells or of one, by cell and variant."""
-        rows = self._catalog.query(
-            "SELECT cell, variant, commit, stage, decision FROM stage_variants "
-            "WHERE (?::VARCHAR IS NULL OR cell = ?) ORDER BY cell, variant",
-            [cell, cell],
-        )
+    def assignments(self, cell: str | None = None, *, stages: Sequence[Stage] = STAGES) -> tuple[Assignment, ...]:
+        """Where every variant stands, of all cells or of one, at any or at some stages; by cell and variant.
+
+        For what all robots are served, name HELD_STAGES: candidates pile up.
+        """
+        if cell is None:
+            rows = self._catalog.query(
+                "SELECT cell, variant, commit, stage, decision FROM stage_variants "
+                "WHERE list_contains(?::VARCHAR[], stage) ORDER BY cell, variant",
+                [list(stages)],
+            )
+        else:
+            found = self._catalog.query(
+                "SELECT cell, variant, commit, stage, decision FROM stage_variants WHERE cell = ? ORDER BY variant",
+                [cell],
+            )
+            rows = [row for row in found if row[3] in stages]
         return tuple(Assignment(row[0], Variant.parse(row[1]), *row[2:]) for row in rows)
 
     def history(self, cell: str, limit: int = 100) -> tuple[DecisionRecord, ...]:
@@ -260,8 +270,8 @@ def _hold(tx: Cursor, cell: str, stage: Stage, variant: Variant | None, decision
 def _holder(tx: Cursor, cell: str, stage: Stage) -> Variant | None:
     if stage not in HELD_STAGES:
         return None
-    row = tx.execute("SELECT variant FROM stage_variants WHERE cell = ? AND stage = ?", [cell, stage]).fetchone()
-    return None if row is None else Variant.parse(row[0])
+    rows = tx.execute("SELECT stage, variant FROM stage_variants WHERE cell = ?", [cell]).fetchall()
+    return next((Variant.parse(variant) for at, variant in rows if at == stage), None)
 
 
 def _earlier_hold(tx: Cursor, cell: str, stage: HeldStage, holder: Variant | None) -> tuple[int, Variant, Digest]:

@@ -77,6 +77,9 @@ def test_the_holder_makes_room(registry, move, variants):
     assert (record.holder, record.note) == (v1, "better on black bags")
     assert held(registry) == {"fleet": "v3", "beta": "v2"}
     assert standing(registry) == {"v1": "candidate", "v2": "beta", "v3": "fleet"}
+    for cell in (None, CELL):
+        served = registry.stages.assignments(cell, stages=HELD_STAGES)
+        assert [(a.variant, a.stage) for a in served] == [(v2, "beta"), (v3, "fleet")]
 
 
 def test_rollback_goes_back_and_further_back(registry, move, rollback, variants):
