@@ -214,7 +214,7 @@ class _DocumentReader:
             return None
         # CVAT on Windows writes backslashes.
         path = PurePosixPath(file_name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        if path.is_absolute() or ".." in path.parts or path.as_posix()[1:2] == ":":
             self._problem(f"{file_name!r} leads out of the dataset's folder", field)
             return None
         here = PurePosixPath(self._name).parent

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from finetune.datasets import rle
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import clip
+
+_HUGE = 1e12
 
 
 def read_segmentation(value: object, height: int, width: int, findings: Findings, where: str) -> tuple[bytes, int]:
@@ -30,8 +30,9 @@ def _polygon(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     numbers = []
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{value!r} is not a finite number")
+        # abs, not isfinite: that one fails on whole numbers which no float can hold.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _HUGE:
+            raise ValueError(f"{value!r:.40} is not a finite number")
         numbers.append(float(value))
     if len(numbers) % 2:
         raise ValueError(f"an odd number of coordinates ({len(numbers)}): x and y must come in pairs")
