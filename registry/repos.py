@@ -38,7 +38,7 @@ from registry.types import (
 MAX_MESSAGE = 10_000
 MAX_AUTHOR = 200
 MIN_SHORT_ID = 7
-"""A commit id may be shortened to this many characters, if it stays unambiguous in its repo."""
+"""A commit id may be shortened to this many characters (or to git's 40) if it stays unambiguous in its repo."""
 
 _HEX = frozenset("0123456789abcdef")
 
