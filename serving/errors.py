@@ -52,6 +52,12 @@ class UnknownVariant(RequestError):
         super().__init__(f"unknown variant '{variant}': it is not in the serving folder")
 
 
+class VariantWarming(RequestError):
+    """Raised when a variant is being read from disk; the robot client asks again by itself within its time limit."""
+
+    code = "warming"
+
+
 class InstancesError(ServingError):
     """Raised when arrays do not make a valid `Instances` (lengths, dtypes, not finite, bad RLE)."""
 

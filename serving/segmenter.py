@@ -142,6 +142,10 @@ class Segmenter:
         """Names of the variants that can be asked for right now."""
         return self._bank.names if self._bank is not None else ()
 
+    def has_variant(self, name: str) -> bool:
+        """Whether `name` can be asked for right now."""
+        return self._bank is not None and self._bank.get(name) is not None
+
     def read_variant(self, name: str, folder: Path, digests: Mapping[str, str] | None = None) -> Adapter:
         """Read and check a variant against this base without installing it. Raises AdapterError.
 

@@ -1,0 +1,257 @@
+"""The serving folder: which variant answers which cell, as files. The hub writes it, Triton's backend reads it.
+
+    base/<repo name>@<revision>/    variants/<cell>@<version>/    routing.json
+
+routing.json is replaced by an atomic rename after everything it names is in place, so a reader sees a whole table or
+the one before it. No torch here: the hub's process imports this module too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from serving.errors import RoutingError, UnknownCell, UnknownVariant
+
+log = logging.getLogger(__name__)
+
+ROUTING = "routing.json"
+STAGES = ("station", "beta", "fleet")
+MAX_BYTES = 64 * 1024 * 1024
+MAX_CELLS = 100_000
+
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CellRoute:
+    """The variants of one cell by stage, `<cell>@<version>` or None.
+
+    `lines` says which production lines are not yet on `fleet`: line name -> "station" or "beta".
+    """
+
+    station: str | None = None
+    beta: str | None = None
+    fleet: str | None = None
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+    def variant_for(self, line: str | None) -> str | None:
+        """The variant for a line: its own stage's, or the next more settled one that there is; None is the base."""
+        stage = self.lines.get(line, "fleet") if line is not None else "fleet"
+        for candidate in STAGES[STAGES.index(stage) :]:
+            variant: str | None = getattr(self, candidate)
+            if variant is not None:
+                return variant
+        return None
+
+    def variants(self) -> tuple[str, ...]:
+        """Every variant that some line of this cell may get, `fleet` first."""
+        return tuple(v for v in (self.fleet, self.beta, self.station) if v is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """One version of routing.json. `digests` maps paths in the serving folder to SHA-256."""
+
+    version: int
+    base: str
+    cells: Mapping[str, CellRoute] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Read and check routing.json. Raises RoutingError naming the key at fault."""
+        if len(data) > MAX_BYTES:
+            raise RoutingError(f"{ROUTING} has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise RoutingError(f"{ROUTING} is not valid JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise RoutingError(f"{ROUTING} must be a JSON object")
+        version, base = value.get("version"), value.get("base")
+        cells, digests = value.get("cells", {}), value.get("digests", {})
+        if type(version) is not int or version < 0:
+            raise RoutingError(f"version must be a whole number, got {version!r}")
+        if not isinstance(base, str) or not _PINNED.fullmatch(base):
+            raise RoutingError(f"base must be '<repo name>@<revision>', got {base!r}")
+        if not isinstance(cells, dict) or len(cells) > MAX_CELLS:
+            raise RoutingError(f"cells must be an object of at most {MAX_CELLS:,} cells")
+        if not isinstance(digests, dict):
+            raise RoutingError("digests must be an object")
+        for path, digest in digests.items():
+            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+                raise RoutingError(f"digests: '{path}' has no SHA-256")
+        return cls(version, base, {name: _route(name, cell) for name, cell in cells.items()}, digests)
+
+    def to_json(self) -> bytes:
+        """routing.json of this table; `parse` gives the same table back."""
+        cells = {}
+        for name, route in self.cells.items():
+            cells[name] = {stage: getattr(route, stage) for stage in STAGES}
+            if route.lines:
+                cells[name]["lines"] = dict(route.lines)
+        value = {"version": self.version, "base": self.base, "cells": cells, "digests": dict(self.digests)}
+        return json.dumps(value, indent=1, sort_keys=True).encode()
+
+    def resolve(self, cell: str, line: str | None = None) -> str | None:
+        """The variant that answers `cell` on `line`, or None for the base. Raises UnknownCell."""
+        route = self.cells.get(cell)
+        if route is None:
+            raise UnknownCell(cell)
+        return route.variant_for(line)
+
+    def variants(self) -> tuple[str, ...]:
+        """Every routed variant once, those of the whole fleet first."""
+        ordered = [route.fleet for route in self.cells.values()]
+        ordered += [v for route in self.cells.values() for v in route.variants()]
+        return tuple(dict.fromkeys(v for v in ordered if v is not None))
+
+    def digests_of(self, folder: str) -> dict[str, str]:
+        """File name -> SHA-256 of the files named under `folder` (such as `variants/<cell>@v3`)."""
+        prefix = f"{folder}/"
+        return {path[len(prefix) :]: sha for path, sha in self.digests.items() if path.startswith(prefix)}
+
+    def keeping(self, previous: RoutingTable | None, broken: frozenset[str]) -> RoutingTable:
+        """This table, but where it names a broken variant the previous table's choice stays (or the base, if none).
+
+        A damaged file must cost one cell its promotion, never its answers.
+        """
+        cells = {}
+        for name, route in self.cells.items():
+            before = previous.cells.get(name) if previous is not None else None
+            kept = {}
+            for stage in STAGES:
+                variant, old = getattr(route, stage), getattr(before, stage, None)
+                kept[stage] = variant if variant not in broken else old if old not in broken else None
+            cells[name] = CellRoute(kept["station"], kept["beta"], kept["fleet"], route.lines)
+        return replace(self, cells=cells)
+
+
+def _route(name: str, cell: object) -> CellRoute:
+    if not _CELL.fullmatch(name) or not isinstance(cell, dict):
+        raise RoutingError(f"cells: '{name}' is not a cell name with an object of stages")
+    unknown = set(cell) - {*STAGES, "lines"}
+    if unknown:
+        raise RoutingError(f"cells: '{name}' has unknown keys {sorted(unknown)}")
+    for stage in STAGES:
+        variant = cell.get(stage)
+        if variant is not None and not (isinstance(variant, str) and _PINNED.fullmatch(variant)):
+            raise RoutingError(f"cells: '{name}': {stage} must be '<cell>@<version>' or null, got {variant!r}")
+    lines = cell.get("lines", {})
+    if not isinstance(lines, dict) or not all(isinstance(s, str) and s in STAGES for s in lines.values()):
+        raise RoutingError(f"cells: '{name}': lines must map line names to stages")
+    return CellRoute(cell.get("station"), cell.get("beta"), cell.get("fleet"), lines)
+
+
+class ServingFolder:
+    """Reads a serving folder. `table` looks at the file's state at most every `check_every_s` seconds; thread-safe."""
+
+    def __init__(self, path: Path, *, check_every_s: float = 0.2) -> None:
+        self.path = path
+        self._every = check_every_s
+        self._lock = threading.Lock()
+        self._state: tuple[int, int, int] | None = None
+        self._table: RoutingTable | None = None
+        self._next_check = 0.0
+
+    def table(self) -> RoutingTable:
+        """The current table. Raises RoutingError only while there has never been a valid one.
+
+        A broken routing.json is logged and the table before it stays: robots keep getting answers.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now >= self._next_check:
+                self._next_check = now + self._every
+                self._reload()
+            if self._table is None:
+                raise RoutingError(f"no valid {ROUTING} in the serving folder")
+            return self._table
+
+    def _reload(self) -> None:
+        file = self.path / ROUTING
+        try:
+            status = file.stat()
+            # The inode is in it because two tables can be written within one tick of the file system's clock.
+            state = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if state == self._state:
+                return
+            table = RoutingTable.parse(file.read_bytes())
+        except OSError as error:
+            if self._table is None:
+                raise RoutingError(f"{ROUTING} cannot be read: {error.strerror}") from error
+            log.warning("%s cannot be read (%s); version %d stays", ROUTING, error.strerror, self._table.version)
+            return
+        except RoutingError as error:
+            self._state = state
+            if self._table is None:
+                raise
+            log.warning("%s; version %d stays", error, self._table.version)
+            return
+        self._state, self._table = state, table
+
+    def base_folder(self, base: str) -> Path:
+        """Folder of a base, `<repo name>@<revision>`."""
+        return self.path / "base" / base
+
+    def variant_folder(self, variant: str) -> Path:
+        """Folder of a variant. Raises UnknownVariant for names that are none, and for those that are not there."""
+        folder = self.path / "variants" / variant
+        if not _PINNED.fullmatch(variant) or not folder.is_dir():
+            raise UnknownVariant(variant)
+        return folder
+
+
+def write_routing(folder: Path, table: RoutingTable) -> None:
+    """Replace routing.json atomically and durably; call it after everything the table names is in place."""
+    # What could not be read back would leave the backend on its old table without anyone noticing.
+    RoutingTable.parse(table.to_json())
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{ROUTING}.{os.getpid()}.part"
+    with part.open("wb") as file:
+        file.write(table.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / ROUTING)
+    _sync_directory(folder)
+
+
+def materialise(folder: Path, name: str, files: Mapping[str, Path]) -> Path:
+    """Copy `files` (name -> source) to `folder/name` as a whole: the target appears complete or not at all.
+
+    `name` is such as `variants/<cell>@v3`. What is there already is left alone, since revisions never change.
+    """
+    target = folder / name
+    if target.is_dir():
+        return target
+    part = target.parent / f".{target.name}.{os.getpid()}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for file, source in files.items():
+        with source.open("rb") as reader, (part / file).open("wb") as writer:
+            shutil.copyfileobj(reader, writer, 1024 * 1024)
+            writer.flush()
+            os.fsync(writer.fileno())
+    part.rename(target)
+    _sync_directory(target.parent)
+    return target
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
