@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hub import schemas as s
 from hub.errors import SettingsError, UnknownBaseError
+from hub.settings import SHIPPED as SHIPPED
 from hub.store import Store
 from registry.errors import EntryNotFoundError, NotFoundError
 from registry.types import FileEntry, Ref, RepoId

@@ -155,6 +155,10 @@ class HubClient:
             return self._call("GET", f"/repos/{type_}/{name}/commits/{head}", s.Commit)
         return self.commit(type_, name, message, operations, expected_parent=head)
 
+    def blob(self, digest: str) -> bytes:
+        """A small blob, a training deck for instance."""
+        return self._send("GET", f"/blobs/{digest}").content
+
     def commit(
         self,
         type_: s.RepoType,

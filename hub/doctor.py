@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,8 @@ import psutil  # type: ignore[import-untyped]
 from hub import __version__
 from hub.locks import port_is_free
 from hub.settings import GIB, Settings
+from serving.errors import TritonError
+from serving.triton.installation import Installation
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -101,6 +104,19 @@ def _packages() -> Iterator[Check]:
         yield Check("packages", "fail", "missing: " + ", ".join(missing), "pip install " + " ".join(missing))
     else:
         yield Check("packages", "ok", f"parcelhub {__version__} with all it needs")
+
+
+def _triton() -> Iterator[Check]:
+    try:
+        installation = Installation.find()
+        with tempfile.TemporaryDirectory() as folder:
+            backends = installation.prepare_backends(Path(folder))
+            installation.check_libraries(backends, installation.environment())
+    except TritonError as error:
+        yield Check("triton", "fail", str(error), "make setup, or pip install --no-deps nvidia-pytriton")
+        return
+    place = "the nvidia-pytriton wheel" if installation.wheel else str(installation.binary)
+    yield Check("triton", "ok", f"{place}, with a stub for this Python")
 
 
 def _ports(settings: Settings) -> Iterator[Check]:

@@ -12,11 +12,11 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from serving.routing import ROUTING_FILE, CellRoutes, RoutingTable, read_routing, write_routing
 
 from hub.bases import FILES as BASE_FILES
 from hub.bases import NAMESPACE as BASE_NAMESPACE
@@ -28,6 +28,8 @@ from hub.variants import Variants, repo_of
 from registry.stage_types import HELD_STAGES, Assignment
 from registry.stages import Stages
 from registry.types import FileEntry, RepoId
+from serving.errors import RoutingError
+from serving.routing import ROUTING, CellRoute, RoutingTable, write_routing
 
 log = logging.getLogger("parcelhub.serving")
 
@@ -50,7 +52,7 @@ class ServingFolder:
 
     def read(self) -> dict[str, Any]:
         """The table as it is on disk."""
-        table: dict[str, Any] = msgspec.json.decode((self._folder / ROUTING_FILE).read_bytes())
+        table: dict[str, Any] = msgspec.json.decode((self._folder / ROUTING).read_bytes())
         return table
 
     def pinned_base(self, *, leaving_out: tuple[str, str] | None = None) -> str | None:
@@ -79,17 +81,18 @@ class ServingFolder:
             digests = self._materialise(
                 RepoId.parse(repo), base.commit, BASE_FILES, Path("base", short), optional=("README.md",)
             )
-            routes: dict[str, dict[str, str]] = {cell.name: {} for cell in self._cells.all()}
+            routes = {cell.name: CellRoute() for cell in self._cells.all()}
             for standing in self._promoted():
                 name = f"{standing.cell}@{standing.variant.version}"
                 digests |= self._materialise(
                     standing.variant.repo, standing.commit, VARIANT_FILES, Path("variants", name)
                 )
-                routes.setdefault(standing.cell, {})[standing.stage] = name
+                route = routes.get(standing.cell, CellRoute())
+                routes[standing.cell] = replace(route, **{standing.stage: name})
             table = RoutingTable(
                 version=(old.version if old else 0) + 1,
                 base=short,
-                cells={cell: CellRoutes(**stages) for cell, stages in routes.items()},
+                cells=routes,
                 digests=digests,
             )
             if old is not None and (old.base, old.cells, old.digests) == (table.base, table.cells, table.digests):
@@ -99,12 +102,16 @@ class ServingFolder:
             return table.version
 
     def _promoted(self) -> Sequence[Assignment]:
-        return [each for each in self._stages.assignments() if each.stage in HELD_STAGES]
+        return self._stages.assignments(stages=HELD_STAGES)
 
     def _old_table(self) -> RoutingTable | None:
-        if not (self._folder / ROUTING_FILE).exists():
+        try:
+            return RoutingTable.parse((self._folder / ROUTING).read_bytes())
+        except FileNotFoundError:
             return None
-        return read_routing(self._folder)
+        except RoutingError as error:
+            log.warning("%s; it is written anew", error)
+            return None
 
     def _materialise(
         self, repo: RepoId, commit: str, names: Iterable[str], inside: Path, *, optional: Iterable[str] = ()

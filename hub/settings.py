@@ -15,9 +15,8 @@ GIB = 1024**3
 Value = Path | str | int | float
 
 
-def shipped_base() -> Path:
-    """The folder of the base model that the distribution carries."""
-    return Path(str(resources.files("finetune").joinpath("bases", "universal")))
+SHIPPED = Path(str(resources.files("finetune").joinpath("bases", "universal")))
+"""The folder of the base model that the distribution carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Settings:
         settings = cls(**values)  # type: ignore[arg-type]  # each was parsed to its field's type
         settings = replace(settings, data=settings.data.expanduser().absolute())
         if settings.base_source == Path():
-            settings = replace(settings, base_source=shipped_base())
+            settings = replace(settings, base_source=SHIPPED)
         settings._check()
         return settings
 
@@ -118,9 +117,12 @@ class Settings:
             raise SettingsError(f"cannot read {self.admin_token_file}: {error.strerror}") from error
 
     def environment(self) -> dict[str, str]:
-        """The variables that give a child process these same settings (the token excepted)."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "token"}
-        return {ENV_PREFIX + name.upper(): str(value) for name, value in values.items() if str(value)}
+        """The variables that give a child process these same settings, and no others of its parent's.
+
+        The token is left empty: a child takes that of the data folder, or gets one of its own.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {ENV_PREFIX + name.upper(): str(value) for name, value in (values | {"token": ""}).items()}
 
 
 def _parse(name: str, raw: str, like: Value) -> Value:

@@ -38,18 +38,17 @@ def debugging() -> bool:
     return bool(os.environ.get(DEBUG_VARIABLE))
 
 
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks and debug logs."
+)
+
+
 def settings_options(command: Callable[Concatenate[Settings, P], R]) -> Callable[..., R]:
     """Add --data, --hub and --debug; the command gets the settings they make as its first argument."""
 
     @click.option("--data", type=click.Path(path_type=Path), help="The hub's data folder [PARCELHUB_DATA].")
     @click.option("--hub", "hub_url", metavar="URL", help="Address of the hub [PARCELHUB_HUB_URL].")
-    @click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_set_debug,
-        help="Show tracebacks and debug logs.",
-    )
+    @debug_option
     @functools.wraps(command)
     def wrapper(data: Path | None, hub_url: str | None, *args: P.args, **kwargs: P.kwargs) -> R:
         return command(Settings.load(data=data, hub_url=hub_url), *args, **kwargs)

@@ -17,7 +17,7 @@ click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
-        {"name": "Parts of the service", "commands": ["hub", "worker", "job"]},
+        {"name": "Parts of the service", "commands": ["hub", "serve", "worker", "job"]},
     ]
 }
 
@@ -35,7 +35,7 @@ def cli() -> None:
 
 
 for command in (
-    *(service.up, service.hub, service.worker, service.job),
+    *(service.up, service.hub, service.serve, service.worker, service.job),
     *(doctor.doctor, demo.demo, segment.segment),
     *(cell.cell, dataset.dataset, finetune.finetune, model.model),
 ):

@@ -1,8 +1,9 @@
-"""`parcelhub up`, and the parts it starts: `hub`, `worker`, `job run`."""
+"""`parcelhub up`, and the parts it starts: `hub`, `serve`, `worker`, `job run`."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
@@ -76,6 +77,35 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
         server.run()
     if not server.started:
         raise SystemExit(1)
+
+
+@click.command()
+@settings_options
+def serve(settings: Settings) -> None:
+    """Run Triton alone, on the serving folder that a hub keeps.
+
+    \b
+    Example:
+      parcelhub serve --data ./parcelhub-data
+    """
+    from hub.processes import die_with_parent
+    from serving.triton.launcher import TritonConfig, TritonServer
+
+    die_with_parent()
+    set_up_logging()
+    config = TritonConfig(
+        data=settings.data,
+        serving=settings.serving_folder,
+        host=settings.triton_host,
+        grpc_port=settings.triton_grpc_port,
+        http_port=settings.triton_http_port,
+        metrics_port=settings.triton_metrics_port,
+    )
+    stopping = threading.Event()
+    _on_stop_signals(stopping.set)
+    with TritonServer(config) as server:
+        server.supervise()
+        stopping.wait()
 
 
 @click.command()

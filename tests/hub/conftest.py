@@ -17,7 +17,7 @@ from hub.settings import Settings
 from hub.tables import HUB
 from registry.catalog import Catalog
 from registry.migrations import REGISTRY
-from tests.hub.material import write_tiny_base
+from tests.hub.material import write_base_files
 
 
 class SharedTransport(httpx.BaseTransport):
@@ -27,14 +27,10 @@ class SharedTransport(httpx.BaseTransport):
         self.handle_request = inner.handle_request
 
 
-@pytest.fixture(scope="session")
-def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
 @pytest.fixture
-def settings(tmp_path: Path, tiny_base: Path) -> Settings:
-    return Settings.load({}, data=tmp_path / "data", base_source=tiny_base, lease_seconds=2.0, max_blob_bytes=4_000_000)
+def settings(tmp_path: Path) -> Settings:
+    base = write_base_files(tmp_path / "base")
+    return Settings.load({}, data=tmp_path / "data", base_source=base, lease_seconds=2.0, max_blob_bytes=4_000_000)
 
 
 @pytest.fixture

@@ -26,6 +26,16 @@ def write_tiny_base(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def write_base_files(folder: Path, *, mark: bytes = b"") -> Path:
+    """The files of a base. Its weights are no weights: the hub stores and serves files, it never loads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text('{"model_type": "eomt", "id2label": {"0": "box"}}')
+    (folder / "preprocessor_config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights" + mark)
+    (folder / "README.md").write_text("# A base\n")
+    return folder
+
+
 def write_rectangles(folder: Path, *, images: int = 12, seed: int = 0) -> Path:
     """A YOLO-seg dataset: each image has three rectangles of class `box` on a grey floor."""
     rng = np.random.default_rng(seed)
@@ -47,11 +57,12 @@ def write_rectangles(folder: Path, *, images: int = 12, seed: int = 0) -> Path:
     return folder
 
 
-def write_variant(folder: Path, base_commit: str, mark: str) -> tuple[Path, bytes]:
+def write_variant(folder: Path, base_commit: str, mark: str, *, base: str = "base/universal@v1") -> tuple[Path, bytes]:
     """The files of a variant as a job uploads them (no adapter in them: the hub never loads one), and its deck."""
     deck = json.dumps({"mark": mark}).encode()
-    base = {"repo": "base/universal", "revision": "v1", "commit": base_commit}
-    document = {"base": base, "labels": {"box": "carton"}, "rank": 4, "deck": hashlib.sha256(deck).hexdigest()}
+    repo, _, revision = base.partition("@")
+    origin = {"repo": repo, "revision": revision, "commit": base_commit}
+    document = {"base": origin, "labels": {"box": "carton"}, "rank": 4, "deck": hashlib.sha256(deck).hexdigest()}
     folder.mkdir(parents=True)
     (folder / "variant.json").write_text(json.dumps(document))
     (folder / "adapter_config.json").write_text(json.dumps({"r": 4}))

@@ -1,0 +1,240 @@
+"""The demo's story: a hub of its own, a new cell, its images, a fine-tune, a promotion, a robot that asks."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hub.client import HubClient, ProgressCallback
+from hub.errors import StackError
+from hub.locks import free_ports, port_is_free
+from hub.processes import parcelhub_command, spawn, stop
+from hub.schemas import FinetuneIn, Job
+from hub.settings import Settings
+from hub.stack import triton_ready
+
+if TYPE_CHECKING:
+    from finetune.datasets import Dataset, Sample
+    from serving.client import RobotClient
+    from serving.instances import Instances
+    from serving.segmenter import Segmenter
+
+CELL = "demo"
+DATASET = "demo/frames"
+START_SECONDS = 240.0
+STOP_SECONDS = 60.0
+ROBOT_ASKS = 50
+ROUNDS = 5
+"""Robot and engine are timed by turns, so that a slow moment of the machine hits both."""
+MAX_OVERLAYS = 24
+GENERATED_IMAGES = 60
+GENERATED_HOLDOUT_SHARE = 1 / 3
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What the demo measured; the fields of its JSON file."""
+
+    data: str
+    images_train: int
+    images_holdout: int
+    base_ap: float
+    base_ap50: float
+    variant_ap: float
+    variant_ap50: float
+    adapter_bytes: int
+    base_bytes: int
+    train_seconds: float
+    robot_p50_ms: float
+    engine_p50_ms: float
+    served_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Narrator:
+    """How the demo tells what it does."""
+
+    say: Callable[[str], None]
+    counting: Callable[[str], Any]
+    """A context manager around something that counts; gives a ProgressCallback."""
+    follow: Callable[[HubClient, str], Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What to run the demo with; `source` None means generated scenes."""
+
+    source: Path | None
+    images: int | None
+    out: Path
+    max_minutes: float
+    keep: bool
+
+    def run(self, tell: Narrator) -> Figures:
+        """Run it. Leaves `index.html` with its pictures in `out`."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with data_folder(self.out, keep=self.keep) as data:
+            settings = own_settings(data.absolute())
+            frames = self._frames(data / "frames", tell)
+            tell.say("starting a hub, Triton and a worker")
+            with running_stack(settings, self.out / "up.log"), HubClient.of(settings) as client:
+                return self._story(settings, client, frames, tell)
+
+    def _frames(self, folder: Path, tell: Narrator) -> Dataset:
+        """The cell's images, in the form that the hub stores (so that names are those of the training deck)."""
+        from finetune.datasets import read_dataset, write_dataset
+
+        source = self.source
+        if source is None:
+            from finetune.scenes.cells import write_demo_cell
+
+            count = max(GENERATED_IMAGES, math.ceil((self.images or 0) / (1 - GENERATED_HOLDOUT_SHARE)))
+            tell.say(f"generating {count} labelled images of a cell that the base has not seen")
+            source = write_demo_cell(folder.with_name("generated"), images=count)
+        write_dataset(read_dataset(source), folder)
+        return read_dataset(folder, check_images=False)
+
+    def _story(self, settings: Settings, client: HubClient, frames: Dataset, tell: Narrator) -> Figures:
+        client.create_cell(CELL, "a new cell")
+        folder = frames.samples[0].image.parents[1]
+        with tell.counting("pushing the images") as progress:
+            client.push_folder("dataset", DATASET, folder, f"{len(frames.samples)} images", progress)
+        asked = FinetuneIn(cell=CELL, dataset=DATASET, images=self.images, max_minutes=self.max_minutes)
+        job = tell.follow(client, client.finetune(asked).id)
+
+        deck = msgspec.json.decode(client.blob(client.variant(str(job.version)).deck))
+        names = set(deck["holdout"])
+        holdout = [sample for sample in frames.samples if sample.name in names]
+        from serving.client import RobotClient
+
+        with RobotClient(settings.triton_grpc, cell=CELL, robot="demo-robot", timeout_s=30.0) as robot:
+            with tell.counting("asking the base") as progress:
+                base = ask(robot, holdout, progress)
+            moved = client.promote(str(job.version), note="the demo")
+            wait_until_served(robot, holdout[0], str(moved.version))
+            with tell.counting("asking the variant") as progress:
+                variant = ask(robot, holdout, progress)
+            served_by = robot.segment(holdout[0].image).served_by
+            tell.say("timing a robot's requests beside the engine alone")
+            robot_ms, engine_ms = time_both(robot, load_engine(settings, client, str(job.version)), holdout)
+        figures = Figures(
+            data=str(self.source) if self.source else "generated scenes",
+            **{name: job.metrics[name] for name in Figures.__struct_fields__ if name in job.metrics},
+            robot_p50_ms=robot_ms,
+            engine_p50_ms=engine_ms,
+            served_by=served_by,
+        )
+        labels = client.variant(str(job.version)).labels
+        self._page(figures, holdout, [renamed(answer, labels) for answer in base], variant)
+        return figures
+
+    def _page(
+        self, figures: Figures, holdout: Sequence[Sample], base: Sequence[Instances], variant: Sequence[Instances]
+    ) -> None:
+        from finetune.overlays import OverlayRow, write_overlay_page
+
+        rows = [
+            OverlayRow(sample.name, sample.image, sample.truth(), base[i], variant[i])
+            for i, sample in enumerate(holdout[:MAX_OVERLAYS])
+        ]
+        summary = {name: str(value) for name, value in msgspec.to_builtins(figures).items()}
+        write_overlay_page(self.out, rows, summary, f"A new cell, served by {figures.served_by}")
+
+
+@contextmanager
+def data_folder(out: Path, *, keep: bool) -> Iterator[Path]:
+    """A fresh folder inside `out`, removed in the end unless it is wanted (or the demo failed: its logs are there)."""
+    data = Path(tempfile.mkdtemp(prefix="data-", dir=out))
+    yield data
+    if not keep:
+        shutil.rmtree(data)
+
+
+def own_settings(data: Path) -> Settings:
+    """Settings of a stack that touches no other: its own folder and token, other ports where the usual are taken."""
+    settings = Settings.load(data=data, hub_url="", token="")
+    hosts = {"hub": settings.host}
+    if all(port_is_free(hosts.get(name, settings.triton_host), port) for name, port in settings.ports.items()):
+        return settings
+    hub, http, grpc, metrics = free_ports(settings.host, 4)
+    return replace(settings, port=hub, triton_http_port=http, triton_grpc_port=grpc, triton_metrics_port=metrics)
+
+
+@contextmanager
+def running_stack(settings: Settings, log: Path) -> Iterator[None]:
+    """`parcelhub up` as a child process, from ready to gone; its output goes to `log`."""
+    with log.open("wb") as output:
+        process = spawn(parcelhub_command("up"), env=settings.environment(), stdout=output)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not triton_ready(settings):
+            if process.poll() is not None or time.monotonic() > deadline:
+                lines = log.read_text(errors="replace").strip().splitlines()[-8:]
+                raise StackError(f"the stack did not start (all of it: {log}):\n" + "\n".join(lines))
+            time.sleep(0.2)
+        yield
+    finally:
+        stop(process, grace_seconds=STOP_SECONDS)
+
+
+def ask(robot: RobotClient, samples: Sequence[Sample], progress: ProgressCallback) -> list[Instances]:
+    """What the running service answers for each image."""
+    answers = []
+    for number, sample in enumerate(samples, start=1):
+        answers.append(robot.segment(sample.image).instances)
+        progress(number, len(samples))
+    return answers
+
+
+def wait_until_served(robot: RobotClient, sample: Sample, version: str) -> None:
+    """Robots see a promotion within a second; raise if this one never comes."""
+    deadline = time.monotonic() + 10.0
+    while not (answer := robot.segment(sample.image)).served_by.startswith(version):
+        if time.monotonic() > deadline:
+            raise StackError(f"promoted {version}, but the robot is still served by {answer.served_by}")
+        time.sleep(0.05)
+
+
+def load_engine(settings: Settings, client: HubClient, version: str) -> Segmenter:
+    """The served base and variant in this process."""
+    from serving.segmenter import Segmenter
+
+    base = client.routing()["base"]
+    segmenter = Segmenter.load(settings.serving_folder / "base" / base, base_name=base)
+    segmenter.add_variant(version, settings.serving_folder / "variants" / version)
+    segmenter.warm_up()
+    return segmenter
+
+
+def time_both(robot: RobotClient, segmenter: Segmenter, samples: Sequence[Sample]) -> tuple[float, float]:
+    """Median milliseconds of a robot's request, and of decode + forward + post-processing alone, by turns."""
+    from serving.preprocess import decode_image
+
+    pictures = [sample.image.read_bytes() for sample in samples]
+    version = segmenter.variants[0]
+    robot_s, engine_s = [], []
+    for turn in range(ROUNDS):
+        batch = [pictures[i % len(pictures)] for i in range(turn, turn + ROBOT_ASKS // ROUNDS)]
+        robot.segment(batch[0])  # the first one after a pause finds cold caches; it is not counted
+        robot_s += [robot.segment(picture).round_trip_s for picture in batch]
+        segmenter.segment([decode_image(batch[0])], [version])
+        for picture in batch:
+            started = time.perf_counter()
+            segmenter.segment([decode_image(picture)], [version])
+            engine_s.append(time.perf_counter() - started)
+    return statistics.median(robot_s) * 1000, statistics.median(engine_s) * 1000
+
+
+def renamed(answer: Instances, labels: dict[str, str]) -> Instances:
+    """The base's answer in the team's words; what the team has no word for is left out."""
+    kept = answer.take([i for i, label in enumerate(answer.labels) if label in labels])
+    return replace(kept, labels=tuple(labels[label] for label in kept.labels))

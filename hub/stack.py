@@ -1,0 +1,53 @@
+"""What `parcelhub up` consists of: the hub, Triton and the worker, and how each says that it is ready."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import httpx
+
+from hub.locks import check_ports
+from hub.processes import parcelhub_command, spawn
+from hub.settings import Settings
+from hub.supervisor import Part
+from serving.triton.installation import Installation
+from serving.triton.model_repository import MODEL
+
+TRITON_READY_SECONDS = 180.0
+"""Its first start imports torch from a cold disk."""
+
+
+def check_machine(settings: Settings) -> None:
+    """Raise for what would keep the stack from starting, before anything is started."""
+    check_ports(settings.host, {"hub": settings.port})
+    triton_ports = {name: port for name, port in settings.ports.items() if name != "hub"}
+    check_ports(settings.triton_host, triton_ports)
+    installation = Installation.find()
+    backends = installation.prepare_backends(settings.data / "triton" / "backends")
+    installation.check_libraries(backends, installation.environment())
+
+
+def build_parts(settings: Settings) -> list[Part]:
+    """The parts in the order of their start: Triton needs the hub's serving folder, the worker needs the hub."""
+    return [
+        Part("hub", _starter(settings, "hub"), lambda: _answers(f"{settings.url}/api/v1/health")),
+        Part("triton", _starter(settings, "serve"), lambda: triton_ready(settings), TRITON_READY_SECONDS),
+        Part("worker", _starter(settings, "worker"), lambda: True),
+    ]
+
+
+def triton_ready(settings: Settings) -> bool:
+    """Whether robots get answers."""
+    return _answers(f"http://{settings.triton_host}:{settings.triton_http_port}/v2/models/{MODEL}/ready")
+
+
+def _starter(settings: Settings, command: str) -> Callable[[], subprocess.Popen[bytes]]:
+    return lambda: spawn(parcelhub_command(command), env=settings.environment(), stdout=subprocess.PIPE)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2.0).is_success
+    except httpx.HTTPError:
+        return False
