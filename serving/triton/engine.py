@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,28 +88,40 @@ class Engine:
         prepared = list(self._decoders.map(lambda query: self._prepare(state, query), queries))
         ready = [item for item in prepared if isinstance(item, _Ready)]
         try:
-            answers = iter(state.segmenter.answer([r.image for r in ready], [r.order for r in ready]))
-        except ServingError as error:
-            # A variant was pushed out of memory between the check and the batch; the next try brings it back.
-            failure = VariantWarming(str(error)) if isinstance(error, UnknownVariant) else error
-            return [failure if isinstance(item, _Ready) else item for item in prepared]
+            answers: Iterator[Reply | ServingError] = iter(self._run(state, ready))
+        except Exception as error:
+            if len(ready) == 1:
+                failure = _as_serving_error(error)
+                return [failure if isinstance(item, _Ready) else item for item in prepared]
+            # One row must not take its neighbours down: on this rare path each row runs alone.
+            answers = (self._alone(state, row) for row in ready)
+        return [next(answers) if isinstance(item, _Ready) else item for item in prepared]
+
+    def _run(self, state: _State, rows: Sequence[_Ready]) -> list[Reply | ServingError]:
+        try:
+            answers = state.segmenter.answer([row.image for row in rows], [row.order for row in rows])
+        except UnknownVariant as error:
+            # It was pushed out of memory between the check and the batch; the next try brings it back.
+            raise VariantWarming(str(error)) from error
         return [
-            Reply(next(answers), self._served_by(state, item.order.variant)) if isinstance(item, _Ready) else item
-            for item in prepared
+            Reply(instances, self._served_by(state, row.order.variant))
+            for instances, row in zip(answers, rows, strict=True)
         ]
+
+    def _alone(self, state: _State, row: _Ready) -> Reply | ServingError:
+        try:
+            return self._run(state, [row])[0]
+        except Exception as error:
+            return _as_serving_error(error)
 
     def _prepare(self, state: _State, query: Query) -> _Ready | ServingError:
         try:
-            if query.cell is not None and query.variant is not None:
-                raise RequestError("name a cell or a variant, not both")
-            variant = query.variant
-            if query.cell is not None:
-                variant = state.table.resolve(query.cell, query.line)
+            variant = _variant_of(state.table, query)
             if variant is not None:
                 self._require(state, variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
-        except ServingError as error:
-            return error
+        except Exception as error:
+            return _as_serving_error(error)
         return _Ready(image, Order(variant, query.min_score))
 
     def _require(self, state: _State, variant: str) -> None:
@@ -184,3 +196,18 @@ class Engine:
         finally:
             with self._lock:
                 self._loading.discard(variant)
+
+
+def _variant_of(table: RoutingTable, query: Query) -> str | None:
+    if query.cell is None:
+        return query.variant
+    if query.variant is not None:
+        raise RequestError("name a cell or a variant, not both")
+    return table.resolve(query.cell, query.line)
+
+
+def _as_serving_error(error: Exception) -> ServingError:
+    if isinstance(error, ServingError):
+        return error
+    log.error("a request failed unexpectedly", exc_info=error)
+    return ServingError(f"internal error: {type(error).__name__}")

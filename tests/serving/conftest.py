@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import EomtConfig, EomtForUniversalSegmentation
 
+from serving.adapter_files import FILES
 from serving.preprocess import preprocessor_config
+from serving.routing import CellRoute, RoutingTable, materialise, write_routing
 from serving.segmenter import Segmenter
 
 # The models here are so small that threads only wait for each other.
@@ -116,3 +119,28 @@ def encode(image: np.ndarray, kind: str = ".jpg") -> bytes:
     ok, data = cv2.imencode(kind, image[..., ::-1])
     assert ok
     return data.tobytes()
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def publish(folder: Path, version: int, cells: dict[str, CellRoute], base: str = "universal@v1") -> RoutingTable:
+    """Write routing.json for every variant that lies in the folder."""
+    digests = {
+        str(path.relative_to(folder)): sha256(path) for path in folder.glob("variants/*/adapter_model.safetensors")
+    }
+    table = RoutingTable(version, base, cells, digests)
+    write_routing(folder, table)
+    return table
+
+
+@pytest.fixture
+def serving_folder(base_dir: Path, variant_dirs: dict[str, Path], tmp_path: Path) -> Path:
+    """Cell `north` on its variant, `south` on the base; south@v2 lies ready to be promoted."""
+    folder = tmp_path / "serving"
+    materialise(folder, "base/universal@v1", {path.name: path for path in base_dir.iterdir()})
+    for name, source in variant_dirs.items():
+        materialise(folder, f"variants/{name}", {file: source / file for file in FILES})
+    publish(folder, 1, {"north": CellRoute(fleet="north@v1"), "south": CellRoute()})
+    return folder

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.errors import (
+    ImageError,
+    RequestError,
+    RoutingError,
+    ServingError,
+    UnknownCell,
+    UnknownVariant,
+    VariantWarming,
+)
+from serving.routing import CellRoute, RoutingTable, write_routing
+from serving.triton.engine import Engine, Query, Reply
+from tests.serving.conftest import encode, make_base, make_variant, publish, scene, sha256
+
+NORTH = "north@v1 on base/universal@v1"
+SOUTH = "south@v2 on base/universal@v1"
+BASE = "base/universal@v1"
+
+
+@pytest.fixture
+def engine(serving_folder: Path) -> Iterator[Engine]:
+    made = Engine(serving_folder, check_every_s=0.02)
+    yield made
+    made.close()
+
+
+def served(engine: Engine, **query: str) -> str:
+    reply = engine.answer([Query(scene(), **query)])[0]
+    return reply.served_by if isinstance(reply, Reply) else type(reply).__name__
+
+
+def until(check: Callable[[], bool], seconds: float = 5.0) -> float:
+    started = time.monotonic()
+    while not check():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+def test_a_batch_answers_each_query_by_itself(engine: Engine) -> None:
+    jpeg = encode(scene())
+    queries = [
+        Query(jpeg, cell="north"),
+        Query(jpeg[:300], cell="north"),
+        Query(scene(), cell="south"),
+        Query(jpeg, cell="west"),
+        Query(jpeg, variant="west@v1"),
+        Query(jpeg, cell="north", variant="north@v1"),
+        Query(np.zeros((3, 3), np.uint8)),
+        Query(jpeg),
+        Query(np.zeros((1, 3000, 3), np.uint8), cell="north"),
+    ]
+    got = [r.served_by if isinstance(r, Reply) else type(r) for r in engine.answer(queries)]
+    assert got == [NORTH, ImageError, BASE, UnknownCell, UnknownVariant, RequestError, ImageError, BASE, NORTH]
+    assert engine.answer([]) == []
+
+
+def test_a_cold_variant_warms_up_beside_the_others(engine: Engine) -> None:
+    first = engine.answer([Query(scene(), variant="south@v2"), Query(scene(), cell="north")])
+    assert isinstance(first[0], VariantWarming)
+    assert isinstance(first[1], Reply)
+    assert until(lambda: served(engine, variant="south@v2") == SOUTH) < 1.0
+
+
+def test_promotion_and_rollback_are_seen_without_a_failed_request(engine: Engine, serving_folder: Path) -> None:
+    assert served(engine, cell="south") == BASE
+    publish(serving_folder, 2, {"north": CellRoute(fleet="north@v1"), "south": CellRoute(fleet="south@v2")})
+    seen = []
+    until(lambda: seen.append(served(engine, cell="south")) or seen[-1] == SOUTH)
+    publish(serving_folder, 3, {"north": CellRoute(fleet="north@v1"), "south": CellRoute()})
+    until(lambda: seen.append(served(engine, cell="south")) or seen[-1] == BASE)
+    assert set(seen) == {BASE, SOUTH}
+
+
+def test_a_damaged_promotion_leaves_the_cell_on_what_it_had(engine: Engine, serving_folder: Path) -> None:
+    shutil.copytree(serving_folder / "variants/north@v1", serving_folder / "variants/north@v2")
+    cells = {"north": CellRoute(fleet="north@v2"), "south": CellRoute(fleet="south@v2")}
+    digest = sha256(serving_folder / "variants/south@v2/adapter_model.safetensors")
+    digests = {
+        "variants/north@v2/adapter_model.safetensors": "0" * 64,
+        "variants/south@v2/adapter_model.safetensors": digest,
+    }
+    write_routing(serving_folder, RoutingTable(2, "universal@v1", cells, digests))
+    until(lambda: served(engine, cell="south") == SOUTH)
+    assert served(engine, cell="north") == NORTH
+
+
+def test_a_new_base_replaces_the_old_with_its_variants(engine: Engine, serving_folder: Path, tmp_path: Path) -> None:
+    make_base(serving_folder / "base/universal@v2", seed=5)
+    folder = make_variant(serving_folder / "base/universal@v2", serving_folder / "variants/north@v9", seed=6)
+    text = (folder / "variant.json").read_text().replace('"revision": "v1"', '"revision": "v2"')
+    (folder / "variant.json").write_text(text)
+    publish(serving_folder, 2, {"north": CellRoute(fleet="north@v9"), "south": CellRoute()}, base="universal@v2")
+    until(lambda: served(engine, cell="south") == "base/universal@v2")
+    assert served(engine, cell="north") == "north@v9 on base/universal@v2"
+    publish(serving_folder, 3, {"south": CellRoute()}, base="universal@v3")
+    time.sleep(0.2)
+    assert served(engine, cell="south") == "base/universal@v2"
+
+
+def test_one_row_that_fails_unexpectedly_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmenter = engine._state.segmenter
+    answer = segmenter.answer
+
+    def fragile(images: list[np.ndarray], orders: list[object]) -> object:
+        if any(image.shape[0] == 7 for image in images):
+            raise RuntimeError("no memory")
+        return answer(images, orders)
+
+    monkeypatch.setattr(segmenter, "answer", fragile)
+    replies = engine.answer([Query(scene()), Query(scene(7, 20)), Query(scene())])
+    assert [isinstance(reply, Reply) for reply in replies] == [True, False, True]
+    assert type(replies[1]) is ServingError
+
+
+def test_no_routing_no_engine(tmp_path: Path) -> None:
+    with pytest.raises(RoutingError):
+        Engine(tmp_path)
