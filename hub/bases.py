@@ -12,6 +12,7 @@ from hub import schemas as s
 from hub.errors import SettingsError, UnknownBaseError
 from hub.settings import SHIPPED as SHIPPED
 from hub.store import Store
+from hub.tables import timestamp
 from registry.errors import EntryNotFoundError, NotFoundError
 from registry.types import FileEntry, Ref, RepoId
 
@@ -105,7 +106,7 @@ class Bases:
                 weights = self._store.repos.entry(repo, ref.commit, WEIGHTS)
             except EntryNotFoundError:
                 continue  # a tag somebody else made, on something that is no base
-            created_at = self._store.repos.resolve(repo, ref.commit).created_at.isoformat()
+            created_at = timestamp(self._store.repos.resolve(repo, ref.commit).created_at.timestamp())
             name = f"{repo}@{ref.name}"
             found.append(s.Base(name=name, commit=ref.commit, weights=weights.sha256, created_at=created_at))
         return found

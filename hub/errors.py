@@ -199,6 +199,7 @@ TABLE: dict[type[Exception], Problem] = {
     finetune_errors.FinetuneError: INTERNAL,
 }
 
+_EXIT_OF_CODE = {kind.code: EXIT_NOT_FOUND for kind in (serving_errors.UnknownCell, serving_errors.UnknownVariant)}
 _EXIT_OF_SLUG = {problem.slug: problem.exit_code for problem in TABLE.values()}
 
 
@@ -212,6 +213,8 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, HubAnswerError):
         known = _EXIT_OF_SLUG.get(error.slug)
         return known if known is not None else (EXIT_FAILURE if error.status >= 500 else EXIT_USAGE)
+    if isinstance(error, serving_errors.RequestRejected):  # the server's own word for what was wrong
+        return _EXIT_OF_CODE.get(error.reason_code, EXIT_USAGE)
     return problem_of(error).exit_code
 
 

@@ -110,7 +110,10 @@ class Jobs:
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:
+        """Keep the lease. A job that has its answer needs none: its process may end in peace."""
         with self._catalog.write() as db:
+            if _get(db, job_id).state in FINAL_STATES:
+                return Heartbeat(stop=False)
             job = self._held(db, job_id, worker, attempt)
             self._extend(db, job_id)
         return Heartbeat(stop=job.cancel_requested)

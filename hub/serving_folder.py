@@ -88,7 +88,7 @@ class ServingFolder:
                     standing.variant.repo, standing.commit, VARIANT_FILES, Path("variants", name)
                 )
                 route = routes.get(standing.cell, CellRoute())
-                routes[standing.cell] = replace(route, **{standing.stage: name})
+                routes[standing.cell] = _with(route, standing.stage, name)
             table = RoutingTable(
                 version=(old.version if old else 0) + 1,
                 base=short,
@@ -130,6 +130,12 @@ class ServingFolder:
             draft.replace(target)
         self._whole.add(target)
         return {(inside / entry.path).as_posix(): entry.sha256 for entry in entries}
+
+
+def _with(route: CellRoute, stage: str, variant: str) -> CellRoute:
+    """The route with one more of its stages held."""
+    held: dict[str, Any] = {stage: variant}
+    return replace(route, **held)
 
 
 def _holds(folder: Path, entries: Iterable[FileEntry]) -> bool:

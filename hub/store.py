@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from hub import schemas as s
+from hub.tables import timestamp
 from registry.blobs import BlobStore
 from registry.repos import DeleteFile, RepoInfo, Repos
 from registry.types import UNSET, Commit, FileEntry, Ref, RepoId
@@ -74,7 +75,9 @@ class Store:
 
 def _repo(info: RepoInfo) -> s.Repo:
     repo = info.id
-    return s.Repo(type=repo.type, namespace=repo.namespace, name=repo.name, created_at=info.created_at.isoformat())
+    return s.Repo(
+        type=repo.type, namespace=repo.namespace, name=repo.name, created_at=timestamp(info.created_at.timestamp())
+    )
 
 
 def _ref(ref: Ref) -> s.Ref:
@@ -87,5 +90,5 @@ def _commit(commit: Commit) -> s.Commit:
         parent=commit.parent,
         message=commit.message,
         author=commit.author,
-        created_at=commit.created_at.isoformat(),
+        created_at=timestamp(commit.created_at.timestamp()),
     )

@@ -11,6 +11,7 @@ from hub.bases import next_version
 from hub.errors import InputError, UnknownVariantError
 from hub.jobs import Jobs
 from hub.store import Store
+from hub.tables import timestamp
 from registry.canonical import JSON
 from registry.errors import EntryNotFoundError, NotFoundError
 from registry.lineage import Edge, Lineage
@@ -117,7 +118,7 @@ class Variants:
         name = f"{cell}@{version}"
         document = self.document(cell, standing.commit)
         job = self._jobs.that_made(name)
-        created_at = self._store.repos.resolve(repo_of(cell), standing.commit).created_at.isoformat()
+        committed = self._store.repos.resolve(repo_of(cell), standing.commit)
         return s.Version(
             name=name,
             cell=cell,
@@ -125,7 +126,7 @@ class Variants:
             commit=standing.commit,
             stage=standing.stage,
             base=str(document.base),
-            created_at=created_at,
+            created_at=timestamp(committed.created_at.timestamp()),
             metrics=job.metrics if job else {},
             labels=document.labels,
             deck=document.deck,

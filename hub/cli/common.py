@@ -96,3 +96,8 @@ def set_up_logging() -> None:
     )
     for chatty in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def when(timestamp: str) -> str:
+    """A time of the API, short enough for a table: `2026-11-20 19:10` (UTC)."""
+    return timestamp[:16].replace("T", " ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table
+from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, when
 from hub.errors import InputError
 from hub.settings import Settings
 
@@ -88,7 +88,7 @@ def list_(settings: Settings, as_json: bool) -> None:
         return
     rows = table("Datasets", "dataset", "made at")
     for repo in repos:
-        rows.add_row(f"{repo.namespace}/{repo.name}", repo.created_at)
+        rows.add_row(f"{repo.namespace}/{repo.name}", when(repo.created_at))
     out.print(rows)
 
 

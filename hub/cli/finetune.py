@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table
+from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import follow, show_result
 from hub.settings import Settings
 
@@ -101,7 +101,7 @@ def list_(settings: Settings, as_json: bool) -> None:
         return
     rows = table("Fine-tunes", "job", "state", "cell", "dataset", "made", "asked at")
     for job in jobs:
-        rows.add_row(job.id, job.state, job.spec.cell, job.spec.dataset, job.version or "-", job.created_at)
+        rows.add_row(job.id, job.state, job.spec.cell, job.spec.dataset, job.version or "-", when(job.created_at))
     out.print(rows)
 
 

@@ -12,7 +12,6 @@ from hub.cli import cell, dataset, demo, doctor, finetune, model, segment, servi
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
 
-click.rich_click.USE_RICH_MARKUP = False
 click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},

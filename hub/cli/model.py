@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table
+from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import percent
 from hub.errors import InputError
 from hub.settings import Settings
@@ -42,10 +42,10 @@ def list_(settings: Settings, as_json: bool) -> None:
         return
     rows = table("Models", "model", "stage", "base", "AP (base)", "AP", "made at")
     for base in models.bases:
-        rows.add_row(base.name, "base", "", "", "", base.created_at)
+        rows.add_row(base.name, "base", "", "", "", when(base.created_at))
     for one in models.variants:
         quality = (percent(one.metrics.get("base_ap")), percent(one.metrics.get("variant_ap")))
-        rows.add_row(one.name, one.stage, one.base, *quality, one.created_at)
+        rows.add_row(one.name, one.stage, one.base, *quality, when(one.created_at))
     out.print(rows)
 
 

@@ -63,9 +63,9 @@ def segment(
         facts = {"served_by": answer.served_by, "request_id": answer.request_id, "instances": rows}
         print_json({**facts, "round_trip_ms": round(answer.round_trip_s * 1000, 2)})
         return
-    shown = table(f"{image.name}: {len(rows)} found by {answer.served_by}", "class", "score", "box (x0 y0 x1 y1)")
+    shown = table(f"{image.name}: {len(rows)} found by {answer.served_by}", "class", "score", "box [x0, y0, x1, y1]")
     for row in rows:
-        shown.add_row(str(row["label"]), f"{row['score']:.2f}", " ".join(map(str, row["box"])))
+        shown.add_row(str(row["label"]), f"{row['score']:.2f}", str(row["box"]))
     out.print(shown)
 
 

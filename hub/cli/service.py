@@ -73,6 +73,8 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
             access_log=False,
             timeout_graceful_shutdown=3,  # followers of event streams would hold a shutdown for ever
         )
+        # After its own graceful stop uvicorn raises the signal again: it finds this handler, and we end normally.
+        _on_stop_signals(lambda: None)
         server = uvicorn.Server(config)
         server.run()
     if not server.started:

@@ -18,17 +18,11 @@ from hub import supervisor as supervisor_module
 from hub.errors import StackError
 from hub.processes import PARENT_VARIABLE, spawn, stop
 from hub.supervisor import Part, Supervisor
+from tests.hub.material import wait_for
 
 
 def part(name: str, script: str, ready: Callable[[], bool] = lambda: True, seconds: float = 10.0) -> Part:
     return Part(name, lambda: spawn(["sh", "-c", script], stdout=subprocess.PIPE), ready, seconds)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture(autouse=True)
