@@ -11,6 +11,7 @@ from pathlib import Path
 
 from finetune.datasets import read_dataset
 from finetune.deck import make_deck
+from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, evaluate
 from finetune.model import base_labels, load_base
 from finetune.service import SOURCE_SCALE, load_sources
@@ -32,6 +33,16 @@ class FewShot:
     steps: int
     seconds: float
     evaluation: Evaluation
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """Method names separated by commas. Raises DeckError naming the first that is none."""
+    found: list[Method] = []
+    for name in (part.strip() for part in text.split(",")):
+        if name not in RATES:
+            raise DeckError(f"there is no method {name!r}; there are {', '.join(RATES)}")
+        found.append(name)
+    return tuple(found)
 
 
 def compare_methods(
@@ -56,7 +67,7 @@ def compare_methods(
         deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
         train, holdout = deck.select(dataset)
         if not rows:
-            zero = evaluate(Segmenter.load(base_dir).segment, holdout, dataset.classes, label_map=deck.label_map)
+            zero = evaluate(Segmenter.load(base_dir).segment, holdout, tuple(deck.class_map), label_map=deck.label_map)
             rows.append(FewShot("zero-shot", seed, 0, 0.0, zero))
         for method in methods:
             base = load_base(base_dir)
@@ -68,8 +79,7 @@ def compare_methods(
                 learning_rate=RATES[method],
                 max_seconds=seconds,
                 seed=seed,
-                deep_supervision=method
-                == "scratch",  # a random network needs it, see the ablation in docs/benchmarks.md
+                deep_supervision=method == "scratch",  # a random network needs it, a short fine-tune does not
             )
             last: list[Tick] = []
 
@@ -83,6 +93,6 @@ def compare_methods(
                 core(model), preprocessor_config(int(base.config.image_size)), labels=deck.label_map
             )
             same = {team: team for team in deck.class_map}
-            evaluation = evaluate(segmenter.segment, holdout, dataset.classes, label_map=same)
+            evaluation = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)
             rows.append(FewShot(method, seed, last[-1].step if last else 0, seconds, evaluation))
     return rows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from finetune.cards import variant_card
 from finetune.contract import FinetuneRequest, FinetuneResult, Progress
-from finetune.datasets import Dataset, Sample, read_dataset
+from finetune.datasets import Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import TrainingError
 from finetune.evaluate import Evaluation, evaluate
@@ -90,7 +90,7 @@ def run_finetune(
     variant_dir = workspace / "variant"
     shutil.rmtree(variant_dir, ignore_errors=True)
     save_variant(adapted, variant_dir, request, deck)
-    base_eval, variant_eval = measure(base_dir, variant_dir, request, deck, dataset, holdout, report)
+    base_eval, variant_eval = measure(base_dir, variant_dir, request, deck, holdout, report)
     metrics: dict[str, Any] = {
         "images_train": len(train),
         "images_holdout": len(holdout),
@@ -106,6 +106,7 @@ def run_finetune(
         "steps": losses[-1][0] if losses else 0,
         "per_class": variant_eval.per_class,
         "losses": losses,
+        "left_out": list(deck.left_out),
         "warnings": list(dataset.warnings),
     }
     card = variant_card(request, recipe, deck, base_eval, variant_eval, metrics)
@@ -158,7 +159,6 @@ def measure(
     variant_dir: Path,
     request: FinetuneRequest,
     deck: Deck,
-    dataset: Dataset,
     holdout: Sequence[Sample],
     report: Callable[[Progress], None],
 ) -> tuple[Evaluation, Evaluation]:
@@ -166,19 +166,18 @@ def measure(
     repo, _, revision = request.base_ref.partition("@")
     segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
     segmenter.add_variant(NAME, variant_dir)
-    results: list[Evaluation] = []
-    for name, title in ((None, "base"), (NAME, "variant")):
-        # The base answers in its own labels, the variant in the team's.
-        label_map = deck.label_map if name is None else {team: team for team in deck.class_map}
-        results.append(
-            evaluate(
-                lambda images, name=name: segmenter.segment(images, [name] * len(images)),
-                holdout,
-                dataset.classes,
-                label_map=label_map,
-                progress=lambda done, total, title=title: report(
-                    Progress("evaluate", done, total, message=f"{title} on the holdout")
-                ),
-            )
+
+    def judge(variant: str | None, title: str, label_map: Mapping[str, str]) -> Evaluation:
+        return evaluate(
+            lambda images: segmenter.segment(images, [variant] * len(images)),
+            holdout,
+            classes,
+            label_map=label_map,
+            progress=lambda done, total: report(Progress("evaluate", done, total, message=f"{title} on the holdout")),
         )
-    return results[0], results[1]
+
+    # Classes that no train image shows are not what this variant was asked to learn.
+    classes = tuple(deck.class_map)
+    # The base answers in its own labels, the variant in the team's.
+    same = {team: team for team in deck.class_map}
+    return judge(None, "base", deck.label_map), judge(NAME, "variant", same)

@@ -41,7 +41,7 @@ class Scene:
 class SceneGenerator:
     """Scenes of one look. `scene(index)` depends on `seed`, `index`, the look and the generator's version alone."""
 
-    def __init__(self, look: Look = BROAD, *, size: int = 256, seed: int = 0, min_area_share: float = 0.0004) -> None:
+    def __init__(self, look: Look = BROAD, *, size: int = 256, seed: int = 0, min_area_share: float = 0.0012) -> None:
         if not 16 <= size <= MAX_SIZE:
             raise ValueError(f"scenes have 16 to {MAX_SIZE} pixels a side, not {size}")
         self.look = look

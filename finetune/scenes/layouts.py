@@ -93,7 +93,7 @@ def lay_rack(make: Maker) -> World:
     focus = np.array(
         [rng.uniform(-0.6, 0.6) * bay, depth / 2, bottom + level * rng.uniform(0.3, max(0.31, floors - 0.4))]
     )
-    away = rng.uniform(0.8, 3.2)
+    away = rng.uniform(0.6, 2.2)
     eye = focus + (rng.normal(0, 0.35) * away, -away - depth / 2, rng.normal(0.0, 0.2) * away)
     return World(things, look_at(eye, focus, fov_degrees=make.fov(), size=make.size, roll=rng.normal(0, 0.03)), wrapped)
 
@@ -126,7 +126,7 @@ def lay_pallet(make: Maker) -> World:
         int(rng.integers(*make.look.distractors)),
     )
     focus = np.array([rng.normal(0, 0.3), 0.0, rng.uniform(0.2, 0.7)])
-    away, yaw, lift = rng.uniform(1.2, 3.2), rng.normal(0, 0.7), rng.uniform(0.05, 1.2)
+    away, yaw, lift = rng.uniform(0.9, 2.3), rng.normal(0, 0.7), rng.uniform(0.05, 1.2)
     eye = focus + away * np.array([np.sin(yaw) * np.cos(lift), -np.cos(yaw) * np.cos(lift), np.sin(lift)])
     return World(things, look_at(eye, focus, fov_degrees=make.fov(), size=make.size, roll=rng.normal(0, 0.03)), wrapped)
 
@@ -157,7 +157,7 @@ def lay_wall(make: Maker) -> World:
         0.0,
     )
     focus = np.array([rng.normal(0, 0.15), depth / 2, rng.uniform(0.4, 1.1)])
-    eye = focus + (rng.normal(0, 0.3), -rng.uniform(1.3, 2.4), rng.normal(0.2, 0.3))
+    eye = focus + (rng.normal(0, 0.3), -rng.uniform(0.9, 1.9), rng.normal(0.2, 0.25))
     return World(things, look_at(eye, focus, fov_degrees=make.fov(), size=make.size, roll=rng.normal(0, 0.03)))
 
 
@@ -165,7 +165,7 @@ def lay_pile(make: Maker) -> World:
     """A heap on the floor, a table or a wide belt, straight down to oblique."""
     rng = make.rng
     half = rng.uniform(0.25, 0.6, 2)
-    things = drop_pile(make, -half, half, int(rng.integers(3, 32)), 0.0)
+    things = drop_pile(make, -half, half, int(rng.integers(2, 20)), 0.0)
     things += clutter(
         make,
         np.array([-1.2, -1.2, 0.0]),
@@ -181,7 +181,7 @@ def lay_tote(make: Maker) -> World:
     half = rng.uniform(0.2, 0.45, 2)
     wall = rng.uniform(0.1, 0.4)
     things = container(make, half, wall)
-    things += drop_pile(make, -half * 0.9, half * 0.9, int(rng.integers(1, 20)), 0.0)
+    things += drop_pile(make, -half * 0.9, half * 0.9, int(rng.integers(1, 13)), 0.0)
     return World(things, above(make, float(half.max()) * 1.15, steep=(0.95, 1.57)))
 
 

@@ -97,8 +97,8 @@ def stack(make: Maker, low: Array, high: Array, *, gap: float = 0.01, drop: floa
     columns = int(rng.integers(1, max(2, int(width / 0.22)) + 1))
     rows = int(rng.integers(1, max(2, int(depth / 0.45)) + 1))
     layers = int(rng.integers(1, max(2, int(height / 0.2)) + 1))
-    columns, rows, layers = min(columns, 5), min(rows, 2), min(layers, 6)
-    if rng.random() < 0.4:  # one or two big cartons, as appliances come
+    columns, rows, layers = min(columns, 4), min(rows, 2), min(layers, 4)
+    if rng.random() < 0.5:  # one or two big cartons, as appliances come
         columns, rows, layers = int(rng.integers(1, 3)), 1, int(rng.integers(1, 3))
     cell = np.array([width / columns, depth / rows, height / layers])
     jitter = rng.uniform(0, 0.02)
@@ -215,7 +215,7 @@ def above(make: Maker, spread: float, *, steep: tuple[float, float]) -> Camera:
     """A camera over the origin that looks down between two elevations (radians; pi/2 is straight down)."""
     rng = make.rng
     fov = make.fov()
-    away = spread / np.tan(np.radians(fov) / 2) * rng.uniform(0.8, 1.5)
+    away = spread / np.tan(np.radians(fov) / 2) * rng.uniform(0.55, 1.15)
     lift, yaw = rng.uniform(*steep), rng.uniform(0, 2 * np.pi)
     focus = np.array([*(rng.normal(0, 0.15, 2) * spread), rng.uniform(0, 0.15)])
     eye = focus + away * np.array([np.sin(yaw) * np.cos(lift), -np.cos(yaw) * np.cos(lift), np.sin(lift)])

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import EomtForUniversalSegmentation, TrainingArguments
 
-from finetune.model import Architecture, new_base
+from finetune.model import Architecture, load_base, new_base
 from finetune.scenes import BROAD, LABELS, Look, SceneGenerator
 from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.loop import (
@@ -28,18 +28,20 @@ from finetune.training.loop import (
 
 @dataclass(frozen=True, slots=True)
 class BaseRecipe:
-    """How a base is trained. `max_seconds` None means by steps alone."""
+    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from."""
 
     architecture: Architecture = field(default_factory=Architecture)
+    start: Path | None = None
     look: Look = BROAD
     max_steps: int = 100_000
     max_seconds: float | None = None
-    batch_size: int = 16
-    learning_rate: float = 6e-4
+    batch_size: int = 8
+    learning_rate: float = 2.5e-4
+    repeat_until: float = 0.45  # share of the budget in which every instance is matched to several queries
     weight_decay: float = 0.05
     seed: int = 1
     workers: int = 2
-    save_steps: int = 250
+    save_steps: int = 500
 
 
 class SceneExamples(Dataset[Example]):
@@ -75,7 +77,8 @@ def train_base(
     Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
     loss diverges.
     """
-    model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
+    model = load_base(recipe.start) if recipe.start else new_base(recipe.architecture, LABELS, seed=recipe.seed)
+    model.attn_mask_probs.fill_(1.0)
     cuda = torch.cuda.is_available()
     budget = Budget(max_steps=recipe.max_steps, max_seconds=recipe.max_seconds)
     average = AverageWeights(model)
@@ -111,6 +114,7 @@ def train_base(
     )
     trainer = BudgetTrainer(
         budget=budget,
+        repeat_until=recipe.repeat_until,
         model=model,
         args=arguments,
         train_dataset=examples,

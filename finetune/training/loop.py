@@ -77,10 +77,20 @@ class Tick:
 class BudgetTrainer(Trainer):
     """A Trainer that follows a Budget and stops with a TrainingError when the loss is not finite any more."""
 
-    def __init__(self, *, budget: Budget, deep_supervision: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        deep_supervision: bool = True,
+        repeat_until: float = 0.0,
+        repeats: int = 3,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.budget = budget
         self._deep = deep_supervision
+        self._repeat_until = repeat_until
+        self._repeats = repeats
         # EoMT's forward takes **kwargs but not the token count that Trainer would hand on for language models.
         self.model_accepts_loss_kwargs = False
         self._losses: list[torch.Tensor] = []
@@ -105,6 +115,8 @@ class BudgetTrainer(Trainer):
             # EoMT predicts and is supervised after each query block while `training` is set on the model itself. For a
             # short fine-tune the last prediction is enough, at half the time a step. Layers keep their own mode.
             core(model).training = False
+        if self.budget.progress < self._repeat_until:
+            inputs = repeat_targets(inputs, self._repeats, int(core(model).config.num_queries))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def mean_loss(self) -> float:
@@ -114,6 +126,17 @@ class BudgetTrainer(Trainer):
         mean = torch.stack(self._losses).float().mean().item()
         self._losses.clear()
         return mean
+
+
+def repeat_targets(inputs: dict[str, Any], times: int, queries: int) -> dict[str, Any]:
+    """The batch with every instance `times` over (at most `queries` an image), so that several queries learn each.
+
+    One-to-one matching gives a young network few positives; one-to-many matching at first speeds it up (Jia et al., "DETRs
+    with Hybrid Matching", arXiv 2207.13080). The last part of a training must be one-to-one again.
+    """
+    masks = [m.repeat(times, 1, 1)[:queries] for m in inputs["mask_labels"]]
+    classes = [c.repeat(times)[:queries] for c in inputs["class_labels"]]
+    return {**inputs, "mask_labels": masks, "class_labels": classes}
 
 
 def core(model: nn.Module) -> nn.Module:

@@ -1,0 +1,138 @@
+"""`parcelhub base`: make a universal base from scratch, and judge one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from hub.cli.common import err, json_option, out, print_json, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from finetune.base_service import Judgement
+    from finetune.training.loop import Tick
+
+judge_option = click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A dataset to judge on besides the built-in scenes; may be given again. Never trained on.",
+)
+
+
+@click.group()
+def base() -> None:
+    """The universal base: train one, judge one."""
+
+
+@base.command("train")
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Folder of the finished base.")
+@click.option("--minutes", type=float, help="Time budget; the learning rate follows it.")
+@click.option("--steps", type=int, default=100_000, show_default=True, help="At most so many steps.")
+@click.option("--batch-size", type=int, default=8, show_default=True)
+@click.option("--learning-rate", type=float, default=4e-4, show_default=True)
+@click.option("--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32.")
+@click.option("--layers", type=int, default=8, show_default=True)
+@click.option("--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16.")
+@click.option("--workers", type=int, default=2, show_default=True, help="Processes that make scenes.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="A base folder to go on from.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="Checkpoints; OUT.work by default. Resumes there.")
+@judge_option
+def train(
+    target: Path,
+    minutes: float | None,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    hidden_size: int,
+    layers: int,
+    image_size: int,
+    workers: int,
+    seed: int,
+    start: Path | None,
+    workspace: Path | None,
+    judges: tuple[Path, ...],
+) -> None:
+    """Train a base from scratch on generated scenes, on the GPU where there is one, and write it with its card.
+
+    \b
+    Example:
+      parcelhub base train --minutes 60 --out ./my-base
+      parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
+    """
+    from finetune.base_service import make_base
+    from finetune.model import Architecture
+    from finetune.training.base import BaseRecipe
+
+    recipe = BaseRecipe(
+        architecture=Architecture(
+            image_size=image_size, hidden_size=hidden_size, layers=layers, heads=max(1, hidden_size // 32)
+        ),
+        start=start,
+        max_steps=steps,
+        max_seconds=minutes * 60 if minutes else None,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        workers=workers,
+        seed=seed,
+    )
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("training"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=err) as bar:
+        task = bar.add_task("training", total=1.0, note="")
+
+        def report(tick: Tick) -> None:
+            note = f"step {tick.step}, loss {tick.loss:.2f}, {tick.images_per_second:.1f} images/s"
+            bar.update(task, completed=tick.progress, note=note)
+            if not err.is_terminal:
+                err.print(f"{tick.progress:.1%} {note}", highlight=False)
+
+        judgements = make_base(
+            recipe,
+            workspace=workspace or target.with_name(target.name + ".work"),
+            out=target,
+            report=report,
+            judge_folders=judges,
+        )
+    _show(judgements)
+    out.print(f"written: {target}")
+
+
+@base.command("judge")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--scenes", type=int, default=150, show_default=True, help="Scenes of each built-in judge.")
+@judge_option
+@json_option
+def judge(folder: Path, scenes: int, judges: tuple[Path, ...], as_json: bool) -> None:
+    """Measure a base zero-shot on scenes it never saw and on datasets.
+
+    \b
+    Example:
+      parcelhub base judge ./my-base --judge ./dock-7
+    """
+    from finetune.base_service import judge_base
+
+    judgements = judge_base(folder, judge_folders=judges, scenes=scenes)
+    if as_json:
+        print_json([{"name": j.name, **_facts(j)} for j in judgements])
+        return
+    _show(judgements)
+
+
+def _facts(judgement: Judgement) -> dict[str, float]:
+    found = judgement.evaluation
+    return {"images": found.images, "ap": found.ap, "ap50": found.ap50, "ap75": found.ap75}
+
+
+def _show(judgements: Sequence[Judgement]) -> None:
+    rows = table("zero-shot", "judged on", "images", "AP", "AP50", "AP75")
+    for judgement in judgements:
+        found = judgement.evaluation
+        rows.add_row(judgement.name, str(found.images), *(f"{v:.3f}" for v in (found.ap, found.ap50, found.ap75)))
+    out.print(rows)
