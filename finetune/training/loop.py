@@ -131,8 +131,8 @@ class BudgetTrainer(Trainer):
 def repeat_targets(inputs: dict[str, Any], times: int, queries: int) -> dict[str, Any]:
     """The batch with every instance `times` over (at most `queries` an image), so that several queries learn each.
 
-    One-to-one matching gives a young network few positives; one-to-many matching at first speeds it up (Jia et al., "DETRs
-    with Hybrid Matching", arXiv 2207.13080). The last part of a training must be one-to-one again.
+    One-to-one matching gives a young network few positives; one-to-many matching at first speeds it up (Jia et
+    al., "DETRs with Hybrid Matching", arXiv 2207.13080). The last part of a training must be one-to-one again.
     """
     masks = [m.repeat(times, 1, 1)[:queries] for m in inputs["mask_labels"]]
     classes = [c.repeat(times)[:queries] for c in inputs["class_labels"]]
