@@ -16,11 +16,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import EomtConfig, EomtForUniversalSegmentation
+from transformers.utils import logging as hf_logging
 
 from finetune.errors import BaseModelError
 from serving.preprocess import preprocessor_config
 
 RESERVED = "reserved_"
+
+# Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
+hf_logging.disable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.errors import TrainingError
 
@@ -87,6 +87,7 @@ class BudgetTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.remove_callback(PrinterCallback)  # progress goes through BudgetCallback, nothing to stdout
         self.budget = budget
         self._deep = deep_supervision
         self._repeat_until = repeat_until

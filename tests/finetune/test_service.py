@@ -1,0 +1,154 @@
+"""The fine-tune from folder to variant, and the making of a base, on tiny models with every real part."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from finetune.base_service import make_base
+from finetune.deck import Deck
+from finetune.errors import DatasetError, DeckError, TrainingError
+from finetune.fewshot import compare_methods, parse_methods
+from finetune.model import load_base, new_base, save_base
+from finetune.scenes import DEMO_CELL, LABELS, write_cell
+from finetune.service import FinetuneRequest, run_finetune
+from finetune.training.base import BaseRecipe
+from serving.segmenter import Segmenter
+from tests.finetune.test_training import TINY
+
+
+@pytest.fixture(scope="module")
+def base_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base")
+    save_base(new_base(TINY, LABELS, seed=1), folder, card="# tiny\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cell_dir(tmp_path_factory):
+    return write_cell(tmp_path_factory.mktemp("cell"), DEMO_CELL, images=9, seed=3, size=96)
+
+
+def request(**changes) -> FinetuneRequest:
+    wanted = {
+        "cell": "dock-7",
+        "dataset_ref": "north/dock-7@" + "c" * 64,
+        "base_ref": "base/universal@v1",
+        "base_commit": "b" * 64,
+        "max_seconds": 4.0,
+    }
+    return FinetuneRequest(**{**wanted, **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(base_dir, cell_dir, tmp_path_factory):
+    stages = []
+    result = run_finetune(
+        request(),
+        dataset_dir=cell_dir,
+        base_dir=base_dir,
+        workspace=tmp_path_factory.mktemp("work"),
+        report=lambda p: stages.append(p),
+    )
+    return result, stages
+
+
+def test_a_fine_tune_goes_through_its_stages(finished):
+    result, stages = finished
+    order = list(dict.fromkeys(p.stage for p in stages))
+    assert order == ["check", "deck", "train", "evaluate", "write"]
+    assert all(0 <= p.step <= p.total for p in stages)
+    assert result.metrics["images_train"] == 6
+    assert result.metrics["images_holdout"] == 3
+    assert result.metrics["steps"] > 0
+    json.dumps(result.metrics)
+
+
+def test_the_variant_is_what_peft_and_serving_read(finished, base_dir):
+    result, _ = finished
+    assert {p.name for p in result.variant_dir.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "variant.json",
+    }
+    model = PeftModel.from_pretrained(load_base(base_dir), result.variant_dir)
+    stored = load_file(result.variant_dir / "adapter_model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.float16}
+    loaded = {n.replace(".default", ""): t for n, t in model.state_dict().items() if "lora_" in n}
+    assert set(loaded) == set(stored)
+    segmenter = Segmenter.load(base_dir, base_name="universal@v1")
+    segmenter.add_variant("dock-7@v1", result.variant_dir)
+    image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
+    answer = segmenter.segment([image], ["dock-7@v1"], min_score=0.0)[0]
+    assert set(answer.labels) <= set(DEMO_CELL.classes)
+
+
+def test_the_variant_names_its_base_and_deck(finished):
+    result, _ = finished
+    document = json.loads((result.variant_dir / "variant.json").read_text())
+    deck = Deck.from_json(result.deck_json)
+    assert document["base"] == {"repo": "base/universal", "revision": "v1", "commit": "b" * 64}
+    assert document["deck"] == deck.digest
+    assert document["labels"] == deck.label_map
+    assert deck.dataset == "north/dock-7"
+    card = (result.variant_dir / "README.md").read_text()
+    assert "base_model: base/universal" in card
+    assert deck.digest in card
+
+
+def test_a_bad_dataset_stops_before_anything_is_trained(base_dir, tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DatasetError):
+        run_finetune(
+            request(), dataset_dir=tmp_path / "data", base_dir=base_dir, workspace=tmp_path / "w", report=lambda _: None
+        )
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_stopped_fine_tune_says_so_and_leaves_no_variant(base_dir, cell_dir, tmp_path):
+    with pytest.raises(TrainingError, match="stopped"):
+        run_finetune(
+            request(max_seconds=60.0),
+            dataset_dir=cell_dir,
+            base_dir=base_dir,
+            workspace=tmp_path,
+            report=lambda _: None,
+            should_stop=lambda: True,
+        )
+    assert not (tmp_path / "variant").exists()
+
+
+def test_methods_are_compared_on_the_same_holdout(base_dir, cell_dir):
+    rows = compare_methods(data=cell_dir, base_dir=base_dir, images=5, seconds=1.5, seeds=(0,))
+    assert [row.method for row in rows] == ["zero-shot", "lora", "full", "scratch"]
+    assert len({row.evaluation.images for row in rows}) == 1
+    assert all(row.steps > 0 for row in rows[1:])
+
+
+def test_unknown_methods_are_named():
+    assert parse_methods("lora, scratch") == ("lora", "scratch")
+    with pytest.raises(DeckError, match="'magic'"):
+        parse_methods("lora,magic")
+
+
+def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
+    recipe = BaseRecipe(architecture=TINY, max_steps=4, batch_size=2, workers=0)
+    judgements = make_base(
+        recipe,
+        workspace=tmp_path / "work",
+        out=tmp_path / "base",
+        report=lambda _: None,
+        judge_folders=[cell_dir],
+        scenes=4,
+    )
+    assert len(judgements) == 3
+    card = (tmp_path / "base" / "README.md").read_text()
+    assert "no photograph" in " ".join(card.split())
+    assert f"| {judgements[0].name} | 4 |" in card
+    Segmenter.load(tmp_path / "base")
