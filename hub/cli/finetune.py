@@ -99,9 +99,11 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(jobs)
         return
-    rows = table("Fine-tunes", "job", "state", "cell", "dataset", "made", "asked at")
+    rows = table("Fine-tunes", "job", "state", "cell", "dataset", "made, or why not", "asked at")
     for job in jobs:
-        rows.add_row(job.id, job.state, job.spec.cell, job.spec.dataset, job.version or "-", when(job.created_at))
+        rows.add_row(
+            job.id, job.state, job.spec.cell, job.spec.dataset, job.version or job.error or "-", when(job.created_at)
+        )
     out.print(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -147,9 +148,10 @@ def run(settings: Settings, job_id: str) -> int:
       PARCELHUB_TOKEN=... parcelhub job run 3f9a2c61
     """
     from hub.job_run import run_job
-    from hub.processes import die_with_parent
+    from hub.processes import JOB_NICENESS, die_with_parent
 
     die_with_parent()
+    os.nice(JOB_NICENESS)
     set_up_logging()
     return run_job(settings, job_id)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ def command(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, s
 
 
 def test_help_is_quick_and_shows_an_example_for_every_command() -> None:
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = subprocess.run([sys.executable, "-m", "hub.cli.main", "--help"], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 2.0, "0.3 s on an idle machine; torch alone takes three"
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time, which a busy machine does not stretch: 0.4 s here; torch alone takes more than two.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     for name in ("up", "demo", "doctor", "dataset", "finetune", "model", "cell", "segment", "worker"):
         assert name in shown.stdout
 

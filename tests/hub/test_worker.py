@@ -93,7 +93,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_back(live_hub: Settings, cl
 def test_a_job_that_cannot_succeed_fails_with_its_sentence(live_hub: Settings, client: HubClient, job: Job) -> None:
     worker = start_worker(live_hub)
     try:
-        wait_for(lambda: client.job(job.id).state == "failed", seconds=60)
+        wait_for(lambda: client.job(job.id).state == "failed", seconds=120)
     finally:
         assert stop(worker, grace_seconds=20) == 0
     assert "no dataset found" in str(client.job(job.id).error)
