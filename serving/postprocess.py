@@ -174,5 +174,7 @@ def upsample_positive(logits: FloatArray, vertical: Axis, horizontal: Axis) -> t
     positive = logits > 0
     pixel_rows, rows = vertical.window(np.any(positive, axis=1))
     pixel_columns, columns = horizontal.window(np.any(positive, axis=0))
-    window = vertical.weights[pixel_rows, rows] @ logits[rows, columns] @ horizontal.weights[pixel_columns, columns].T
-    return window > 0, pixel_columns.start, pixel_rows.start
+    across, down = horizontal.weights[pixel_columns, columns], vertical.weights[pixel_rows, rows]
+    # Computed lying on its side: RLE runs down the columns, and these are then contiguous in memory.
+    window = (across @ logits[rows, columns].T @ down.T > 0).T
+    return window, pixel_columns.start, pixel_rows.start

@@ -177,6 +177,8 @@ class TritonServer:
         write_model_repository(models, max_batch=config.max_batch, queue_delay_us=config.queue_delay_us)
         environment["PARCELHUB_SERVING"] = str((config.serving or config.data / "serving").absolute())
         environment["PARCELHUB_HOT_VARIANTS"] = str(config.hot_variants)
+        # numpy only multiplies small matrices there; its threads would take the cores from the model's.
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         if config.torch_threads is not None:
             environment["PARCELHUB_TORCH_THREADS"] = str(config.torch_threads)
         self._clean_shared_memory()
