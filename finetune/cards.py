@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from finetune.contract import FinetuneRequest
 from finetune.deck import Deck
 from finetune.evaluate import Evaluation
-from finetune.model import RESERVED
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
+from serving.segmenter import RESERVED
 
 if TYPE_CHECKING:
     from finetune.base_service import Judgement

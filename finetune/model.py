@@ -20,8 +20,7 @@ from transformers.utils import logging as hf_logging
 
 from finetune.errors import BaseModelError
 from serving.preprocess import preprocessor_config
-
-RESERVED = "reserved_"
+from serving.segmenter import RESERVED
 
 # Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
 hf_logging.disable_progress_bar()
