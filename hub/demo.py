@@ -9,15 +9,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hub.client import HubClient, ProgressCallback
-from hub.errors import StackError
+from hub.errors import InputError, StackError
 from hub.locks import free_ports, port_is_free
 from hub.processes import SHARED_CORES, parcelhub_command, spawn, stop
 from hub.schemas import FinetuneIn, Job
@@ -65,8 +65,7 @@ class Narrator:
     """How the demo tells what it does."""
 
     say: Callable[[str], None]
-    counting: Callable[[str], Any]
-    """A context manager around something that counts; gives a ProgressCallback."""
+    counting: Callable[[str], AbstractContextManager[ProgressCallback]]
     follow: Callable[[HubClient, str], Job]
 
 
@@ -82,28 +81,32 @@ class Demo:
 
     def run(self, tell: Narrator) -> Figures:
         """Run it. Leaves `index.html` with its pictures in `out`."""
-        self.out.mkdir(parents=True, exist_ok=True)
         for name, value in SHARED_CORES.items():  # before torch is imported, for a fair comparison with Triton
             os.environ.setdefault(name, value)
+        from finetune.datasets import read_dataset
+
+        if self.source is not None and not self.source.is_dir():
+            raise InputError(f"{self.source}: not a folder")
+        own = read_dataset(self.source) if self.source else None  # before anything is made or started
+        self.out.mkdir(parents=True, exist_ok=True)
         with data_folder(self.out, keep=self.keep) as data:
             settings = own_settings(data.absolute())
-            frames = self._frames(data / "frames", tell)
+            frames = self._frames(own, data / "frames", tell)
             tell.say("starting a hub, Triton and a worker")
             with running_stack(settings, self.out / "up.log"), HubClient.of(settings) as client:
                 return self._story(settings, client, frames, tell)
 
-    def _frames(self, folder: Path, tell: Narrator) -> Dataset:
+    def _frames(self, own: Dataset | None, folder: Path, tell: Narrator) -> Dataset:
         """The cell's images, in the form that the hub stores (so that names are those of the training deck)."""
         from finetune.datasets import read_dataset, write_dataset
 
-        source = self.source
-        if source is None:
+        if own is None:
             from finetune.scenes.cells import write_demo_cell
 
             count = max(GENERATED_IMAGES, math.ceil((self.images or 0) / (1 - GENERATED_HOLDOUT_SHARE)))
             tell.say(f"generating {count} labelled images of a cell that the base has not seen")
-            source = write_demo_cell(folder.with_name("generated"), images=count)
-        write_dataset(read_dataset(source), folder)
+            own = read_dataset(write_demo_cell(folder.with_name("generated"), images=count))
+        write_dataset(own, folder)
         return read_dataset(folder, check_images=False)
 
     def _story(self, settings: Settings, client: HubClient, frames: Dataset, tell: Narrator) -> Figures:
