@@ -136,6 +136,7 @@ def test_the_answer_ends_the_job_and_its_token(jobs: Jobs, tokens: Tokens) -> No
     with pytest.raises(JobStateError, match="finished, not running"):
         jobs.fail(job_id, "too late")
     assert jobs.release(job_id, "w", 1, "exit status 1", crashed=True).state == "finished"
+    assert not jobs.heartbeat(job_id, "w", 1).stop, "its process ends in peace"
 
 
 def test_events_are_numbered_and_replayed_from_any_point(jobs: Jobs) -> None:
