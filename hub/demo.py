@@ -38,6 +38,7 @@ ROBOT_ASKS = 50
 ROUNDS = 5
 """Robot and engine are timed by turns, so that a slow moment of the machine hits both."""
 MAX_OVERLAYS = 24
+GENERATED = "generated scenes"
 GENERATED_IMAGES = 60
 GENERATED_HOLDOUT_SHARE = 1 / 3
 
@@ -133,7 +134,7 @@ class Demo:
             tell.say("timing a robot's requests beside the engine alone")
             robot_ms, engine_ms = time_both(robot, load_engine(settings, client, str(job.version)), holdout)
         figures = Figures(
-            data=str(self.source) if self.source else "generated scenes",
+            data=str(self.source) if self.source else GENERATED,
             **{name: job.metrics[name] for name in Figures.__struct_fields__ if name in job.metrics},
             robot_p50_ms=robot_ms,
             engine_p50_ms=engine_ms,
@@ -152,8 +153,20 @@ class Demo:
             OverlayRow(sample.name, sample.image, sample.truth(), base[i], variant[i])
             for i, sample in enumerate(holdout[:MAX_OVERLAYS])
         ]
-        summary = {name: str(value) for name, value in msgspec.to_builtins(figures).items()}
-        write_overlay_page(self.out, rows, summary, f"A new cell, served by {figures.served_by}")
+        write_overlay_page(self.out, rows, summary_of(figures), f"A new cell, served by {figures.served_by}")
+
+
+def summary_of(figures: Figures) -> dict[str, str]:
+    """The figures as a person reads them: the rows on top of the page."""
+    source = Path(figures.data).name if figures.data != GENERATED else figures.data
+    return {
+        "images": f"{source}: {figures.images_train} trained on, {figures.images_holdout} held out",
+        "mask AP50, base → variant": f"{figures.base_ap50:.3f} → {figures.variant_ap50:.3f}",
+        "mask AP, base → variant": f"{figures.base_ap:.3f} → {figures.variant_ap:.3f}",
+        "training": f"{figures.train_seconds:.0f} s",
+        "variant's size": f"{figures.adapter_bytes / 1e6:.2f} MB beside a base of {figures.base_bytes / 1e6:.1f} MB",
+        "robot's answer, median": f"{figures.robot_p50_ms:.0f} ms (the engine alone: {figures.engine_p50_ms:.0f} ms)",
+    }
 
 
 @contextmanager

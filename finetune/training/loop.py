@@ -117,7 +117,8 @@ class BudgetTrainer(Trainer):
             # short fine-tune the last prediction is enough, at half the time a step. Layers keep their own mode.
             core(model).training = False
         if self.budget.progress < self._repeat_until:
-            inputs = repeat_targets(inputs, self._repeats, int(core(model).config.num_queries))
+            config: Any = core(model).config
+            inputs = repeat_targets(inputs, self._repeats, config.num_queries)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def mean_loss(self) -> float:
