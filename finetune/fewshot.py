@@ -21,7 +21,7 @@ from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
 # A rate that suits each method; LoRA's small matrices take larger steps than whole weights do.
-RATES: dict[Method, float] = {"lora": AdaptRecipe().learning_rate, "full": 3e-4, "scratch": 6e-4}
+RATES: dict[Method, float] = {"lora": AdaptRecipe().learning_rate, "full": 3e-4, "scratch": 5e-4}
 
 
 @dataclass(frozen=True, slots=True)

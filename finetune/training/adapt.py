@@ -43,12 +43,12 @@ class AdaptRecipe:
     """
 
     method: Method = "lora"
-    rank: int = 8
-    alpha: int = 16
+    rank: int = 16
+    alpha: int = 32
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.01
     deep_supervision: bool = False
     average: float = 0.99
