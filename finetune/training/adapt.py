@@ -44,7 +44,7 @@ class AdaptRecipe:
 
     method: Method = "lora"
     rank: int = 16
-    alpha: int = 32
+    alpha: int = 16
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
