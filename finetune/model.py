@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import EomtConfig, EomtForUniversalSegmentation
@@ -59,14 +58,19 @@ def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0
         id2label=dict(enumerate(names)),
         label2id={name: k for k, name in enumerate(names)},
     )
+    return random_model(config, seed=seed)
+
+
+def random_model(config: EomtConfig, *, seed: int) -> EomtForUniversalSegmentation:
+    """A model of this configuration with random weights, float32, seeded. `init_weights` of a loaded model
+    would not do: the library leaves weights that came from a file alone."""
     torch.manual_seed(seed)
     model = EomtForUniversalSegmentation(config)
     with torch.no_grad():
-        # The library draws position embeddings at random with unit spread, which is meant to be overwritten by
-        # pre-trained weights. From
-        # scratch, sines tell neighbours apart from the first step on.
-        side = architecture.image_size // architecture.patch_size
-        model.embeddings.position_embeddings.weight.copy_(_sine_positions(side, architecture.hidden_size))
+        # The library draws position embeddings at random with unit spread, to be overwritten by pre-trained weights.
+        # From scratch, sines tell neighbours apart from the first step on.
+        side = int(config.image_size) // int(config.patch_size)
+        model.embeddings.position_embeddings.weight.copy_(_sine_positions(side, config.hidden_size))
     return model
 
 
@@ -124,14 +128,3 @@ def base_labels(model: EomtForUniversalSegmentation) -> tuple[str, ...]:
     """All label names in index order, spare ones included."""
     names = model.config.id2label
     return tuple(names[k] for k in range(len(names)))
-
-
-def parameter_bytes(folder: Path, name: str) -> int:
-    """Size of a weights file in bytes."""
-    return (folder / name).stat().st_size
-
-
-def seed_everything(seed: int) -> np.random.Generator:
-    """Seed torch and return a numpy generator of the same seed."""
-    torch.manual_seed(seed)
-    return np.random.default_rng(seed)

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import EomtForUniversalSegmentation, TrainingArguments
 
 from finetune.errors import DeckError
+from finetune.model import random_model
 from finetune.training.augment import AugmentedExamples, Source, Strength
 from finetune.training.examples import collate
 from finetune.training.loop import (
@@ -71,7 +72,8 @@ def adapt(
     """Train on `sources` (classes already in the base's label indices; `weights` as the deck has them) and return the
     model in eval mode on the CPU.
 
-    With LoRA that is a `PeftModel` around `base`; otherwise `base` itself. Goes on from a checkpoint in `workspace`.
+    With LoRA that is a `PeftModel` around `base`, from scratch a new model of its shape, otherwise `base`
+    itself. Goes on from a checkpoint in `workspace`.
     Raises DeckError without sources, TrainingError when the loss diverges.
     """
     if not sources:
@@ -84,8 +86,7 @@ def adapt(
         torch.manual_seed(recipe.seed)
         model = get_peft_model(base, config)
     elif recipe.method == "scratch":
-        torch.manual_seed(recipe.seed)
-        base.init_weights()
+        model = random_model(base.config, seed=recipe.seed)
     cuda = torch.cuda.is_available()
     budget = Budget(max_steps=recipe.max_steps, max_seconds=recipe.max_seconds)
     average = AverageWeights(model, decay=recipe.average)

@@ -170,6 +170,20 @@ def test_lora_moves_adapters_only_and_learns(tmp_path):
     assert np.mean([t.loss for t in ticks[-2:]]) < np.mean([t.loss for t in ticks[:2]])
 
 
+def test_scratch_owes_nothing_to_the_base(tmp_path):
+    """Two bases with different weights, read from files as users' are: from scratch both end in the same model."""
+    ends = []
+    for seed in (1, 2):
+        save_base(new_base(TINY, LABELS, seed=seed), tmp_path / f"base{seed}", card="")
+        recipe = AdaptRecipe(method="scratch", max_steps=1, max_seconds=None, batch_size=2, workers=0)
+        base = load_base(tmp_path / f"base{seed}")
+        ends.append(adapt(base, scene_sources(2), recipe, tmp_path / f"work{seed}", report=lambda _: None))
+    first, second = (model.state_dict() for model in ends)
+    assert torch.allclose(first["layers.0.mlp.fc1.weight"], second["layers.0.mlp.fc1.weight"], atol=1e-2)
+    loaded = load_base(tmp_path / "base1").state_dict()["layers.0.mlp.fc1.weight"]
+    assert not torch.allclose(first["layers.0.mlp.fc1.weight"], loaded, atol=5e-2)
+
+
 def test_every_target_is_a_linear_layer():
     import re
 
