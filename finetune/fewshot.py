@@ -20,8 +20,12 @@ from finetune.training.loop import Tick, core
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
-# A rate that suits each method; LoRA's small matrices take larger steps than whole weights do.
-RATES: dict[Method, float] = {"lora": AdaptRecipe().learning_rate, "full": 3e-4, "scratch": 5e-4}
+# Rates (AdamW's, Muon's) that suit each method; LoRA's small matrices take larger steps than whole weights do.
+RATES: dict[Method, tuple[float, float | None]] = {
+    "lora": (AdaptRecipe().learning_rate, AdaptRecipe().muon_rate),
+    "full": (3e-4, None),
+    "scratch": (1e-3, 0.02),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,10 @@ def compare_methods(
             recipe = replace(
                 AdaptRecipe(),
                 method=method,
-                learning_rate=RATES[method],
+                learning_rate=RATES[method][0],
+                muon_rate=RATES[method][1],
                 max_seconds=seconds,
                 seed=seed,
-                deep_supervision=method == "scratch",  # a random network needs it, a short fine-tune does not
             )
             last: list[Tick] = []
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import EomtConfig, EomtForUniversalSegmentation
+from transformers import EomtConfig
 from transformers.utils import logging as hf_logging
 
 from finetune.errors import BaseModelError
+from serving.network import Eomt
 from serving.preprocess import preprocessor_config
 from serving.segmenter import RESERVED
 
@@ -41,7 +42,7 @@ class Architecture:
     spare_labels: int = 10
 
 
-def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0) -> EomtForUniversalSegmentation:
+def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0) -> Eomt:
     """A randomly initialised base in float32 whose label space is `labels` plus spare slots `reserved_<k>`."""
     names = [*labels, *(f"{RESERVED}{k}" for k in range(architecture.spare_labels))]
     config = EomtConfig(
@@ -61,16 +62,19 @@ def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0
     return random_model(config, seed=seed)
 
 
-def random_model(config: EomtConfig, *, seed: int) -> EomtForUniversalSegmentation:
+def random_model(config: EomtConfig, *, seed: int) -> Eomt:
     """A model of this configuration with random weights, float32, seeded. `init_weights` of a loaded model
     would not do: the library leaves weights that came from a file alone."""
     torch.manual_seed(seed)
-    model = EomtForUniversalSegmentation(config)
+    model = Eomt(config)
     with torch.no_grad():
         # The library draws position embeddings at random with unit spread, to be overwritten by pre-trained weights.
         # From scratch, sines tell neighbours apart from the first step on.
         side = int(config.image_size) // int(config.patch_size)
         model.embeddings.position_embeddings.weight.copy_(_sine_positions(side, config.hidden_size))
+        # Masked attention speeds EoMT up where the encoder is pre-trained; here dense supervision does that, and
+        # inference needs no intermediate predictions.
+        model.attn_mask_probs.zero_()
     return model
 
 
@@ -86,9 +90,7 @@ def _sine_positions(side: int, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(table, (0, width - table.shape[1]))
 
 
-def save_base(
-    model: EomtForUniversalSegmentation, folder: Path, *, card: str, dtype: torch.dtype = torch.float16
-) -> None:
+def save_base(model: Eomt, folder: Path, *, card: str, dtype: torch.dtype = torch.float16) -> None:
     """Write a base as `from_pretrained` reads it: weights in `dtype`, config, preprocessor config and model card."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
@@ -96,12 +98,16 @@ def save_base(
         for name, tensor in model.state_dict().items()
     }
     model.save_pretrained(folder, state_dict=state)
+    # Others load the weights with the library's own class, so its name is the one to write down.
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["EomtForUniversalSegmentation"]
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     size = int(model.config.image_size)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(size), indent=2) + "\n")
     (folder / "README.md").write_text(card)
 
 
-def load_base(folder: Path) -> EomtForUniversalSegmentation:
+def load_base(folder: Path) -> Eomt:
     """Read a base folder to float32 on the CPU, in eval mode.
 
     Raises BaseModelError naming the file when one is missing, damaged or of a family we cannot adapt.
@@ -118,13 +124,13 @@ def load_base(folder: Path) -> EomtForUniversalSegmentation:
     if family != "eomt":
         raise BaseModelError(f"{folder / 'config.json'}: model_type is {family!r}; this version adapts 'eomt'")
     try:
-        model = EomtForUniversalSegmentation.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = Eomt.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise BaseModelError(f"{folder / 'model.safetensors'}: {error}") from error
     return model.eval()
 
 
-def base_labels(model: EomtForUniversalSegmentation) -> tuple[str, ...]:
+def base_labels(model: Eomt) -> tuple[str, ...]:
     """All label names in index order, spare ones included."""
     names = model.config.id2label
     return tuple(names[k] for k in range(len(names)))

@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import torch
 from torch import nn
-from transformers import EomtForUniversalSegmentation
 
 from serving.adapter_files import Adapter, read_adapter
 from serving.adapters import AdapterBank
 from serving.errors import BaseError, UnknownVariant
 from serving.instances import Instances
+from serving.network import Eomt
 from serving.postprocess import Choice, Row, postprocess
 from serving.preprocess import Image, Preprocess, check_pixels
 
@@ -87,9 +87,7 @@ class Segmenter:
                 raise BaseError(f"the base folder '{base_dir.name}' has no {file}")
         try:
             config = json.loads((base_dir / "preprocessor_config.json").read_text())
-            model = EomtForUniversalSegmentation.from_pretrained(
-                base_dir, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
-            )
+            model = Eomt.from_pretrained(base_dir, dtype=dtype, local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise BaseError(f"the base folder '{base_dir.name}' cannot be loaded: {error}") from error
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

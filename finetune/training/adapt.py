@@ -13,23 +13,18 @@ from typing import Literal
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import EomtForUniversalSegmentation, TrainingArguments
 
 from finetune.errors import DeckError
 from finetune.model import random_model
 from finetune.training.augment import AugmentedExamples, Source, Strength
-from finetune.training.examples import collate
-from finetune.training.loop import (
-    AverageWeights,
-    Budget,
-    BudgetCallback,
-    BudgetTrainer,
-    Tick,
-    latest_checkpoint,
-    spent_seconds,
-)
+from finetune.training.fit import FitSettings, fit
+from finetune.training.learner import ScratchLearner, start_from_scratch
+from finetune.training.loop import Tick
+from serving.network import Eomt
 
 Method = Literal["lora", "full", "scratch"]
+
+SCRATCH_ENCODER_SHARE = 0.2  # of the budget; the encoder first, as when a base is trained
 
 # Every linear layer of the network: the backbone's attention and MLPs, the mask head and the class head.
 # Convolutions, norms and
@@ -50,8 +45,9 @@ class AdaptRecipe:
     max_seconds: float | None = 300.0
     batch_size: int = 8
     learning_rate: float = 3e-3
+    muon_rate: float | None = None
     weight_decay: float = 0.01
-    deep_supervision: bool = False
+    supervised: tuple[int, ...] = ()  # the last prediction is enough for a short fine-tune, in half the time a step
     average: float = 0.99
     seed: int = 0
     workers: int = 1
@@ -60,7 +56,7 @@ class AdaptRecipe:
 
 
 def adapt(
-    base: EomtForUniversalSegmentation,
+    base: Eomt,
     sources: Sequence[Source],
     recipe: AdaptRecipe,
     workspace: Path,
@@ -78,41 +74,6 @@ def adapt(
     """
     if not sources:
         raise DeckError("there is no picture to train on")
-    model: nn.Module = base
-    if recipe.method == "lora":
-        config = LoraConfig(
-            r=recipe.rank, lora_alpha=recipe.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none"
-        )
-        torch.manual_seed(recipe.seed)
-        model = get_peft_model(base, config)
-    elif recipe.method == "scratch":
-        model = random_model(base.config, seed=recipe.seed)
-    cuda = torch.cuda.is_available()
-    budget = Budget(max_steps=recipe.max_steps, max_seconds=recipe.max_seconds)
-    average = AverageWeights(model, decay=recipe.average)
-    progress = BudgetCallback(budget, every=5, report=report, should_stop=should_stop, batch_images=recipe.batch_size)
-    arguments = TrainingArguments(
-        output_dir=str(workspace),
-        max_steps=recipe.max_steps,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not cuda,
-        dataloader_num_workers=recipe.workers,
-        dataloader_prefetch_factor=4 if recipe.workers else None,
-        dataloader_pin_memory=cuda,
-        train_sampling_strategy="sequential",
-        save_steps=recipe.save_steps,
-        save_total_limit=1,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-        seed=recipe.seed,
-    )
     examples = AugmentedExamples(
         sources,
         size=int(base.config.image_size),
@@ -121,20 +82,48 @@ def adapt(
         weights=weights,
         strength=recipe.strength,
     )
-    trainer = BudgetTrainer(
-        budget=budget,
-        deep_supervision=recipe.deep_supervision,
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        data_collator=collate,
-        callbacks=[average, progress],
+    base.supervised = recipe.supervised
+    model: nn.Module = base
+    learner: nn.Module = base
+    hidden = "layers."
+    if recipe.method == "lora":
+        config = LoraConfig(
+            r=recipe.rank, lora_alpha=recipe.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none"
+        )
+        torch.manual_seed(recipe.seed)
+        model = learner = get_peft_model(base, config)
+        hidden = "base_model.model.layers."
+    elif recipe.method == "scratch":
+        # All that helps a base learn from scratch helps here too, or the comparison would flatter the base.
+        fresh = random_model(base.config, seed=recipe.seed)
+        start_from_scratch(fresh, [examples[k] for k in range(min(200, len(examples)))], seed=recipe.seed)
+        fresh.supervised = (1,) if base.config.num_blocks > 1 else (0,)
+        model, learner, hidden = fresh, ScratchLearner(fresh, dense_weight=0.5), "model.layers."
+
+    def stage(progress: float) -> None:
+        if isinstance(learner, ScratchLearner):
+            learner.encoder_only = progress < SCRATCH_ENCODER_SHARE
+
+    settings = FitSettings(
+        max_steps=recipe.max_steps,
+        max_seconds=recipe.max_seconds,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        muon_rate=recipe.muon_rate,
+        weight_decay=recipe.weight_decay,
+        average=recipe.average,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        save_steps=recipe.save_steps,
     )
-    progress.trainer = trainer
-    checkpoint = latest_checkpoint(workspace)
-    if checkpoint is not None:
-        average.load(checkpoint)
-    budget.start(spent_seconds(checkpoint) if checkpoint else 0.0)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    average.apply()
-    return model.cpu().eval()
+    fit(
+        learner,
+        examples,
+        settings,
+        workspace,
+        report=report,
+        should_stop=should_stop,
+        hidden=hidden,
+        on_progress=stage,
+    )
+    return model

@@ -7,38 +7,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
-from transformers import EomtForUniversalSegmentation, TrainingArguments
 
 from finetune.model import Architecture, load_base, new_base
 from finetune.scenes import BROAD, LABELS, Look, SceneGenerator
-from finetune.training.examples import MASK_STRIDE, Example, collate
-from finetune.training.loop import (
-    AverageWeights,
-    Budget,
-    BudgetCallback,
-    BudgetTrainer,
-    MaskAnnealing,
-    Tick,
-    latest_checkpoint,
-    spent_seconds,
-)
+from finetune.training.examples import MASK_STRIDE, Example
+from finetune.training.fit import FitSettings, fit
+from finetune.training.learner import ScratchLearner, start_from_scratch
+from finetune.training.loop import Tick, hold_then_fall
+from serving.network import Eomt
+
+WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 
 @dataclass(frozen=True, slots=True)
 class BaseRecipe:
-    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from."""
+    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from.
+
+    For the first `encoder_share` of the budget only the encoder learns, from dense targets, which is twice as fast a
+    step and more to learn from; then all learns, from the predictions before the query blocks in `supervised` as well.
+    """
 
     architecture: Architecture = field(default_factory=Architecture)
     start: Path | None = None
     look: Look = BROAD
     max_steps: int = 100_000
     max_seconds: float | None = None
-    batch_size: int = 8
-    learning_rate: float = 2.5e-4
-    repeat_until: float = 0.45  # share of the budget in which every instance is matched to several queries
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    muon_rate: float = 0.015
     weight_decay: float = 0.05
+    encoder_share: float = 0.33
+    dense_weight: float = 0.5
+    supervised: tuple[int, ...] = (1,)
     seed: int = 1
     workers: int = 2
     save_steps: int = 500
@@ -71,62 +72,48 @@ def train_base(
     *,
     report: Callable[[Tick], None],
     should_stop: Callable[[], bool] = lambda: False,
-) -> EomtForUniversalSegmentation:
+) -> Eomt:
     """Train a base and return it with averaged weights, in eval mode on the CPU.
 
     Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
     loss diverges.
     """
-    model = load_base(recipe.start) if recipe.start else new_base(recipe.architecture, LABELS, seed=recipe.seed)
-    model.attn_mask_probs.fill_(1.0)
-    cuda = torch.cuda.is_available()
-    budget = Budget(max_steps=recipe.max_steps, max_seconds=recipe.max_seconds)
-    average = AverageWeights(model)
-    progress = BudgetCallback(budget, every=20, report=report, should_stop=should_stop, batch_images=recipe.batch_size)
-    arguments = TrainingArguments(
-        output_dir=str(workspace),
+    size = recipe.architecture.image_size
+    examples = SceneExamples(recipe.look, size=size, seed=recipe.seed, count=recipe.max_steps * recipe.batch_size)
+    if recipe.start:
+        model = load_base(recipe.start)
+    else:
+        model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
+        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
+    model.supervised = recipe.supervised
+    learner = ScratchLearner(model, dense_weight=recipe.dense_weight)
+
+    def stage(progress: float) -> None:
+        learner.encoder_only = recipe.start is None and progress < recipe.encoder_share
+
+    settings = FitSettings(
         max_steps=recipe.max_steps,
-        per_device_train_batch_size=recipe.batch_size,
+        max_seconds=recipe.max_seconds,
+        batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
+        muon_rate=recipe.muon_rate,
         weight_decay=recipe.weight_decay,
-        adam_beta2=0.98,
-        max_grad_norm=1.0,
-        bf16=True,
-        use_cpu=not cuda,
-        dataloader_num_workers=recipe.workers,
-        dataloader_prefetch_factor=4 if recipe.workers else None,
-        dataloader_pin_memory=cuda,
-        train_sampling_strategy="sequential",
+        average=0.999,
+        seed=recipe.seed,
+        workers=recipe.workers,
         save_steps=recipe.save_steps,
-        save_total_limit=2,
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-        seed=recipe.seed,
+        report_every=20,
+        keep=2,
     )
-    examples = SceneExamples(
-        recipe.look,
-        size=recipe.architecture.image_size,
-        seed=recipe.seed,
-        count=recipe.max_steps * recipe.batch_size,
+    fit(
+        learner,
+        examples,
+        settings,
+        workspace,
+        report=report,
+        should_stop=should_stop,
+        schedule=hold_then_fall,
+        hidden="model.layers.",
+        on_progress=stage,
     )
-    trainer = BudgetTrainer(
-        budget=budget,
-        repeat_until=recipe.repeat_until,
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        data_collator=collate,
-        callbacks=[MaskAnnealing(model, budget), average, progress],
-    )
-    progress.trainer = trainer
-    checkpoint = latest_checkpoint(workspace)
-    if checkpoint is not None:
-        average.load(checkpoint)
-    budget.start(spent_seconds(checkpoint) if checkpoint else 0.0)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    average.apply()
-    model.attn_mask_probs.zero_()
-    return model.cpu().eval()
+    return model

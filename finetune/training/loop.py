@@ -61,6 +61,16 @@ def warm_cosine(progress: float, *, warmup: float = 0.04, floor: float = 0.01) -
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
 
 
+def hold_then_fall(progress: float, *, warmup: float = 0.02, fall: float = 0.5, floor: float = 0.005) -> float:
+    """Learning-rate factor of a long training: warm-up, a plateau, and from `1 - fall` on a straight line down to
+    `floor` (Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", arXiv
+    2405.18392).
+    """
+    if progress < warmup:
+        return max(progress, 1e-3) / warmup
+    return max(floor, min(1.0, (1.0 - progress) / fall))
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of
@@ -81,23 +91,19 @@ class BudgetTrainer(Trainer):
         self,
         *,
         budget: Budget,
-        deep_supervision: bool = True,
-        repeat_until: float = 0.0,
-        repeats: int = 3,
+        schedule: Callable[[float], float] = warm_cosine,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.remove_callback(PrinterCallback)  # progress goes through BudgetCallback, nothing to stdout
         self.budget = budget
-        self._deep = deep_supervision
-        self._repeat_until = repeat_until
-        self._repeats = repeats
+        self._schedule = schedule
         # EoMT's forward takes **kwargs but not the token count that Trainer would hand on for language models.
         self.model_accepts_loss_kwargs = False
         self._losses: list[torch.Tensor] = []
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
-        scheduler = LambdaLR(optimizer or self.optimizer, lambda _: warm_cosine(self.budget.progress))
+        scheduler = LambdaLR(optimizer or self.optimizer, lambda _: self._schedule(self.budget.progress))
         self.lr_scheduler: LambdaLR | None = scheduler
         return scheduler
 
@@ -111,16 +117,6 @@ class BudgetTrainer(Trainer):
         self._losses.append(loss.detach())
         return loss
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._deep:
-            # EoMT predicts and is supervised after each query block while `training` is set on the model itself. For a
-            # short fine-tune the last prediction is enough, at half the time a step. Layers keep their own mode.
-            core(model).training = False
-        if self.budget.progress < self._repeat_until:
-            config: Any = core(model).config
-            inputs = repeat_targets(inputs, self._repeats, config.num_queries)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
     def mean_loss(self) -> float:
         """Mean loss of the steps since the last call."""
         if not self._losses:
@@ -128,17 +124,6 @@ class BudgetTrainer(Trainer):
         mean = torch.stack(self._losses).float().mean().item()
         self._losses.clear()
         return mean
-
-
-def repeat_targets(inputs: dict[str, Any], times: int, queries: int) -> dict[str, Any]:
-    """The batch with every instance `times` over (at most `queries` an image), so that several queries learn each.
-
-    One-to-one matching gives a young network few positives; one-to-many matching at first speeds it up (Jia et
-    al., "DETRs with Hybrid Matching", arXiv 2207.13080). The last part of a training must be one-to-one again.
-    """
-    masks = [m.repeat(times, 1, 1)[:queries] for m in inputs["mask_labels"]]
-    classes = [c.repeat(times)[:queries] for c in inputs["class_labels"]]
-    return {**inputs, "mask_labels": masks, "class_labels": classes}
 
 
 def core(model: nn.Module) -> nn.Module:
@@ -159,7 +144,9 @@ class BudgetCallback(TrainerCallback):
         report: Callable[[Tick], None],
         should_stop: Callable[[], bool],
         batch_images: int,
+        on_progress: Callable[[float], None] | None = None,
     ) -> None:
+        self.on_progress = on_progress
         self.budget = budget
         self.every = every
         self.report = report
@@ -171,6 +158,10 @@ class BudgetCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.budget.step = state.global_step
         self._mark = (state.global_step, self.budget.seconds)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.on_progress is not None:
+            self.on_progress(self.budget.progress)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         budget = self.budget
@@ -225,22 +216,6 @@ class AverageWeights(TrainerCallback):
         with torch.no_grad():
             for name, parameter in self._live.items():
                 parameter.copy_(self._mean[name])
-
-
-class MaskAnnealing(TrainerCallback):
-    """Fades EoMT's masked attention out, block after block, so that inference needs no intermediate predictions
-    (arXiv 2503.19108, section 3.3: mask annealing)."""
-
-    def __init__(self, model: nn.Module, budget: Budget) -> None:
-        self._probs: torch.Tensor = core(model).attn_mask_probs  # type: ignore[assignment]
-        self.budget = budget
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        blocks = len(self._probs)
-        for block in range(blocks):
-            start = 0.2 + 0.4 * block / blocks
-            share = min(1.0, max(0.0, (self.budget.progress - start) / 0.3))
-            self._probs[block] = (1.0 - share) ** 0.9
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

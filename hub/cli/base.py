@@ -33,8 +33,9 @@ def base() -> None:
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Folder of the finished base.")
 @click.option("--minutes", type=float, help="Time budget; the learning rate follows it.")
 @click.option("--steps", type=int, default=100_000, show_default=True, help="At most so many steps.")
-@click.option("--batch-size", type=int, default=8, show_default=True)
-@click.option("--learning-rate", type=float, default=4e-4, show_default=True)
+@click.option("--batch-size", type=int, default=16, show_default=True)
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="AdamW's, for all but the layers.")
+@click.option("--muon-rate", type=float, default=0.015, show_default=True, help="Muon's, for the encoder's matrices.")
 @click.option("--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32.")
 @click.option("--layers", type=int, default=8, show_default=True)
 @click.option("--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16.")
@@ -49,6 +50,7 @@ def train(
     steps: int,
     batch_size: int,
     learning_rate: float,
+    muon_rate: float,
     hidden_size: int,
     layers: int,
     image_size: int,
@@ -78,6 +80,7 @@ def train(
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        muon_rate=muon_rate,
         workers=workers,
         seed=seed,
     )

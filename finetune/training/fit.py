@@ -1,0 +1,126 @@
+"""One training from start to end: settings, resuming, averaging. Bases and variants both go through here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import TrainingArguments
+
+from finetune.training.examples import Example, collate
+from finetune.training.loop import (
+    AverageWeights,
+    Budget,
+    BudgetCallback,
+    BudgetTrainer,
+    Tick,
+    latest_checkpoint,
+    spent_seconds,
+    warm_cosine,
+)
+from finetune.training.optimizer import MuonAdamW, split_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class FitSettings:
+    """What every training has. `max_seconds` None means by steps alone; `muon_rate` None means AdamW for everything,
+    otherwise Muon takes the matrices of the encoder's layers and AdamW the rest at `learning_rate`. `average` is the
+    decay of the averaged weights, `report_every` and `save_steps` are steps."""
+
+    max_steps: int
+    max_seconds: float | None
+    batch_size: int
+    learning_rate: float
+    muon_rate: float | None
+    weight_decay: float
+    average: float
+    seed: int
+    workers: int
+    save_steps: int
+    report_every: int = 5
+    keep: int = 1
+
+
+def fit(
+    model: nn.Module,
+    examples: Dataset[Example],
+    settings: FitSettings,
+    workspace: Path,
+    *,
+    report: Callable[[Tick], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    schedule: Callable[[float], float] = warm_cosine,
+    hidden: str = "layers.",
+    on_progress: Callable[[float], None] | None = None,
+) -> None:
+    """Train `model` in place and leave it on the CPU in eval mode with its averaged weights.
+
+    `hidden` is the prefix of the parameters that Muon takes; `on_progress` is told the spent share of the budget before
+    each step. Checkpoints go to `workspace`, and a run that finds one there goes on from it. Raises TrainingError when
+    the loss diverges.
+    """
+    cuda = torch.cuda.is_available()
+    budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
+    average = AverageWeights(model, decay=settings.average)
+    progress = BudgetCallback(
+        budget,
+        every=settings.report_every,
+        report=report,
+        should_stop=should_stop,
+        batch_images=settings.batch_size,
+        on_progress=on_progress,
+    )
+    arguments = TrainingArguments(
+        output_dir=str(workspace),
+        max_steps=settings.max_steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=1.0,
+        bf16=True,
+        use_cpu=not cuda,
+        dataloader_num_workers=settings.workers,
+        dataloader_prefetch_factor=4 if settings.workers else None,
+        dataloader_pin_memory=cuda,
+        train_sampling_strategy="sequential",
+        save_steps=settings.save_steps,
+        save_total_limit=settings.keep,
+        logging_strategy="no",
+        logging_nan_inf_filter=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        seed=settings.seed,
+    )
+    optimizer = None
+    if settings.muon_rate is not None:
+        inner, others = split_parameters(model, hidden)
+        optimizer = MuonAdamW(
+            inner,
+            others,
+            muon_rate=settings.muon_rate,
+            adam_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+    trainer = BudgetTrainer(
+        budget=budget,
+        schedule=schedule,
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        callbacks=[average, progress],
+        optimizers=(optimizer, None),
+    )
+    progress.trainer = trainer
+    checkpoint = latest_checkpoint(workspace)
+    if checkpoint is not None:
+        average.load(checkpoint)
+    budget.start(spent_seconds(checkpoint) if checkpoint else 0.0)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    average.apply()
+    model.cpu().eval()
