@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
@@ -170,11 +171,14 @@ def write_overlay_page(
     title: str,
     *,
     min_score: float = FOUND_SCORE,
+    charts: Mapping[str, str] | None = None,
+    titles: tuple[str, str] = ("base", "variant"),
 ) -> Path:
     """Write `index.html`, one JPEG per picture and `contact_sheet.png` (the first six rows) to `folder`.
 
-    `summary` is the table on top, a name and a value per line. Answers below `min_score` are not drawn. Returns the
-    path of `index.html`. Raises DatasetError if an image cannot be read.
+    `summary` is the table on top, a name and a value per line; `charts` are SVG texts of our own making under their
+    headings; `titles` name the two answers. Answers below `min_score` are not drawn. Returns the path of
+    `index.html`. Raises DatasetError if an image cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
@@ -182,18 +186,23 @@ def write_overlay_page(
     for number, row in enumerate(rows):
         image = _pixels(row)
         pictures: list[dict[str, object]] = []
-        for panel in _panels(row, image, min_score, min(_PANEL[1], max(_PANEL[0], *image.shape[:2]))):
+        for panel in _panels(row, image, min_score, min(_PANEL[1], max(_PANEL[0], *image.shape[:2])), titles):
             file = f"{number:04d}-{panel.title.replace(' ', '-')}.jpg"
             PillowImage.fromarray(panel.pixels).save(folder / file, quality=88)
             height, width = panel.pixels.shape[:2]
             pictures.append({"title": panel.title, "note": panel.note, "file": file, "width": width, "height": height})
         entries.append({"name": row.name, "pictures": pictures})
         if number < _SHEET_ROWS:
-            sheet.append(list(_panels(row, image, min_score, _SHEET_EDGE)))
+            sheet.append(list(_panels(row, image, min_score, _SHEET_EDGE, titles)))
     if sheet:
         PillowImage.fromarray(_contact_sheet(sheet)).save(folder / "contact_sheet.png", optimize=True)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(_TEMPLATE).render(title=title, summary=summary, rows=entries)
+    page = environment.from_string(_TEMPLATE).render(
+        title=title,
+        summary=summary,
+        rows=entries,
+        charts={k: Markup(v) for k, v in (charts or {}).items()},  # noqa: S704
+    )
     (folder / "index.html").write_text(page, "utf-8")
     return folder / "index.html"
 
@@ -207,7 +216,9 @@ def _pixels(row: OverlayRow) -> Image:
         raise DatasetError(str(error), path=row.image) from error
 
 
-def _panels(row: OverlayRow, image: Image, min_score: float, long_edge: int) -> Iterator[_Panel]:
+def _panels(
+    row: OverlayRow, image: Image, min_score: float, long_edge: int, titles: tuple[str, str]
+) -> Iterator[_Panel]:
     """Truth, base and variant of one image. An answer that found a package of the truth shares its colour."""
     count = len(row.truth)
     tones = palette(count)
@@ -215,7 +226,7 @@ def _panels(row: OverlayRow, image: Image, min_score: float, long_edge: int) -> 
     yield _Panel(
         "ground truth", note, draw_instances(image, row.truth, colours=tones, scores=False, long_edge=long_edge)
     )
-    for title, answer in (("base", row.base), ("variant", row.variant)):
+    for title, answer in zip(titles, (row.base, row.variant), strict=True):
         if answer is None:
             continue
         shown = answer.filter(min_score)
@@ -277,6 +288,8 @@ figure a { display: block; border-radius: 8px; }
 figure a:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 img { display: block; width: 100%; height: auto; border-radius: 8px; }
 p { color: var(--soft); }
+.chart { background: #fff; border-radius: 8px; padding: 8px; width: fit-content; max-width: 100%; }
+.chart svg { max-width: 100%; height: auto; display: block; }
 </style>
 </head>
 <body>
@@ -290,6 +303,12 @@ p { color: var(--soft); }
 {% endfor %}
 </table>
 {% endif %}
+{% for name, chart in charts.items() %}
+<section>
+<h2>{{ name }}</h2>
+<div class="chart" role="img" aria-label="{{ name }}">{{ chart }}</div>
+</section>
+{% endfor %}
 {% for row in rows %}
 <section>
 <h2>{{ row.name }}</h2>

@@ -1,0 +1,151 @@
+"""A model examined on a dataset: the numbers with their intervals, the trust its scores deserve, the worst pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.calibration import Calibration, calibrate
+from finetune.charts import reliability_chart
+from finetune.datasets import Sample, read_dataset
+from finetune.datasets.classes import map_classes
+from finetune.errors import BaseModelError
+from finetune.evaluate import Evaluation, Predict, any_class, boundary_ap, collect, rounded, score
+from finetune.model import base_labels, load_base
+from finetune.overlays import OverlayRow, write_overlay_page
+from serving.segmenter import Segmenter
+
+RESAMPLES = 200
+WORST = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What an examination found.
+
+    Attributes:
+        model, dataset: what was examined, on what.
+        evaluation: COCO's numbers with intervals, per class, size and image.
+        boundary: AP of boundary IoU.
+        unnamed: AP and AP50 when every class counts as one: finding without naming.
+        calibration: of the scores.
+        parts: (AP, AP50, images) of each sequence or split, where the dataset has several.
+    """
+
+    model: str
+    dataset: str
+    evaluation: Evaluation
+    boundary: float
+    unnamed: tuple[float, float]
+    calibration: Calibration
+    parts: Mapping[str, tuple[float, float, int]]
+
+    def facts(self) -> dict[str, Any]:
+        """Everything as JSON values, numbers rounded to six digits."""
+        return rounded(asdict(self))
+
+
+def examine(
+    model: Path,
+    data: Path,
+    *,
+    base: Path | None = None,
+    split: str | None = "valid",
+    class_map: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Examined:
+    """Examine a base folder, or a variant folder with the folder of its base, on a dataset.
+
+    `split` is taken where the dataset has it, otherwise all images are. `class_map` overrides how the dataset's classes
+    are put onto the model's labels. With `out` a page with the reliability chart and the worst pictures is written
+    there. Raises DatasetError, DeckError, BaseModelError and serving's AdapterError.
+    """
+    dataset = read_dataset(data)
+    samples: Sequence[Sample] = [s for s in dataset.samples if split is None or s.split == split] or dataset.samples
+    predict, label_map = _predictor(model, base, dataset.classes, samples, class_map or {})
+    classes = [name for name in dataset.classes if name in set(label_map.values())]
+    truths, answers = collect(predict, samples, classes, label_map=label_map, progress=progress)
+    names = [sample.name for sample in samples]
+    evaluation = score(truths, answers, classes, names, resamples=RESAMPLES)
+    merged = score(any_class(truths), any_class(answers), ["package"], names)
+    groups: dict[str, list[int]] = {}
+    for k, sample in enumerate(samples):
+        groups.setdefault(sample.sequence or sample.split or "all", []).append(k)
+    parts: dict[str, tuple[float, float, int]] = {}
+    for name, members in sorted(groups.items()):
+        if len(groups) > 1 and any(len(truths[k]) for k in members):
+            mine, theirs = [truths[k] for k in members], [answers[k] for k in members]
+            part = score(mine, theirs, classes, [names[k] for k in members])
+            parts[name] = (part.ap, part.ap50, part.images)
+    found = Examined(
+        model=model.name,
+        dataset=dataset.name,
+        evaluation=evaluation,
+        boundary=boundary_ap(truths, answers, classes),
+        unnamed=(merged.ap, merged.ap50),
+        calibration=calibrate(truths, answers),
+        parts=parts,
+    )
+    if out is not None:
+        by_name = {sample.name: k for k, sample in enumerate(samples)}
+        worst = [by_name[image.image] for image in evaluation.per_image[:WORST]]
+        rows = [OverlayRow(names[k], samples[k].image, truths[k], answers[k]) for k in worst]
+        write_overlay_page(
+            out,
+            rows,
+            summary(found),
+            f"{found.model} on {found.dataset}",
+            charts={"Do scores mean what they say?": reliability_chart(found.calibration)},
+            titles=("answer", "variant"),
+        )
+        (out / "report.json").write_text(json.dumps(found.facts(), indent=2, sort_keys=True) + "\n")
+    return found
+
+
+def summary(found: Examined) -> dict[str, str]:
+    """The lines of the table that people read."""
+    e = found.evaluation
+    lines = {
+        "images, instances": f"{e.images}, {e.instances}",
+        "mask AP": _with_interval(e, "ap"),
+        "mask AP50": _with_interval(e, "ap50"),
+        "mask AP75": _with_interval(e, "ap75"),
+        "boundary AP": f"{found.boundary:.3f}",
+        "AR at 100": f"{e.ar100:.3f}",
+        "all classes as one: AP, AP50": f"{found.unnamed[0]:.3f}, {found.unnamed[1]:.3f}",
+        "calibration error": f"{found.calibration.error:.3f}",
+    }
+    lines |= {f"AP of {name}": f"{value:.3f}" for name, value in {**e.per_class, **e.per_size}.items()}
+    lines |= {f"AP, AP50 of {k} ({n} images)": f"{a:.3f}, {b:.3f}" for k, (a, b, n) in found.parts.items()}
+    for cut in found.calibration.thresholds:
+        lines[f"for {cut.wanted:.0%} right"] = f"take scores from {cut.score:.2f} on; that finds {cut.recall:.0%}"
+    return lines
+
+
+def _with_interval(evaluation: Evaluation, name: str) -> str:
+    low, high = evaluation.intervals[name]
+    return f"{getattr(evaluation, name):.3f} ({low:.3f} to {high:.3f})"
+
+
+def _predictor(
+    model: Path, base: Path | None, classes: Sequence[str], samples: Sequence[Sample], chosen: Mapping[str, str]
+) -> tuple[Predict, dict[str, str]]:
+    """The segmenter's call and the map from its labels to the dataset's classes."""
+    if not (model / "variant.json").is_file():
+        shown = {label for sample in samples for label in sample.labels}
+        labels = [name for name in base_labels(load_base(model)) if not name.startswith("reserved_")]
+        mapping, _ = map_classes(classes, labels, shown=shown & set(labels), chosen=chosen)
+        return Segmenter.load(model).segment, {label: name for name, label in mapping.items()}
+    if base is None:
+        raise BaseModelError(f"{model}: a variant needs the folder of its base")
+    variant = json.loads((model / "variant.json").read_text())
+    name = f"{variant['base']['repo'].rpartition('/')[2]}@{variant['base']['revision']}"
+    segmenter = Segmenter.load(base, base_name=name)
+    segmenter.add_variant(model.name, model)
+    answered = [str(label) for label in variant["labels"].values()]
+    known = {**{label: label for label in answered if label in classes}, **{v: k for k, v in chosen.items()}}
+    return lambda images: segmenter.segment(images, [model.name] * len(images)), known

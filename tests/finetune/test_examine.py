@@ -1,0 +1,118 @@
+"""Calibration, boundary AP, charts, and the whole examination of a small base on a small dataset."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from finetune.calibration import calibrate, hits
+from finetune.charts import Curve, curves_chart, reliability_chart
+from finetune.errors import BaseModelError
+from finetune.evaluate import any_class, boundary_ap
+from finetune.examine import examine, summary
+from finetune.model import new_base, save_base
+from finetune.scenes import BROAD, LABELS, write_cell
+from serving.instances import Instances
+from tests.finetune.test_evaluate import CLASSES, SIDE, pairs
+from tests.finetune.test_training import TINY
+
+
+def squares(count: int, scores: list[float], right: list[bool]) -> tuple[Instances, Instances]:
+    """A truth of `count` squares, and one answer per score, on a square where it is right and beside them where not."""
+    places = [(8 * (k % 15), 8 * (k // 15)) for k in range(120)]
+
+    def mask(place: int) -> np.ndarray:
+        made = np.zeros((SIDE, SIDE), bool)
+        x, y = places[place]
+        made[y : y + 6, x : x + 6] = True
+        return made
+
+    truth = Instances.from_masks(np.stack([mask(k) for k in range(count)]), ["box"] * count)
+    drawn = [mask(k if good else 119 - k) for k, good in enumerate(right)]
+    return truth, Instances.from_masks(np.stack(drawn), ["box"] * len(drawn), scores)
+
+
+def test_reliability_counts_what_is_right() -> None:
+    truth, answer = squares(20, [0.95] * 10 + [0.35] * 10, [True] * 8 + [False] * 2 + [True] * 3 + [False] * 7)
+    found = calibrate([truth], [answer], wanted=(0.5, 0.8, 0.99))
+    low, high = found.bins
+    assert (low.count, low.right, high.count, high.right) == (10, 0.3, 10, 0.8)
+    assert high.score == pytest.approx(0.95)
+    assert found.error == pytest.approx((0.15 + 0.05) / 2, abs=1e-6)
+    half, most = found.thresholds
+    assert (half.wanted, half.score, half.recall) == (0.5, pytest.approx(0.35), 11 / 20)
+    assert (most.wanted, most.score, most.precision, most.recall) == (0.8, pytest.approx(0.95), 0.8, 8 / 20)
+
+
+def test_each_package_is_found_once() -> None:
+    truth, answer = squares(2, [0.9, 0.8], [True, True])
+    twice = Instances(SIDE, SIDE, answer.boxes[[0, 0]], np.float32([0.9, 0.8]), ("box", "box"), (answer.masks[0],) * 2)
+    scores, right = hits([truth], [twice])
+    assert right.tolist() == [True, False]
+    assert scores.tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_nothing_answered_is_no_error() -> None:
+    truth, _ = squares(3, [0.5], [True])
+    found = calibrate([truth], [Instances.empty(SIDE, SIDE)])
+    assert (found.bins, found.error, found.thresholds) == ((), 0.0, ())
+
+
+def test_a_ragged_outline_costs_boundary_ap_more() -> None:
+    smooth = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.rectangle(smooth, (10, 10), (110, 110), 1, -1)
+    ragged = cv2.erode(smooth, np.ones((9, 9), np.uint8))
+    truth = [Instances.from_masks(smooth[None].astype(bool), ["box"])]
+    answer = [Instances.from_masks(ragged[None].astype(bool), ["box"])]
+    assert boundary_ap(truth, truth, ["box"]) == 1
+    assert boundary_ap(truth, answer, ["box"]) < 0.3
+
+
+def test_one_class_is_never_worse_at_finding() -> None:
+    truths, answers = pairs(8, 2)
+    assert {label for i in any_class(truths) for label in i.labels} == {"package"}
+    assert len(hits(any_class(truths), any_class(answers))[0]) == len(hits(truths, answers)[0])
+    assert hits(any_class(truths), any_class(answers))[1].sum() >= hits(truths, answers)[1].sum()
+    assert set(CLASSES) >= {label for i in truths for label in i.labels}
+
+
+def test_charts_are_svg_and_repeat_themselves() -> None:
+    truth, answer = squares(20, [0.9] * 10, [True] * 8 + [False] * 2)
+    calibration = calibrate([truth], [answer])
+    curve = Curve([10, 100], [0.2, 0.5], [0.1, 0.4], [0.3, 0.6])
+    for draw in (
+        lambda: reliability_chart(calibration),
+        lambda: curves_chart({"LoRA": curve}, x_label="images", y_label="AP75", levels={"zero-shot": 0.1}),
+    ):
+        chart = draw()
+        assert ElementTree.fromstring(chart).tag.endswith("svg")  # noqa: S314 - our own
+        assert chart == draw()
+
+
+def test_an_examination_writes_its_page(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    save_base(new_base(TINY, LABELS, seed=1), base, card="# tiny\n")
+    data = write_cell(tmp_path / "cell", BROAD, images=6, seed=4, size=96, valid_share=0.5)
+    found = examine(base, data, out=tmp_path / "page")
+    assert found.evaluation.images == 3, "the valid split"
+    assert set(found.evaluation.intervals) == {"ap", "ap50", "ap75"}
+    assert "mask AP50" in summary(found)
+    facts = json.loads((tmp_path / "page" / "report.json").read_text())
+    assert facts == found.facts()
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count("<svg") == 1
+    assert page.count("<img") == 6, "truth and answer of three pictures"
+    assert examine(base, data, split=None).evaluation.images == 6
+
+
+def test_a_variant_wants_its_base(tmp_path: Path) -> None:
+    data = write_cell(tmp_path / "cell", BROAD, images=2, seed=4, size=96)
+    (tmp_path / "variant").mkdir()
+    (tmp_path / "variant" / "variant.json").write_text("{}")
+    with pytest.raises(BaseModelError, match="needs the folder of its base"):
+        examine(tmp_path / "variant", data)
