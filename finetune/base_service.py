@@ -12,7 +12,7 @@ from finetune.datasets import Sample, read_dataset
 from finetune.datasets.classes import map_classes
 from finetune.evaluate import Evaluation, evaluate
 from finetune.model import base_labels, load_base, save_base
-from finetune.scenes import BROAD, DEMO_CELL, Look, write_cell
+from finetune.scenes import BROAD, HELD_OUT, Look, write_cell
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.loop import Tick
 from serving.segmenter import Segmenter
@@ -20,7 +20,7 @@ from serving.segmenter import Segmenter
 # Seeds of the judging scenes, far from any that training draws from.
 JUDGES: Mapping[str, tuple[Look, int]] = {
     "scenes of the trained looks, new seeds": (BROAD, 900_001),
-    "a cell whose colours, prints and floor were never trained": (DEMO_CELL, 900_002),
+    **{f"held-out cell `{name}`": (look, 900_002 + k) for k, (name, look) in enumerate(HELD_OUT.items())},
 }
 
 

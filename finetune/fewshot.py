@@ -5,11 +5,13 @@ same time.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from finetune.datasets import read_dataset
+from finetune.datasets import Dataset, read_dataset
 from finetune.deck import make_deck
 from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, evaluate
@@ -49,6 +51,60 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     return tuple(found)
 
 
+def zero_shot(base_dir: Path, dataset: Dataset, *, images: int | None, seed: int = 0) -> FewShot:
+    """The base alone on the holdout of the deck that `train_and_measure` makes."""
+    deck = make_deck(dataset, base_labels=base_labels(load_base(base_dir)), images=images, seed=seed)
+    _, holdout = deck.select(dataset)
+    found = evaluate(Segmenter.load(base_dir).segment, holdout, tuple(deck.class_map), label_map=deck.label_map)
+    return FewShot("zero-shot", seed, 0, 0.0, found)
+
+
+def train_and_measure(
+    base_dir: Path,
+    dataset: Dataset,
+    method: Method,
+    *,
+    images: int | None,
+    seconds: float | None,
+    steps: int | None = None,
+    seed: int = 0,
+    report: Callable[[Tick], None] = lambda _tick: None,
+) -> FewShot:
+    """Train `method` on `images` of the dataset for `seconds` (or `steps`) and evaluate on its holdout."""
+    base = load_base(base_dir)
+    labels = base_labels(base)
+    deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
+    train, holdout = deck.select(dataset)
+    sources = load_sources(train, deck, labels, int(base.config.image_size * SOURCE_SCALE))
+    recipe = replace(
+        AdaptRecipe(),
+        method=method,
+        learning_rate=RATES[method][0],
+        muon_rate=RATES[method][1],
+        max_seconds=seconds,
+        seed=seed,
+    )
+    if steps is not None:
+        recipe = replace(recipe, max_steps=steps)
+    last = 0
+
+    def tick(t: Tick) -> None:
+        nonlocal last
+        last = t.step
+        report(t)
+
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as workspace:
+        model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
+    spent = time.monotonic() - started
+    segmenter = Segmenter.from_model(
+        core(model), preprocessor_config(int(base.config.image_size)), labels=deck.label_map
+    )
+    same = {team: team for team in deck.class_map}
+    found = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)
+    return FewShot(method, seed, last, spent, found)
+
+
 def compare_methods(
     *,
     data: Path,
@@ -65,38 +121,10 @@ def compare_methods(
     Raises DatasetError, DeckError, BaseModelError and TrainingError as a fine-tune does.
     """
     dataset = read_dataset(data)
-    rows: list[FewShot] = []
+    rows = [zero_shot(base_dir, dataset, images=images, seed=seeds[0])]
     for seed in seeds:
-        labels = base_labels(load_base(base_dir))
-        deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
-        train, holdout = deck.select(dataset)
-        if not rows:
-            zero = evaluate(Segmenter.load(base_dir).segment, holdout, tuple(deck.class_map), label_map=deck.label_map)
-            rows.append(FewShot("zero-shot", seed, 0, 0.0, zero))
         for method in methods:
-            base = load_base(base_dir)
-            side = int(base.config.image_size * SOURCE_SCALE)
-            sources = load_sources(train, deck, labels, side)
-            recipe = replace(
-                AdaptRecipe(),
-                method=method,
-                learning_rate=RATES[method][0],
-                muon_rate=RATES[method][1],
-                max_seconds=seconds,
-                seed=seed,
-            )
-            last: list[Tick] = []
-
-            def tick(t: Tick, method: str = method, last: list[Tick] = last) -> None:
-                last[:] = [t]
-                report(method, t)
-
-            with tempfile.TemporaryDirectory() as workspace:
-                model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
-            segmenter = Segmenter.from_model(
-                core(model), preprocessor_config(int(base.config.image_size)), labels=deck.label_map
-            )
-            same = {team: team for team in deck.class_map}
-            evaluation = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)
-            rows.append(FewShot(method, seed, last[-1].step if last else 0, seconds, evaluation))
+            told = partial(report, method)
+            row = train_and_measure(base_dir, dataset, method, images=images, seconds=seconds, seed=seed, report=told)
+            rows.append(row)
     return rows

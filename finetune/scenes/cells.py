@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from finetune.scenes.generator import SceneGenerator
+from finetune.scenes.generator import VERSION, SceneGenerator
 from finetune.scenes.look import DEMO_CELL, Look
 
 
 def write_cell(
-    folder: Path, look: Look, *, images: int, seed: int, size: int = 384, valid_share: float = 1 / 3
+    folder: Path,
+    look: Look,
+    *,
+    images: int,
+    seed: int,
+    size: int = 384,
+    valid_share: float = 1 / 3,
+    progress: Callable[[int], None] = lambda _done: None,
 ) -> Path:
     """Write `images` scenes of one look as COCO (exact RLE masks), `train` first and then `valid`; returns `folder`.
 
-    Pictures are JPEGs of `size` pixels a side. The same arguments write the same bytes.
+    Pictures are JPEGs of `size` pixels a side; the dataset card (README.md) has what it takes to make the set again.
+    The same arguments write the same bytes. `progress` is told the number of each picture written.
     """
     generator = SceneGenerator(look, size=size, seed=seed)
     first_valid = images - round(images * valid_share)
@@ -27,7 +37,8 @@ def write_cell(
             continue
         target = folder / split
         target.mkdir(parents=True, exist_ok=True)
-        (target / "_annotations.coco.json").write_text(json.dumps(_split(generator, target, numbers, size)))
+        (target / "_annotations.coco.json").write_text(json.dumps(_split(generator, target, numbers, size, progress)))
+    (folder / "README.md").write_text(_card(look, images=images, seed=seed, size=size, valid_share=valid_share))
     return folder
 
 
@@ -36,7 +47,33 @@ def write_demo_cell(folder: Path, *, images: int = 60, seed: int = 7) -> Path:
     return write_cell(folder, DEMO_CELL, images=images, seed=seed)
 
 
-def _split(generator: SceneGenerator, target: Path, numbers: range, size: int) -> dict[str, object]:
+def _card(look: Look, *, images: int, seed: int, size: int, valid_share: float) -> str:
+    """The dataset card: what is shown, and the recipe."""
+    recipe = {"images": images, "seed": seed, "size": size, "valid_share": round(valid_share, 6)}
+    ranges = json.dumps({"generator": VERSION, **recipe, "look": asdict(look)}, indent=2)
+    environments = ", ".join(look.environments)
+    return f"""---
+task_categories: [image-segmentation]
+license: apache-2.0
+tags: [parcelhub, synthetic, instance-segmentation]
+---
+
+# Scenes of packages
+
+{images} generated pictures of {size} x {size} pixels with exact instance masks (COCO, compressed RLE).
+Environments: {environments}. Classes: {", ".join(look.classes)}. No photograph and no third-party asset is in them.
+
+Made by parcelhub's scene generator, version {VERSION}; the same recipe makes the same bytes:
+
+```json
+{ranges}
+```
+"""
+
+
+def _split(
+    generator: SceneGenerator, target: Path, numbers: range, size: int, progress: Callable[[int], None]
+) -> dict[str, object]:
     classes = {name: k + 1 for k, name in enumerate(generator.look.classes)}
     pictures: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
@@ -45,6 +82,7 @@ def _split(generator: SceneGenerator, target: Path, numbers: range, size: int) -
         name = f"frame-{number:04d}.jpg"
         _, data = cv2.imencode(".jpg", scene.image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
         (target / name).write_bytes(data.tobytes())
+        progress(number + 1)
         pictures.append({"id": number + 1, "file_name": name, "width": size, "height": size})
         columns = np.asfortranarray(scene.masks().transpose(1, 2, 0).astype(np.uint8))
         for label, rle in zip(scene.labels, coco_mask.encode(columns) if scene.labels else (), strict=True):

@@ -165,14 +165,14 @@ def lay_pile(make: Maker) -> World:
     """A heap on the floor, a table or a wide belt, straight down to oblique."""
     rng = make.rng
     half = rng.uniform(0.25, 0.6, 2)
-    things = drop_pile(make, -half, half, int(rng.integers(2, 20)), 0.0)
+    things = drop_pile(make, -half, half, make.heap(2, 20), 0.0)
     things += clutter(
         make,
         np.array([-1.2, -1.2, 0.0]),
         np.array([1.2, 1.2, 0.1]),
         int(rng.integers(*make.look.distractors)) // 2,
     )
-    return World(things, above(make, float(half.max()), steep=(0.7, 1.57)))
+    return World(things, above(make, float(half.max()), things, steep=(0.7, 1.57)))
 
 
 def lay_tote(make: Maker) -> World:
@@ -181,8 +181,8 @@ def lay_tote(make: Maker) -> World:
     half = rng.uniform(0.2, 0.45, 2)
     wall = rng.uniform(0.1, 0.4)
     things = container(make, half, wall)
-    things += drop_pile(make, -half * 0.9, half * 0.9, int(rng.integers(1, 13)), 0.0)
-    return World(things, above(make, float(half.max()) * 1.15, steep=(0.95, 1.57)))
+    things += drop_pile(make, -half, half, make.heap(1, 13), 0.0, walled=True)
+    return World(things, above(make, float(half.max()) * 1.15, things, steep=(0.95, 1.57)))
 
 
 def lay_conveyor(make: Maker) -> World:
@@ -211,16 +211,14 @@ def lay_conveyor(make: Maker) -> World:
                 guard,
             )
         )
-    things += drop_pile(
-        make, np.array([-width * 0.8, -0.7]), np.array([width * 0.8, 0.7]), int(rng.integers(1, 12)), 0.0
-    )
+    things += drop_pile(make, np.array([-width * 0.8, -0.7]), np.array([width * 0.8, 0.7]), make.heap(1, 12), 0.0)
     things += clutter(
         make,
         np.array([-1.4, -1.0, -0.5]),
         np.array([1.4, 1.0, 0.0]),
         int(rng.integers(*make.look.distractors)) // 2,
     )
-    return World(things, above(make, max(width, 0.5), steep=(0.5, 1.57)))
+    return World(things, above(make, max(width, 0.5), things, steep=(0.5, 1.57)))
 
 
 LAYOUTS: dict[str, Callable[[Maker], World]] = {

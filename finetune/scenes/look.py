@@ -47,6 +47,10 @@ class Look:
     distortion: float = 0.15
     distractors: tuple[int, int] = (0, 6)
     wide: tuple[float, float] = (38.0, 75.0)
+    # How steeply a camera above a heap looks down (radians, pi/2 is straight down) and how many packages the heap has;
+    # None leaves both to the environment.
+    steep: tuple[float, float] | None = None
+    heap: tuple[int, int] | None = None
 
 
 # What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out
@@ -66,3 +70,39 @@ DEMO_CELL = Look(
     noise=(4.0, 14.0),
     distractors=(1, 5),
 )
+
+# The two worked examples, after the published systems of the same names. Robin: an arm above a conveyor that sees
+# cluttered heaps of every package type straight from above.
+ROBIN = Look(
+    environments={"conveyor": 0.8, "pile": 0.2},
+    hues=((165.0, 195.0), (255.0, 315.0)),
+    backgrounds=("plate", "belt"),
+    prints=("hexagons", "text", "logo"),
+    brightness=(0.7, 1.3),
+    colour_cast=0.04,
+    noise=(2.0, 8.0),
+    distractors=(0, 3),
+    wide=(45.0, 60.0),
+    steep=(1.48, 1.57),
+    heap=(9, 24),
+)
+
+# Cardinal: an arm that picks boxes, some of them heavy and big, from a heap and places them into deep containers.
+CARDINAL = Look(
+    environments={"tote": 0.6, "pile": 0.4},
+    classes={"box": 0.72, "padded_mailer": 0.08, "poly_bag": 0.12, "sack": 0.08},
+    box_materials={"kraft": 0.5, "printed": 0.3, "dark": 0.1, "white": 0.1},
+    hues=((165.0, 195.0), (255.0, 315.0)),
+    backgrounds=("plate", "dark"),
+    prints=("hexagons", "arrows", "text"),
+    brightness=(0.4, 0.85),
+    colour_cast=0.1,
+    blur=0.4,
+    noise=(5.0, 16.0),
+    distractors=(1, 4),
+    steep=(0.75, 1.25),
+    heap=(4, 12),
+)
+
+# Cells that no base is ever trained on: what is measured on them is what a new team would meet.
+HELD_OUT: dict[str, Look] = {"demo": DEMO_CELL, "robin": ROBIN, "cardinal": CARDINAL}

@@ -5,6 +5,7 @@ Lengths in metres, z up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ from finetune.scenes.packages import Cuboid, Cylinder, Sheet, Thing, structure
 from finetune.scenes.textures import TextureBank
 
 STILL = np.eye(3)
+CLEARANCE = 0.3
 
 
 @dataclass
@@ -54,6 +56,10 @@ class Maker:
     def box_style(self) -> tuple[str, Array]:
         material = choose(self.rng, self.look.box_materials)
         return material, box_colour(self.rng, self.look, material)
+
+    def heap(self, low: int, high: int) -> int:
+        """How many packages a heap has: at least `low` and less than `high`, unless the look says otherwise."""
+        return int(self.rng.integers(*(self.look.heap or (low, high))))
 
     def fov(self) -> float:
         return float(self.rng.uniform(*self.look.wide))
@@ -143,8 +149,11 @@ def clutter(make: Maker, low: Array, high: Array, count: int) -> list[Thing]:
     return parts
 
 
-def drop_pile(make: Maker, low: Array, high: Array, count: int, floor: float) -> list[Thing]:
-    """Drop `count` packages of the look's mix into a rectangle (corners [2]); each lands on what lies there already."""
+def drop_pile(make: Maker, low: Array, high: Array, count: int, floor: float, *, walled: bool = False) -> list[Thing]:
+    """Drop `count` packages of the look's mix into a rectangle (corners [2]); each lands on what lies there already.
+
+    They hang over the rectangle's edge a little; with walls around it, they fit between them.
+    """
     rng = make.rng
     cells = 24
     heights = np.full((cells, cells), floor)
@@ -154,8 +163,11 @@ def drop_pile(make: Maker, low: Array, high: Array, count: int, floor: float) ->
     for _ in range(count):
         label = choose(rng, make.look.classes)
         reach = scale * rng.uniform(0.06, 0.2) * (0.6 if label == "item" else 1.0)
+        if walled:
+            reach = min(reach, 0.4 * float(span.min()))
         ratio = rng.uniform(0.35, 1.0)
-        at = rng.uniform(low + 0.3 * reach, np.maximum(high - 0.3 * reach, low + 0.3 * reach + 1e-3))
+        margin = reach if walled else 0.3 * reach
+        at = rng.uniform(low + margin, np.maximum(high - margin, low + margin + 1e-3))
         first = np.clip(((at - 0.7 * reach - low) / span * cells).astype(int), 0, cells - 1)
         last = np.clip(((at + 0.7 * reach - low) / span * cells).astype(int), 0, cells - 1)
         patch = heights[first[0] : last[0] + 1, first[1] : last[1] + 1]
@@ -168,6 +180,7 @@ def drop_pile(make: Maker, low: Array, high: Array, count: int, floor: float) ->
             things.append(make.box(np.array([*at, base + half[2]]), half, turn))
         elif label == "cylinder":
             radius, length = reach * rng.uniform(0.18, 0.5), reach * rng.uniform(0.7, 1.7)
+            length = min(length, reach) if walled else length
             skin, cap = round_skin(rng, make.look, make.bank)
             axis = turn @ np.array([length, 0.0, 0.0])
             centre = np.array([*at, base + radius])
@@ -211,12 +224,17 @@ def container(make: Maker, half: Array, wall: float) -> list[Thing]:
     return parts
 
 
-def above(make: Maker, spread: float, *, steep: tuple[float, float]) -> Camera:
-    """A camera over the origin that looks down between two elevations (radians; pi/2 is straight down)."""
+def above(make: Maker, spread: float, things: Sequence[Thing], *, steep: tuple[float, float]) -> Camera:
+    """A camera over the origin that looks down between two elevations (radians; pi/2 is straight down).
+
+    It keeps `CLEARANCE` metres above the highest of `things`: no cell has a camera inside its heap.
+    """
     rng = make.rng
     fov = make.fov()
     away = spread / np.tan(np.radians(fov) / 2) * rng.uniform(0.55, 1.15)
-    lift, yaw = rng.uniform(*steep), rng.uniform(0, 2 * np.pi)
+    lift, yaw = rng.uniform(*(make.look.steep or steep)), rng.uniform(0, 2 * np.pi)
     focus = np.array([*(rng.normal(0, 0.15, 2) * spread), rng.uniform(0, 0.15)])
-    eye = focus + away * np.array([np.sin(yaw) * np.cos(lift), -np.cos(yaw) * np.cos(lift), np.sin(lift)])
+    way = np.array([np.sin(yaw) * np.cos(lift), -np.cos(yaw) * np.cos(lift), np.sin(lift)])
+    top = max(float(thing.bounds()[1][2]) for thing in things)
+    eye = focus + max(away, (top + CLEARANCE - focus[2]) / way[2]) * way
     return look_at(eye, focus, fov_degrees=fov, size=make.size, roll=rng.uniform(0, 2 * np.pi) if lift > 1.4 else 0.0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli.common import err, json_option, out, print_json, table
+from hub.errors import InputError
 from hub.settings import SHIPPED
 
 if TYPE_CHECKING:
@@ -78,6 +79,89 @@ def fewshot(
             row.method, str(row.seed), str(row.steps), *(f"{v:.3f}" for v in (found.ap, found.ap50, found.ap75))
         )
     out.print(shown)
+
+
+@bench.command("claim")
+@click.option(
+    "--out", "target", required=True, type=click.Path(path_type=Path), help="Rows, figure, datasets; resumes."
+)
+@click.option("--base", "base_dir", type=click.Path(path_type=Path, exists=True), help="The shipped base by default.")
+@click.option("--minutes", type=float, default=5.0, show_default=True, help="Training time of each model.")
+@click.option("--cells", default="demo,robin,cardinal", show_default=True, help="Held-out cells.")
+@click.option("--counts", default="10,25,50,100,200,500,1000", show_default=True, help="Fine-tuning images.")
+@click.option("--scratch-counts", default="40,100,250,1000", show_default=True, help="Images from scratch.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--methods", default="lora,full", show_default=True)
+@click.option("--quick", is_flag=True, help="The same code on next to nothing; its figures mean nothing.")
+@json_option
+def claim(
+    target: Path,
+    base_dir: Path | None,
+    minutes: float,
+    cells: str,
+    counts: str,
+    scratch_counts: str,
+    seeds: int,
+    methods: str,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """How many images from scratch one fine-tuning image is worth, and what LoRA keeps of full fine-tuning.
+
+    \b
+    Example:
+      parcelhub bench claim --out ./claim --minutes 5
+      parcelhub bench claim --out ./small --cells demo --counts 25,100 --scratch-counts 40,400 --seeds 1 --minutes 3
+    """
+    from dataclasses import asdict
+
+    from finetune.claim import ClaimPlan, run_claim
+    from finetune.fewshot import parse_methods
+
+    plan = ClaimPlan(
+        cells=tuple(name.strip() for name in cells.split(",")),
+        counts=_numbers(counts),
+        scratch_counts=_numbers(scratch_counts),
+        seeds=tuple(range(seeds)),
+        methods=parse_methods(methods),
+        seconds=60 * minutes,
+    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None)
+        found = run_claim(
+            base_dir or SHIPPED,
+            ClaimPlan.quick() if quick else plan,
+            target,
+            report=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    if as_json:
+        print_json(asdict(found))
+        return
+    shown = table("means over cells and seeds", "method", "images", "models", "AP", "AP50", "AP75")
+    for method, images in sorted({(r.method, r.images) for r in found.rows}):
+        rows = [r for r in found.rows if (r.method, r.images) == (method, images)]
+        means = (sum(getattr(r, name) for r in rows) / len(rows) for name in ("ap", "ap50", "ap75"))
+        shown.add_row(method, str(images or ""), str(len(rows)), *(f"{value:.3f}" for value in means))
+    out.print(shown)
+    for images, times in found.worth.items():
+        said = f"{times:.1f} images from scratch each" if times else "more than the most from scratch that were tried"
+        out.print(f"{images} fine-tuning images are worth {said}")
+    for images, share in found.kept.items():
+        out.print(f"at {images} images LoRA keeps {share:.0%} of full fine-tuning's {found.metric.upper()}")
+    out.print(f"figure: {target / 'claim.svg'}")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(sorted(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise InputError(f"{text!r}: whole numbers separated by commas are wanted") from error
+    if not found or found[0] < 1:
+        raise InputError(f"{text!r}: numbers above zero are wanted")
+    return found
 
 
 @bench.command("scenes")

@@ -16,9 +16,13 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from hub.errors import InputError
 from hub.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from hub.client import HubClient, ProgressCallback
 
 P = ParamSpec("P")
@@ -101,3 +105,16 @@ def set_up_logging() -> None:
 def when(timestamp: str) -> str:
     """A time of the API, short enough for a table: `2026-11-20 19:10` (UTC)."""
     return timestamp[:16].replace("T", " ")
+
+
+def write_picture(target: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write uint8 [H, W, 3] RGB. Raises InputError if that is no picture format."""
+    import cv2
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        written = cv2.imwrite(str(target), pixels[:, :, ::-1])
+    except cv2.error:
+        written = False
+    if not written:
+        raise InputError(f"{target}: cannot be written as a picture (.png, .jpg)")

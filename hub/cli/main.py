@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import rich_click as click
 
 from hub import __version__
-from hub.cli import base, bench, cell, dataset, demo, doctor, evaluate, finetune, model, segment, service
+from hub.cli import base, bench, cell, dataset, demo, doctor, evaluate, finetune, model, scenes, segment, service
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
 
@@ -16,7 +16,7 @@ click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
-        {"name": "The shared base", "commands": ["base", "eval", "bench"]},
+        {"name": "The shared base", "commands": ["base", "eval", "scenes", "bench"]},
         {"name": "Parts of the service", "commands": ["hub", "serve", "worker", "job"]},
     ]
 }
@@ -37,7 +37,16 @@ def cli() -> None:
 for command in (
     *(service.up, service.hub, service.serve, service.worker, service.job),
     *(doctor.doctor, demo.demo, segment.segment),
-    *(cell.cell, dataset.dataset, finetune.finetune, model.model, base.base, evaluate.evaluate, bench.bench),
+    *(
+        cell.cell,
+        dataset.dataset,
+        finetune.finetune,
+        model.model,
+        base.base,
+        evaluate.evaluate,
+        scenes.scenes,
+        bench.bench,
+    ),
 ):
     cli.add_command(command)
 

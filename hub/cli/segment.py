@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from hub.cli.common import json_option, out, print_json, settings_options, table
+from hub.cli.common import json_option, out, print_json, settings_options, table, write_picture
 from hub.errors import InputError
 from hub.settings import Settings
 
@@ -70,12 +70,7 @@ def segment(
 
 
 def _draw(data: bytes, instances: Instances, target: Path) -> None:
-    import cv2
-
     from finetune.overlays import draw_instances
     from serving.preprocess import decode_image
 
-    drawn = draw_instances(decode_image(data), instances)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(target), drawn[:, :, ::-1]):
-        raise InputError(f"{target}: not a picture format (.png, .jpg)")
+    write_picture(target, draw_instances(decode_image(data), instances))

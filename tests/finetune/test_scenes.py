@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.datasets import read_dataset
-from finetune.scenes import BROAD, DEMO_CELL, LABELS, Look, SceneGenerator, write_cell
+from finetune.scenes import BROAD, DEMO_CELL, HELD_OUT, LABELS, ROBIN, Look, SceneGenerator, write_cell
 from finetune.scenes.camera import look_at, paint_order, rotation_matrix
 from finetune.scenes.canvas import Canvas
 from finetune.scenes.layouts import LAYOUTS
 from finetune.scenes.packages import Cuboid, paint_all, structure
+from finetune.scenes.parts import CLEARANCE, Maker
+from finetune.scenes.textures import texture_bank
 
 
 def one_environment(name: str) -> Look:
@@ -128,7 +130,7 @@ def test_a_cell_on_disk_reads_back_pixel_for_pixel(tmp_path):
 def test_a_cell_is_written_the_same_every_time(tmp_path):
     first, second = (write_cell(tmp_path / n, DEMO_CELL, images=3, seed=1, size=64) for n in "ab")
     files = sorted(p.relative_to(first) for p in first.rglob("*") if p.is_file())
-    assert len(files) == 5
+    assert len(files) == 6, "three pictures, two lists, the card"
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in files)
 
 
@@ -136,3 +138,33 @@ def test_a_cell_is_written_the_same_every_time(tmp_path):
 def test_absurd_sizes_are_refused(size):
     with pytest.raises(ValueError, match="pixels a side"):
         SceneGenerator(size=size)
+
+
+HEAPS = [name for name in LAYOUTS if name in ("pile", "tote", "conveyor")]
+
+
+@pytest.mark.parametrize("environment", HEAPS)
+@pytest.mark.parametrize("look", HELD_OUT.values(), ids=HELD_OUT.keys())
+def test_no_camera_is_inside_its_heap(environment, look):
+    for seed in range(30):
+        world = LAYOUTS[environment](Maker(np.random.default_rng(seed), look, texture_bank(), 96))
+        top = max(thing.bounds()[1][2] for thing in world.things)
+        assert world.camera.eye[2] >= top + CLEARANCE - 1e-9
+
+
+def test_what_lies_in_a_tote_fits_between_its_walls():
+    for seed in range(40):
+        world = LAYOUTS["tote"](Maker(np.random.default_rng(seed), BROAD, texture_bank(), 96))
+        reach = max(abs(edge) for thing in world.things if not thing.label for b in thing.bounds() for edge in b[:2])
+        for thing in world.things:
+            if thing.label:
+                assert max(abs(edge) for b in thing.bounds() for edge in b[:2]) <= reach * 1.25
+
+
+def test_the_examples_look_as_they_say():
+    assert ROBIN.steep[0] > 1.45, "straight down"
+    assert set(ROBIN.classes) == set(LABELS), "every package type"
+    for look in HELD_OUT.values():
+        assert all(high <= a or low >= b for low, high in look.hues for a, b in BROAD.hues)
+        assert "hexagons" in look.prints
+        assert "plate" in look.backgrounds

@@ -15,7 +15,7 @@ from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.fewshot import compare_methods, parse_methods
 from finetune.model import load_base, new_base, save_base
-from finetune.scenes import DEMO_CELL, LABELS, write_cell
+from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
 from finetune.service import FinetuneRequest, run_finetune
 from finetune.training.base import BaseRecipe
 from serving.segmenter import Segmenter
@@ -147,7 +147,7 @@ def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
         judge_folders=[cell_dir],
         scenes=4,
     )
-    assert len(judgements) == 3
+    assert len(judgements) == 2 + len(HELD_OUT), "its own looks, the held-out cells, the folder"
     card = (tmp_path / "base" / "README.md").read_text()
     assert "no photograph" in " ".join(card.split())
     assert f"| {judgements[0].name} | 4 |" in card

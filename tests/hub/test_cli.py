@@ -52,6 +52,8 @@ def test_help_is_quick_and_shows_an_example_for_every_command() -> None:
         ["dataset", "check"], ["dataset", "push"], ["dataset", "list"], ["dataset", "show"],
         ["finetune", "submit"], ["finetune", "watch"], ["finetune", "list"], ["finetune", "cancel"],
         ["model", "list"], ["model", "show"], ["model", "promote"], ["model", "rollback"],
+        ["base", "train"], ["base", "judge"], ["eval"], ["scenes", "write"], ["scenes", "show"],
+        ["bench", "fewshot"], ["bench", "claim"], ["bench", "scenes"],
     ],
     ids=" ".join,
 )  # fmt: skip
