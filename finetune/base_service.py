@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,20 @@ def make_base(
     """
     for folder in judge_folders:
         read_dataset(folder)
-    model = train_base(recipe, workspace, report=report, should_stop=should_stop)
+    steps = 0
+
+    def tick(t: Tick) -> None:
+        nonlocal steps
+        steps = t.step
+        report(t)
+
+    started = time.monotonic()
+    model = train_base(recipe, workspace, report=tick, should_stop=should_stop)
+    seconds = time.monotonic() - started
     save_base(model, out, card="")
     judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
-    (out / "README.md").write_text(base_card(recipe, base_labels(model), judgements), encoding="utf-8")
+    card = base_card(recipe, base_labels(model), judgements, steps=steps, seconds=seconds)
+    (out / "README.md").write_text(card, encoding="utf-8")
     return judgements
 
 

@@ -72,13 +72,16 @@ What the dataset check noted:
 """
 
 
-def base_card(recipe: BaseRecipe, labels: Sequence[str], judgements: Sequence[Judgement]) -> str:
-    """The README.md of a base: how it was made, what it saw, and how good it is where it was judged."""
+def base_card(
+    recipe: BaseRecipe, labels: Sequence[str], judgements: Sequence[Judgement], *, steps: int, seconds: float
+) -> str:
+    """The README.md of a base: how it was made, what it saw, and how good it is where it was judged. `steps` and
+    `seconds` are what its training took."""
     a = recipe.architecture
     known = ", ".join(f"`{label}`" for label in labels if not label.startswith(RESERVED))
     spare = sum(label.startswith(RESERVED) for label in labels)
     environments = ", ".join(recipe.look.environments)
-    budget = f"{recipe.max_seconds / 60:.0f} minutes" if recipe.max_seconds else f"{recipe.max_steps} steps"
+    begin = "weights of another base" if recipe.start else "random weights: no pre-trained weights of anyone are in it"
     rows = "\n".join(
         f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} |"
         for name, e in ((j.name, j.evaluation) for j in judgements)
@@ -95,14 +98,15 @@ tags: [parcelhub, base, instance-segmentation, eomt]
 Instance segmentation of packages: {known}; {spare} spare labels that variants may take for classes of their own.
 
 EoMT (`transformers`), {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
-{a.image_size} pixels, {a.queries} queries. Random initial weights: no pre-trained weights of anyone are in it.
+{a.image_size} pixels, {a.queries} queries. It started from {begin}.
 
 ## What it saw
 
-Scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) and nothing else, no
-photograph among them.
-Environments: {environments}. Budget {budget}, batches of {recipe.batch_size}, peak learning rate
-{recipe.learning_rate}, cosine schedule, averaged weights.
+{steps * recipe.batch_size:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
+{seconds / 60:.0f} minutes and nothing else, no photograph among them.
+Environments: {environments}. {steps:,} steps of {recipe.batch_size} pictures; for the first {recipe.encoder_share:.0%}
+of the time the encoder alone, from dense targets. Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
+{recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.
 
 ## How good it is, zero-shot
 
