@@ -43,6 +43,7 @@ class BaseRecipe:
     seed: int = 1
     workers: int = 2
     save_steps: int = 500
+    accumulate: int = 1  # batches a step
 
 
 class SceneExamples(Dataset[Example]):
@@ -79,7 +80,9 @@ def train_base(
     loss diverges.
     """
     size = recipe.architecture.image_size
-    examples = SceneExamples(recipe.look, size=size, seed=recipe.seed, count=recipe.max_steps * recipe.batch_size)
+    examples = SceneExamples(
+        recipe.look, size=size, seed=recipe.seed, count=recipe.max_steps * recipe.batch_size * recipe.accumulate
+    )
     if recipe.start:
         model = load_base(recipe.start)
     else:
@@ -104,6 +107,7 @@ def train_base(
         save_steps=recipe.save_steps,
         report_every=20,
         keep=2,
+        accumulate=recipe.accumulate,
     )
     fit(
         learner,

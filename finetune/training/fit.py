@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ from finetune.training.optimizer import MuonAdamW, split_parameters
 class FitSettings:
     """What every training has. `max_seconds` None means by steps alone; `muon_rate` None means AdamW for everything,
     otherwise Muon takes the matrices of the encoder's layers and AdamW the rest at `learning_rate`. `average` is the
-    decay of the averaged weights, `report_every` and `save_steps` are steps."""
+    decay of the averaged weights, `report_every` and `save_steps` are steps;
+    a step is `accumulate` batches."""
 
     max_steps: int
     max_seconds: float | None
@@ -43,6 +45,7 @@ class FitSettings:
     save_steps: int
     report_every: int = 5
     keep: int = 1
+    accumulate: int = 1
 
 
 def fit(
@@ -64,6 +67,7 @@ def fit(
     the loss diverges.
     """
     cuda = torch.cuda.is_available()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
     average = AverageWeights(model, decay=settings.average)
     progress = BudgetCallback(
@@ -71,7 +75,7 @@ def fit(
         every=settings.report_every,
         report=report,
         should_stop=should_stop,
-        batch_images=settings.batch_size,
+        batch_images=settings.batch_size * settings.accumulate * processes,
         on_progress=on_progress,
     )
     arguments = TrainingArguments(
@@ -80,9 +84,13 @@ def fit(
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        gradient_accumulation_steps=settings.accumulate,
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not cuda,
+        ddp_backend="gloo" if processes > 1 and not cuda else None,
+        # While the encoder learns alone, the rest has no gradient.
+        ddp_find_unused_parameters=True if processes > 1 else None,
         dataloader_num_workers=settings.workers,
         dataloader_prefetch_factor=4 if settings.workers else None,
         dataloader_pin_memory=cuda,

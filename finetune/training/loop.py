@@ -36,6 +36,7 @@ class Budget:
         self.step = 0
         self._spent_before = 0.0
         self._started = time.monotonic()
+        self._told: float | None = None
 
     def start(self, spent_before: float = 0.0) -> None:
         """Start the clock; `spent_before` seconds were spent by an interrupted run."""
@@ -49,7 +50,18 @@ class Budget:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is spent, 0 to 1."""
+        """Share of the budget that is spent, 0 to 1; with several processes, as the first one last told."""
+        return self._own_progress() if self._told is None else self._told
+
+    def agree(self) -> None:
+        """Take the first process's word for the progress. Clocks differ, but rates, stages and the end of a training must
+        be the same everywhere; every process calls this at the same points."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            told = torch.tensor([self._own_progress()], device="cuda" if torch.cuda.is_available() else "cpu")
+            torch.distributed.broadcast(told, src=0)
+            self._told = float(told)
+
+    def _own_progress(self) -> float:
         by_time = self.seconds / self.max_seconds if self.max_seconds else 0.0
         return min(1.0, max(self.step / self.max_steps, by_time))
 
@@ -160,12 +172,14 @@ class BudgetCallback(TrainerCallback):
         self._mark = (state.global_step, self.budget.seconds)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.budget.agree()
         if self.on_progress is not None:
             self.on_progress(self.budget.progress)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         budget = self.budget
         budget.step = state.global_step
+        budget.agree()
         if budget.progress >= 1.0 or self.should_stop():
             control.should_training_stop = True
         if self.trainer is not None and (state.global_step % self.every == 0 or control.should_training_stop):

@@ -5,6 +5,7 @@ and what is not.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -234,3 +235,35 @@ def test_a_killed_base_training_goes_on_from_its_checkpoint(tmp_path):
     model = train_base(recipe, tmp_path, report=seen.append)
     assert seen[-1].step == reached + 7, "it counts on from the checkpoint"
     assert not model.attn_mask_probs.any(), "inference takes the short path"
+
+
+TWO = """
+import os, sys
+from pathlib import Path
+from tests.finetune.test_training import TINY
+from finetune.training.base import BaseRecipe, train_base
+recipe = BaseRecipe(architecture=TINY, max_seconds=4.0, batch_size=2, workers=0, save_steps=1000, encoder_share=0.5)
+steps = []
+model = train_base(recipe, Path(sys.argv[1]) / "work", report=lambda t: steps.append(t.step))
+weights = sum(p.double().abs().sum().item() for p in model.parameters())
+(Path(sys.argv[1]) / f"rank{os.environ['RANK']}").write_text(f"{steps[-1]} {weights!r}")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    subprocess.run(
+        [*command, str(tmp_path)],
+        check=True,
+        timeout=240,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+    )
+    first, second = ((tmp_path / f"rank{rank}").read_text() for rank in (0, 1))
+    assert first == second, "the same steps, the same weights"
+    assert int(first.split()[0]) > 1
