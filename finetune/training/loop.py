@@ -54,8 +54,8 @@ class Budget:
         return self._own_progress() if self._told is None else self._told
 
     def agree(self) -> None:
-        """Take the first process's word for the progress. Clocks differ, but rates, stages and the end of a training must
-        be the same everywhere; every process calls this at the same points."""
+        """Take the first process's word for the progress. Clocks differ, but rates, stages and the end of a training
+        must be the same everywhere; every process calls this at the same points."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             told = torch.tensor([self._own_progress()], device="cuda" if torch.cuda.is_available() else "cpu")
             torch.distributed.broadcast(told, src=0)
