@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import anyio.to_thread
 from litestar import Litestar, Router
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
+from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from hub import __version__
 from hub.api.auth import BearerMiddleware, signed_in
@@ -20,6 +22,12 @@ from hub.api.models import ModelController, routing
 from hub.api.parts import repo_of_path, services_of
 from hub.api.problems import answer_error
 from hub.api.repos import BlobController, RepoController
+from hub.api.tokens import TokenController, UserController, put_team
+from hub.hf.paths import keep_encoded_slashes
+from hub.hf.routes import add_request_id
+from hub.hf.routes import router as protocol_router
+from hub.hf.xet import store_routers
+from hub.hf.xet_collector import collecting
 from hub.services import Services
 from hub.settings import Settings
 
@@ -27,6 +35,17 @@ log = logging.getLogger("parcelhub.hub")
 
 MAX_JSON_BYTES = 32 * 1024**2
 """A commit of 100,000 files fits; blobs have a limit of their own."""
+
+
+class HubApp(Litestar):
+    """Routes on addresses whose encoded slashes stay inside their segments (`hub.hf.paths`)."""
+
+    async def __call__(
+        self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
+    ) -> None:
+        if scope["type"] != "lifespan":
+            keep_encoded_slashes(scope)
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -37,7 +56,8 @@ def create_app(settings: Settings) -> Litestar:
         services = await anyio.to_thread.run_sync(Services.open, settings)
         app.state.services = services
         try:
-            yield
+            with collecting(services.registry.xet, grace=timedelta(days=settings.xet_grace_days)):
+                yield
         finally:
             await anyio.to_thread.run_sync(services.close)
 
@@ -54,6 +74,9 @@ def create_app(settings: Settings) -> Litestar:
             ReportController,
             ModelController,
             routing,
+            UserController,
+            put_team,
+            TokenController,
         ],
         guards=[signed_in],
         middleware=[BearerMiddleware],
@@ -63,10 +86,11 @@ def create_app(settings: Settings) -> Litestar:
         },
         security=[{"bearer": []}],
     )
-    return Litestar(
-        route_handlers=[api],
+    return HubApp(
+        route_handlers=[api, protocol_router(), *store_routers()],
         lifespan=[lifespan],
         exception_handlers={Exception: answer_error},
+        before_send=[add_request_id],
         request_max_body_size=MAX_JSON_BYTES,
         openapi_config=_openapi(),
         logging_config=None,  # the process that runs the application decides about logging

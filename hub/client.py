@@ -174,6 +174,30 @@ class HubClient:
             body["expected_parent"] = expected_parent
         return self._call("POST", f"/repos/{type_}/{name}/commits", s.Commit, body)
 
+    # Users and tokens
+
+    def put_user(self, name: str, *, fullname: str = "", teams: list[str] | None = None) -> s.User:
+        body = {"fullname": fullname, "teams": teams}
+        return self._call("PUT", f"/users/{quote(name, safe='')}", s.User, body)
+
+    def create_token(
+        self,
+        name: str,
+        scopes: list[str],
+        *,
+        user: str | None = None,
+        seconds: float | None = None,
+        value: str | None = None,
+    ) -> str:
+        body = {"name": name, "scopes": scopes, "user": user, "seconds": seconds, "value": value}
+        return self._call("POST", "/tokens", s.NewToken, body).token
+
+    def tokens(self) -> list[s.Token]:
+        return self._call("GET", "/tokens", list[s.Token])
+
+    def revoke_token(self, token_id: str) -> None:
+        self._send("DELETE", f"/tokens/{quote(token_id, safe='')}")
+
     # Jobs
 
     def finetune(self, request: s.FinetuneIn) -> s.Job:

@@ -41,6 +41,23 @@ class UnknownVariantError(HubError):
     """Raised when a cell has no such version."""
 
 
+class UnknownTokenError(HubError):
+    """Raised when there is no token of this id."""
+
+
+class UnknownUserError(HubError):
+    """Raised when there is no user of this name."""
+
+
+class GatedError(HubError):
+    """Raised when a repository lets only chosen readers in, and the caller is none of them."""
+
+    def __init__(self, kind: str, repo: object) -> None:
+        super().__init__(
+            f"Access to {kind} {repo} is restricted and you are not in the authorized list. Ask its owners for access."
+        )
+
+
 class UnknownBaseError(HubError):
     """Raised when no such base version is published."""
 
@@ -139,6 +156,9 @@ TABLE: dict[type[Exception], Problem] = {
     UnknownCellError: Problem(404, "unknown-cell", "Unknown cell", _absent),
     UnknownJobError: Problem(404, "unknown-job", "Unknown job", _absent),
     UnknownVariantError: Problem(404, "unknown-variant", "Unknown variant", _absent),
+    UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
+    UnknownUserError: Problem(404, "unknown-user", "Unknown user", _absent),
+    GatedError: Problem(403, "gated", "Only chosen readers", _refused),
     UnknownBaseError: Problem(404, "unknown-base", "Unknown base", _absent),
     CellExistsError: Problem(409, "cell-exists", "Cell exists", _conflict),
     JobStateError: Problem(409, "job-state", "Not possible in the job's state", _conflict),
@@ -186,6 +206,10 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.NothingToRollBackError: Problem(409, "nothing-to-roll-back", "Nothing to roll back to", _conflict),
     registry_errors.DigestMismatchError: Problem(422, "digest", "The bytes do not match their sha256", _failed),
     registry_errors.TooLargeError: Problem(413, "too-large", "Upload too large", _bad),
+    registry_errors.XetError: Problem(400, "chunks", "The content store cannot take this", _bad),
+    registry_errors.XetFormatError: Problem(400, "bad-chunks", "The xorb or shard is not valid", _bad),
+    registry_errors.XetProofError: Problem(403, "no-proof", "The shard does not prove possession", _refused),
+    registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
     registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),
     registry_errors.CatalogLockedError: Problem(503, "catalog-locked", "The catalog is in use", _bad),

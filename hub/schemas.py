@@ -41,6 +41,49 @@ class Cell(_Out, frozen=True):
     created_at: str
 
 
+class UserIn(_In, frozen=True):
+    """Empty texts and `teams` null leave what is there."""
+
+    fullname: Annotated[str, Meta(max_length=200)] = ""
+    email: Annotated[str, Meta(max_length=200)] = ""
+    teams: Annotated[list[Annotated[str, Meta(max_length=96)]], Meta(max_length=100)] | None = None
+
+
+class TeamIn(_In, frozen=True):
+    fullname: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class User(_Out, frozen=True):
+    name: str
+    fullname: str
+    email: str
+    teams: list[str]
+
+
+class TokenIn(_In, frozen=True):
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,94}$")]
+    scopes: Annotated[
+        list[Literal["read", "contribute", "finetune", "promote", "admin"]], Meta(min_length=1, max_length=5)
+    ]
+    user: str | None = None
+    seconds: Annotated[float, Meta(gt=0)] | None = None
+    value: Annotated[str, Meta(max_length=200)] | None = None
+    """A token made elsewhere that is to be good here."""
+
+
+class Token(_Out, frozen=True):
+    id: str
+    name: str
+    user: str | None
+    scopes: list[str]
+    created_at: str
+    expires_at: str | None
+
+
+class NewToken(_Out, frozen=True):
+    token: str
+
+
 class Repo(_Out, frozen=True):
     type: RepoType
     namespace: str

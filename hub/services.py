@@ -8,6 +8,9 @@ from typing import Self
 from hub.bases import Bases
 from hub.cells import Cells
 from hub.finetunes import Finetunes
+from hub.hf.lfs import remove_stale_parts
+from hub.hf.service import HubProtocol
+from hub.hf.xet_access import XetAccess
 from hub.jobs import Jobs
 from hub.locks import make_data_folder
 from hub.promotions import Promotions
@@ -15,10 +18,12 @@ from hub.serving_folder import ServingFolder
 from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
-from hub.tokens import Tokens
+from hub.tokens import Identity, Tokens
+from hub.users import Users
 from hub.variants import Variants
 from registry.gates import EvidenceGate
 from registry.registry import Registry
+from registry.types import RepoId
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,9 @@ class Services:
     finetunes: Finetunes
     serving_folder: ServingFolder
     promotions: Promotions
+    users: Users
+    hf: HubProtocol
+    xet: XetAccess
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -59,6 +67,17 @@ class Services:
         cells, bases = Cells(catalog), Bases(store)
         variants = Variants(store, registry.lineage, stages, jobs, policy=policy)
         folder = ServingFolder(settings.serving_folder, store, stages, cells, bases, variants)
+        users = Users(catalog)
+        hf = HubProtocol.over(
+            registry,
+            users,
+            settings.data,
+            anonymous=bool(settings.anonymous_read),
+            max_file_bytes=settings.max_blob_bytes,
+            public_url=settings.hub_url,
+            xet_hash_of=registry.xet.hash_of,
+        )
+        remove_stale_parts(hf.parts_folder)
         tokens.ensure_admin(settings.admin_token_file)
         bases.publish(settings.base_source)
         folder.sync()
@@ -74,7 +93,16 @@ class Services:
             finetunes=Finetunes(store, cells, bases, variants, jobs),
             serving_folder=folder,
             promotions=Promotions(cells, variants, stages, folder, policy=policy),
+            users=users,
+            hf=hf,
+            xet=XetAccess(
+                registry.xet, registry.directory, hf.ledger, hf.signer, max_file_bytes=settings.max_blob_bytes
+            ),
         )
+
+    def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:
+        """Raise RepoNotFoundError unless `who` may see the repo, GatedError if `files` are what they may not have."""
+        self.hf.access.find(repo, who, "download" if files else "read")
 
     def close(self) -> None:
         self.registry.close()

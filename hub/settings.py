@@ -12,6 +12,7 @@ from hub.errors import SettingsError
 
 ENV_PREFIX = "PARCELHUB_"
 GIB = 1024**3
+MAX_GRACE_DAYS = 36_500
 Value = Path | str | int | float
 
 
@@ -39,9 +40,13 @@ class Settings:
     blobs: str = ""
     """URL of an object store for the blobs; empty: a folder in the data folder."""
     max_blob_bytes: int = 8 * GIB
+    anonymous_read: int = 0
+    """1: over the Hugging Face protocol, public repositories are readable without a token; 0: nothing is."""
     lease_seconds: float = 30.0
     """A running job whose worker was silent for this long is queued again."""
     max_attempts: int = 3
+    xet_grace_days: float = 28.0
+    """Chunks that no repository needs are kept for so long: stock clients build on what they sent for three weeks."""
 
     @classmethod
     def load(cls, env: Mapping[str, str] | None = None, **flags: Value | None) -> Settings:
@@ -70,6 +75,8 @@ class Settings:
             raise SettingsError(f"two services share one port: {self.ports}")
         if self.lease_seconds <= 0 or self.max_attempts < 1 or self.max_blob_bytes < 1:
             raise SettingsError("lease_seconds, max_attempts and max_blob_bytes must be positive")
+        if not 0 <= self.xet_grace_days <= MAX_GRACE_DAYS:
+            raise SettingsError(f"xet_grace_days must be between 0 and {MAX_GRACE_DAYS}")
 
     @property
     def url(self) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from hub import schemas as s
 from hub.tables import timestamp
+from hub.tokens import Identity
 from registry.blobs import BlobStore
-from registry.repos import DeleteFile, RepoInfo, Repos
-from registry.types import UNSET, Commit, FileEntry, Ref, RepoId
+from registry.repos import DeleteFile, Repos
+from registry.types import UNSET, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo
 
 _PAGE = 1000
+
+
+SizesOf = Callable[[Sequence[Digest]], dict[Digest, int | None]]
+"""The sizes in bytes of those blobs that somebody may use, None for others."""
 
 
 class Reading(NamedTuple):
@@ -30,11 +35,11 @@ class Store:
         self.repos = repos
         self.blobs = blobs
 
-    def all(self, type_: s.RepoType | None) -> list[s.Repo]:
+    def all(self, type_: s.RepoType | None, who: Identity) -> list[s.Repo]:
         found: list[RepoInfo] = []
         while page := self.repos.list(type_, limit=_PAGE, offset=len(found)):
             found += page
-        return [_repo(info) for info in found]
+        return [_repo(info) for info in found if not info.private or who.sees(info.id.namespace)]
 
     def get(self, repo: RepoId) -> s.Repo:
         return _repo(self.repos.get(repo))
@@ -43,7 +48,7 @@ class Store:
         return _repo(self.repos.create(repo, exist_ok=True))
 
     def refs(self, repo: RepoId) -> list[s.Ref]:
-        return [_ref(ref) for ref in self.repos.refs(repo)]
+        return [_ref(ref) for ref in self.repos.refs(repo) if ref.kind != "pull"]
 
     def commit_of(self, repo: RepoId, revision: str) -> s.Commit:
         return _commit(self.repos.resolve(repo, revision))
@@ -57,11 +62,11 @@ class Store:
         entry = self.repos.entry(repo, revision, path)
         return Reading(entry, self.blobs.iter_range(entry.sha256))
 
-    def commit(self, repo: RepoId, asked: s.CommitIn, author: str) -> s.Commit:
-        """Commit blobs that were uploaded before."""
+    def commit(self, repo: RepoId, asked: s.CommitIn, author: str, sizes_of: SizesOf) -> s.Commit:
+        """Commit blobs that were uploaded before, as far as `sizes_of` knows them."""
         puts = [operation for operation in asked.operations if isinstance(operation, s.PutFile)]
         # A blob that is missing gets size 0 here, and is refused by the registry as missing.
-        sizes = self.blobs.sizes([put.sha256 for put in puts])
+        sizes = sizes_of([put.sha256 for put in puts])
         operations = [
             FileEntry(operation.path, operation.sha256, sizes[operation.sha256] or 0)
             if isinstance(operation, s.PutFile)
@@ -81,7 +86,7 @@ def _repo(info: RepoInfo) -> s.Repo:
 
 
 def _ref(ref: Ref) -> s.Ref:
-    return s.Ref(name=ref.name, kind=ref.kind, commit=ref.commit)
+    return s.Ref(name=ref.name, kind="tag" if ref.kind == "tag" else "branch", commit=ref.commit)
 
 
 def _commit(commit: Commit) -> s.Commit:

@@ -48,6 +48,69 @@ HUB = MigrationSet(
         data VARCHAR NOT NULL
     );
     """,
+        """
+    ALTER TABLE hub_tokens ADD COLUMN user_name VARCHAR;
+    CREATE TABLE hub_users (
+        name VARCHAR PRIMARY KEY,
+        handle VARCHAR NOT NULL UNIQUE,
+        fullname VARCHAR NOT NULL,
+        email VARCHAR NOT NULL,
+        teams VARCHAR[] NOT NULL,
+        created_at DOUBLE NOT NULL
+    );
+    CREATE TABLE hub_teams (
+        handle VARCHAR PRIMARY KEY,
+        fullname VARCHAR NOT NULL
+    );
+    CREATE TABLE hub_secrets (
+        name VARCHAR PRIMARY KEY,
+        secret VARCHAR NOT NULL
+    );
+    CREATE TABLE hub_possessions (
+        sha256 VARCHAR NOT NULL,
+        owner VARCHAR NOT NULL,
+        size BIGINT NOT NULL,
+        how VARCHAR NOT NULL,
+        proven_at DOUBLE NOT NULL,
+        PRIMARY KEY (sha256, owner)
+    );
+    CREATE TABLE hub_cards (
+        repo BIGINT PRIMARY KEY,
+        commit VARCHAR NOT NULL,
+        tags VARCHAR[] NOT NULL,
+        pipeline_tag VARCHAR,
+        library_name VARCHAR,
+        card VARCHAR NOT NULL
+    );
+    CREATE TABLE hub_discussions (
+        repo BIGINT NOT NULL,
+        num INTEGER NOT NULL,
+        title VARCHAR NOT NULL,
+        author VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        pull BOOLEAN NOT NULL,
+        target VARCHAR,
+        created_at DOUBLE NOT NULL,
+        PRIMARY KEY (repo, num)
+    );
+    CREATE TABLE hub_discussion_events (
+        repo BIGINT NOT NULL,
+        num INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        kind VARCHAR NOT NULL,
+        author VARCHAR NOT NULL,
+        happened_at DOUBLE NOT NULL,
+        data VARCHAR NOT NULL,
+        PRIMARY KEY (repo, num, seq)
+    );
+    CREATE TABLE hub_readers (
+        repo BIGINT NOT NULL,
+        user_name VARCHAR NOT NULL,
+        status VARCHAR NOT NULL,
+        changed_at DOUBLE NOT NULL,
+        PRIMARY KEY (repo, user_name)
+    );
+    """,
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

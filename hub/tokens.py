@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hub.errors import ForbiddenError, UnauthorizedError
+from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
 from registry.catalog import Catalog, Cursor
 
 PREFIX = "ph_"
+ID_LENGTH = 12
+_IMPORTABLE = re.compile(r"[A-Za-z0-9_-]{24,200}")
 _JOB = "job:"
 _WRITE = "write:"
 
@@ -32,10 +35,16 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who asks, and what they may do."""
+    """Who asks, and what they may do.
+
+    A token of a user (`user` is set) writes only in that user's own namespace and in those of their teams (lower
+    case). One that the operator made without a user writes what its scopes say, whatever the namespace.
+    """
 
     name: str
     scopes: frozenset[str]
+    user: str | None = None
+    teams: frozenset[str] = frozenset()
 
     def may(self, scope: Scope) -> bool:
         """`admin` may everything; every token, a job's too, may read."""
@@ -50,17 +59,69 @@ class Identity:
         """The job whose process this is."""
         return next((scope.removeprefix(_JOB) for scope in self.scopes if scope.startswith(_JOB)), None)
 
+    @property
+    def owner(self) -> str:
+        """Whose name stands on commits, and who has proven to possess a blob."""
+        return self.user or self.name
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The user's own namespaces, in lower case."""
+        return self.teams | {self.user.lower()} if self.user else frozenset()
+
+    def may_write(self, type_: str, repo: str) -> bool:
+        """Whether `require_write` is content."""
+        try:
+            self.require_write(type_, repo)
+        except ForbiddenError:
+            return False
+        return True
+
     def require_write(self, type_: str, repo: str) -> None:
-        """Contributors write datasets; a job writes its own cell's repository; the rest is the operator's."""
-        if type_ == "dataset":
+        """Users write in their namespaces; contributors without a user write datasets; a job writes its own
+        cell's repository; the rest is the operator's."""
+        if self.user is not None:
+            self._require_namespace(repo)
+        elif type_ == "dataset":
             self.require(Scope.CONTRIBUTE)
         elif _WRITE + repo not in self.scopes:
             self.require(Scope.ADMIN)
+
+    def require_manage(self, repo: str) -> None:
+        """Renaming, deleting and opening a repository is its owners' part, and the operator's."""
+        if self.user is not None:
+            self._require_namespace(repo)
+        else:
+            self.require(Scope.ADMIN)
+
+    def _require_namespace(self, repo: str) -> None:
+        namespace = repo.partition("/")[0]
+        if not self.may(Scope.ADMIN) and namespace.lower() not in self.namespaces:
+            raise ForbiddenError(f"{self.user!r} has no write access to the namespace {namespace!r}")
+        self.require(Scope.CONTRIBUTE)
+
+    def sees(self, namespace: str) -> bool:
+        """Whether private repositories of the namespace exist for this token. Jobs read what they are given."""
+        if self.user is None or self.may(Scope.ADMIN):
+            return True
+        return namespace.lower() in self.namespaces
 
     def require_upload(self) -> None:
         """Blobs are nobody's until a commit names them; whoever may commit somewhere may upload."""
         if self.job is None:
             self.require(Scope.CONTRIBUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """A token as it may be shown: `id` names it, and tells nothing of its value; times in epoch seconds."""
+
+    id: str
+    name: str
+    user: str | None
+    scopes: tuple[str, ...]
+    created_at: float
+    expires_at: float | None
 
 
 class Tokens:
@@ -70,10 +131,45 @@ class Tokens:
         self._catalog = catalog
         self._now = now
 
-    def issue(self, name: str, scopes: Iterable[str], *, seconds: float | None = None) -> str:
-        """Make a token. It is returned this once and cannot be recovered."""
+    def issue(
+        self,
+        name: str,
+        scopes: Iterable[str],
+        *,
+        seconds: float | None = None,
+        user: str | None = None,
+        value: str | None = None,
+    ) -> str:
+        """Make a token. It is returned this once and cannot be recovered.
+
+        `value` takes over a token that was made elsewhere, of another hub for instance. Raises InputError if that
+        one could be guessed or is known already.
+        """
+        if value is not None and not _IMPORTABLE.fullmatch(value):
+            raise InputError("a token taken over needs 24 to 200 letters, digits, '-' or '_'")
         with self._catalog.write() as db:
-            return self._issue(db, name, scopes, seconds)
+            if value and db.execute("SELECT 1 FROM hub_tokens WHERE sha256 = ?", [_sha256(value)]).fetchone():
+                raise InputError("this token is known already")
+            return self._issue(db, name, scopes, seconds, user, value)
+
+    def all(self) -> list[TokenInfo]:
+        """All tokens but those of jobs, oldest first."""
+        rows = self._catalog.query(
+            "SELECT sha256, name, user_name, scopes, created_at, expires_at FROM hub_tokens "
+            "WHERE NOT starts_with(name, ?) ORDER BY created_at, sha256",
+            [_JOB],
+        )
+        return [TokenInfo(row[0][:ID_LENGTH], row[1], row[2], tuple(row[3].split()), row[4], row[5]) for row in rows]
+
+    def revoke(self, id_: str) -> None:
+        """End a token. Raises UnknownTokenError, also for an id that is not of full length."""
+        with self._catalog.write() as db:
+            gone = db.execute(
+                "DELETE FROM hub_tokens WHERE left(sha256, ?) = ? AND NOT starts_with(name, ?) RETURNING name",
+                [ID_LENGTH, id_, _JOB],
+            ).fetchall()
+        if not gone:
+            raise UnknownTokenError(f"there is no token {id_!r}")
 
     def issue_for_job(self, db: Cursor, job_id: str, cell: str, *, seconds: float) -> str:
         """The token of one run of a job's process, which may write to its cell's repository.
@@ -87,12 +183,24 @@ class Tokens:
         """A run that ended, or that lost its lease, can no longer speak for the job."""
         db.execute("DELETE FROM hub_tokens WHERE name = ?", [_JOB + job_id])
 
-    def _issue(self, db: Cursor, name: str, scopes: Iterable[str], seconds: float | None) -> str:
-        token = PREFIX + secrets.token_urlsafe(32)
+    def _issue(
+        self,
+        db: Cursor,
+        name: str,
+        scopes: Iterable[str],
+        seconds: float | None,
+        user: str | None = None,
+        value: str | None = None,
+    ) -> str:
+        token = value or PREFIX + secrets.token_urlsafe(32)
         now = self._now()
         expires = None if seconds is None else now + seconds
-        row = [_sha256(token), name, " ".join(sorted(scopes)), now, expires]
-        db.execute("INSERT INTO hub_tokens VALUES (?, ?, ?, ?, ?)", row)
+        row = [_sha256(token), name, " ".join(sorted(scopes)), now, expires, user]
+        db.execute(
+            "INSERT INTO hub_tokens (sha256, name, scopes, created_at, expires_at, user_name) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            row,
+        )
         return token
 
     def identify(self, token: str) -> Identity:
@@ -100,15 +208,18 @@ class Tokens:
         digest = _sha256(token)
         with self._catalog.read() as db:
             row = db.execute(
-                "SELECT sha256, name, scopes, expires_at FROM hub_tokens WHERE sha256 = ?", [digest]
+                "SELECT sha256, name, scopes, expires_at, user_name FROM hub_tokens WHERE sha256 = ?", [digest]
             ).fetchone()
+            teams = row and row[4] and db.execute("SELECT teams FROM hub_users WHERE name = ?", [row[4]]).fetchone()
         # The lookup is by the hash of a 256-bit random token, so its timing tells nothing about any token;
         # the comparison is constant-time as well, whatever the catalog's equality does.
         if row is None or not hmac.compare_digest(row[0], digest):
             raise UnauthorizedError("unknown token")
         if row[3] is not None and row[3] < self._now():
             raise UnauthorizedError("expired token")
-        return Identity(row[1], frozenset(row[2].split()))
+        return Identity(
+            row[1], frozenset(row[2].split()), row[4], frozenset(team.lower() for team in (teams or [()])[0])
+        )
 
     def ensure_admin(self, file: Path) -> None:
         """At the first start make the admin token and leave it, for its owner alone, to local commands.

@@ -1,19 +1,22 @@
 """What is stored and what may be promoted. Knows no HTTP and no torch; imports none of the other floors.
 
-`Registry.open(root)` gives all of it: `blobs` (bytes by sha256), `repos` (commits, branches, tags), `lineage` (what
-was made from what), `stages` (which variant serves a cell, and every decision about it) and `catalog` (the DuckDB
-file they share, where other floors register their own tables with a `MigrationSet`). Errors: `registry.errors`.
+`Registry.open(root)` gives all of it: `blobs` (bytes by sha256), `repos` (commits, branches, tags), `directory` (repos
+by name, their settings, search), `git_ids` (git's names for blobs), `lineage` (what was made from what), `stages`
+(which variant serves a cell, and every decision about it) and `catalog` (the DuckDB file they share, where other
+floors register their own tables with a `MigrationSet`). Errors: `registry.errors`.
 """
 
 from registry.blob_writer import BlobInfo, BlobWriter
 from registry.blobs import BlobStore
 from registry.canonical import JSON, canonical_json
 from registry.catalog import Catalog, Cursor
+from registry.directory import Directory, Found, Listed, Readers
 from registry.gates import EvidenceGate
+from registry.git_ids import GitIds
 from registry.lineage import Edge, Lineage, Relative
 from registry.migrations import MigrationSet
 from registry.registry import Registry
-from registry.repos import AddFile, DeleteFile, RepoInfo, Repos
+from registry.repos import AddFile, DeleteFile, DeleteFolder, Operation, Repos
 from registry.stage_types import (
     Assignment,
     DecisionRecord,
@@ -24,7 +27,7 @@ from registry.stage_types import (
     Verdict,
 )
 from registry.stages import Stages
-from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, Variant
+from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo, Variant
 
 __all__ = [
     "JSON",
@@ -40,15 +43,22 @@ __all__ = [
     "Cursor",
     "DecisionRecord",
     "DeleteFile",
+    "DeleteFolder",
     "Digest",
+    "Directory",
     "Edge",
     "EvidenceGate",
     "FileEntry",
+    "Found",
     "Gate",
+    "GitIds",
     "HeldStage",
     "Lineage",
+    "Listed",
     "MigrationSet",
     "MoveRequest",
+    "Operation",
+    "Readers",
     "Ref",
     "Registry",
     "Relative",

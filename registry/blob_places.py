@@ -37,6 +37,22 @@ class Place(Protocol):
     def local_path(self, sha256: Digest) -> Path | None:
         """The blob's file on this machine, if it has one."""
 
+    def delete(self, sha256: Digest) -> None:
+        """Let go of the blob's bytes; a no-op if it is not there."""
+
+
+class Source(Protocol):
+    """Blobs that a place does not hold, but that can be put together from what something else holds."""
+
+    def size(self, sha256: Digest) -> int | None:
+        """As a place's."""
+
+    def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        """As a place's. Asked before the blobs are committed, and so a promise that they stay for a while."""
+
+    def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        """As a place's."""
+
 
 def key_of(sha256: Digest) -> str:
     """The blob's key below the place's root. Raises InvalidValueError."""
@@ -87,6 +103,13 @@ class Folder:
         path = self._root / key_of(sha256)
         return path if path.is_file() else None
 
+    def delete(self, sha256: Digest) -> None:
+        with store_errors(f"delete blob {sha256}"):
+            path = self._root / key_of(sha256)
+            if path.exists():
+                path.unlink()
+                fsync_folder(path.parent)
+
     def _make_durable(self, folder: Path) -> None:
         """Make the folder and see to it that its own name, and its parents', survive a power loss."""
         if folder in self._durable:
@@ -135,6 +158,43 @@ class Bucket:
     def local_path(self, sha256: Digest) -> Path | None:
         check_digest(sha256)
         return None
+
+    def delete(self, sha256: Digest) -> None:
+        with store_errors(f"delete blob {sha256}"):
+            obstore.delete(self._store, key_of(sha256))
+
+
+class Backed:
+    """A place that also answers for the blobs of a source; what is published goes to the place alone."""
+
+    def __init__(self, place: Place, source: Source) -> None:
+        self._place = place
+        self._source = source
+
+    def publish(self, staged: Path, sha256: Digest, size: int) -> None:
+        self._place.publish(staged, sha256, size)
+
+    def size(self, sha256: Digest) -> int | None:
+        size = self._place.size(sha256)
+        return self._source.size(sha256) if size is None else size
+
+    def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        found = self._place.sizes(digests)
+        missing = [digest for digest, size in zip(digests, found, strict=True) if size is None]
+        if not missing:
+            return found
+        more = dict(zip(missing, self._source.sizes(missing), strict=True))
+        return [more[digest] if size is None else size for digest, size in zip(digests, found, strict=True)]
+
+    def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        place = self._source if self._place.size(sha256) is None else self._place
+        return place.read(sha256, start, stop, chunk)
+
+    def local_path(self, sha256: Digest) -> Path | None:
+        return self._place.local_path(sha256)
+
+    def delete(self, sha256: Digest) -> None:
+        self._place.delete(sha256)
 
 
 @contextlib.contextmanager

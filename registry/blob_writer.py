@@ -46,6 +46,11 @@ class BlobWriter:
             while view:  # an unbuffered file may take less than it is given
                 view = view[self._file.write(view) :]
 
+    @property
+    def digest(self) -> Digest:
+        """The sha256 of the bytes written so far."""
+        return self._hasher.hexdigest()
+
     def commit(self) -> BlobInfo:
         """Check and publish. Raises DigestMismatchError, BlobStoreError."""
         actual = self._hasher.hexdigest()

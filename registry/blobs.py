@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from registry.blob_places import Bucket, Folder, Place, store_errors
+from registry.blob_places import Backed, Bucket, Folder, Place, Source, store_errors
 from registry.blob_writer import BlobInfo, BlobWriter
 from registry.errors import BlobNotFoundError, DigestMismatchError, InvalidRangeError
 from registry.types import Digest, check_digest
@@ -62,6 +62,10 @@ class BlobStore:
                     if leftover.stat().st_mtime < time.time() - _STALE_SECONDS:
                         leftover.unlink()
         return cls(place, staging)
+
+    def backed_by(self, source: Source) -> Self:
+        """This store, able to read the source's blobs as if they were its own."""
+        return type(self)(Backed(self._place, source), self._staging)
 
     @contextlib.contextmanager
     def writer(self, *, expected: Digest | None = None, max_bytes: int | None = None) -> Iterator[BlobWriter]:
@@ -134,6 +138,13 @@ class BlobStore:
             raise InvalidRangeError(sha256, start, end, size)
         # Object stores refuse to read no bytes at all.
         return iter(()) if start == stop else self._place.read(sha256, start, stop, chunk)
+
+    def delete(self, sha256: Digest) -> None:
+        """Remove the blob; a no-op if it is not stored. For owners of a store who know that nothing names it.
+
+        Raises BlobStoreError.
+        """
+        self._place.delete(sha256)
 
     def local_path(self, sha256: Digest) -> Path | None:
         """Where the blob lies on this machine; None if it is not stored, or not here. Never write to it."""

@@ -107,6 +107,14 @@ class RefExistsError(ConflictError):
         super().__init__(f"{self.repo} already has {name!r}, at {commit[:12]}")
 
 
+class RefProtectedError(ConflictError):
+    """Raised when a branch or tag may not be deleted."""
+
+    def __init__(self, repo: object, name: str, reason: str) -> None:
+        self.repo, self.name, self.reason = str(repo), name, reason
+        super().__init__(f"{self.repo}: {name!r} cannot be deleted: {reason}")
+
+
 class RefConflictError(ConflictError):
     """Raised when a branch is not where the caller expected it: the compare-and-swap is lost."""
 
@@ -170,6 +178,44 @@ class CatalogTooNewError(CatalogError):
             f"the catalog {path} is at {name!r} version {found} and this code knows only {known}; "
             "install the newer parcelhub that wrote it"
         )
+
+
+class XetError(RegistryError):
+    """Parent of the errors of the Xet content store."""
+
+
+class XetFormatError(XetError):
+    """Raised when a xorb or a shard breaks its format, or a hash in it is not that of the bytes."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what, self.reason = what, reason
+        super().__init__(f"{what} {reason}")
+
+
+class XetProofError(XetError):
+    """Raised when a shard names bytes without proving that the sender knows them."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file, self.reason = file, reason
+        super().__init__(f"the shard does not prove that you have the bytes of file {file[:16]}: {reason}")
+
+
+class UnknownXorbError(XetError):
+    """Raised when a shard builds on xorbs that are not stored (any more)."""
+
+    def __init__(self, xorbs: tuple[str, ...]) -> None:
+        self.xorbs = xorbs
+        super().__init__(
+            f"the shard builds on {len(xorbs)} xorbs that are not stored, {xorbs[0][:16]} for one; upload once more"
+        )
+
+
+class XetFileNotFoundError(NotFoundError):
+    """Raised when no file of this Xet hash is registered."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        super().__init__(f"there is no Xet file {file}")
 
 
 class StageError(ConflictError):

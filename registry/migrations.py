@@ -109,5 +109,43 @@ REGISTRY = MigrationSet(
         );
         CREATE INDEX stage_holds_by_cell ON stage_holds (cell);
         """,
+        # Branches may be named like tags (git's own rule); large files; names in any case, moves, gates.
+        """
+        DROP INDEX refs_by_repo;
+        ALTER TABLE refs RENAME TO refs_before;
+        CREATE TABLE refs (
+            repo BIGINT NOT NULL,
+            name VARCHAR NOT NULL,
+            kind VARCHAR NOT NULL,
+            commit VARCHAR NOT NULL,
+            PRIMARY KEY (repo, name, kind)
+        );
+        INSERT INTO refs SELECT repo, name, kind, commit FROM refs_before;
+        DROP TABLE refs_before;
+        CREATE INDEX refs_by_repo ON refs (repo);
+        ALTER TABLE tree_pages ADD COLUMN lfs BOOLEAN[];
+        ALTER TABLE repos ADD COLUMN gated VARCHAR DEFAULT 'no';
+        CREATE TABLE repo_handles (
+            handle VARCHAR PRIMARY KEY,
+            repo BIGINT NOT NULL
+        );
+        INSERT OR IGNORE INTO repo_handles
+            SELECT lower(type || '/' || namespace || '/' || name), min(key) FROM repos GROUP BY 1;
+        CREATE TABLE repo_blobs (
+            sha256 VARCHAR NOT NULL,
+            repo BIGINT NOT NULL,
+            size BIGINT NOT NULL,
+            PRIMARY KEY (sha256, repo)
+        );
+        CREATE INDEX repo_blobs_by_sha256 ON repo_blobs (sha256);
+        INSERT OR IGNORE INTO repo_blobs
+            SELECT DISTINCT unnest(p.sha256s), t.repo, unnest(p.sizes)
+            FROM (SELECT c.repo, unnest(trees.pages) AS page FROM commits c JOIN trees ON trees.digest = c.tree) t
+            JOIN tree_pages p ON p.digest = t.page;
+        CREATE TABLE blob_git_ids (
+            sha256 VARCHAR PRIMARY KEY,
+            git_sha1 VARCHAR NOT NULL
+        );
+        """,
     ),
 )

@@ -21,6 +21,7 @@ from registry.errors import (
     MoveRefusedError,
     NotFoundError,
     NothingToRollBackError,
+    RefProtectedError,
     RepoInUseError,
     StageError,
 )
@@ -51,6 +52,7 @@ class Stages:
         self._repos = repos
         self._gate = gate
         repos.delete_guards.append(_keep_served)
+        repos.tag_guards.append(_keep_tag)
 
     def move(
         self,
@@ -337,3 +339,14 @@ def _keep_served(tx: Cursor, repo: RepoId) -> None:
     if rows:
         places = ", ".join(f"{cell} ({stage})" for cell, stage in sorted(rows))
         raise RepoInUseError(repo, f"it serves {places}")
+
+
+def _keep_tag(tx: Cursor, repo: RepoId, tag: str) -> None:
+    """Refuse to take the name away from a variant that has a stage: decisions and robots name it."""
+    if repo.type != "model":
+        return
+    row = tx.execute(
+        "SELECT cell, stage FROM stage_variants WHERE variant = ? AND stage <> 'archived'", [f"{repo}@{tag}"]
+    ).fetchone()
+    if row:
+        raise RefProtectedError(repo, tag, f"it names the {row[1]} variant of {row[0]}")

@@ -1,10 +1,11 @@
 """Trees: which files a commit holds, stored so that a hundred versions of many files stay small.
 
-A tree's digest is the sha256 of its manifest: one line `<sha256> <size> <path>` per file, sorted by the path's
-bytes. The manifest itself is never stored. The catalog keeps a tree as a list of *pages*, each page the entries of
-about 128 neighbouring paths, named by the sha256 of its own lines. A page ends after a path whose checksum says
-so, so that where pages end depends on the paths alone: a version that changes one file shares every page but one
-with the version before, equal trees share all, and looking up a path reads one page however large the tree.
+A tree's digest is the sha256 of its manifest: one line `<sha256> <size> <path>` per file (`<size>+` for a large
+file in git's sense), sorted by the path's bytes. The manifest itself is never stored. The catalog keeps a tree as a
+list of *pages*, each page the entries of about 128 neighbouring paths, named by the sha256 of its own lines. A page
+ends after a path whose checksum says so, so that where pages end depends on the paths alone: a version that changes
+one file shares every page but one with the version before, equal trees share all, and looking up a path reads one
+page however large the tree.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def build(entries: Iterable[FileEntry]) -> Tree:
     whole = hashlib.sha256()
     pages = []
     for group in _cut(ordered):
-        lines = b"".join(f"{e.sha256} {e.size} {e.path}\n".encode() for e in group)
+        lines = b"".join(f"{e.sha256} {e.size}{'+' * e.lfs} {e.path}\n".encode() for e in group)
         whole.update(lines)
         pages.append(Page(sha256_of(lines), tuple(group)))
     return Tree(whole.hexdigest(), tuple(pages))
@@ -67,7 +68,11 @@ def store(tx: Cursor, tree: Tree) -> None:
         paths = [entry.path for entry in page.entries]
         digests = [entry.sha256 for entry in page.entries]
         sizes = [entry.size for entry in page.entries]
-        tx.execute("INSERT OR IGNORE INTO tree_pages VALUES (?, ?, ?, ?)", [page.digest, paths, digests, sizes])
+        large = [entry.lfs for entry in page.entries]
+        tx.execute(
+            "INSERT OR IGNORE INTO tree_pages (digest, paths, sha256s, sizes, lfs) VALUES (?, ?, ?, ?, ?)",
+            [page.digest, paths, digests, sizes, large if any(large) else None],
+        )
     entries = tree.entries
     tx.execute(
         "INSERT INTO trees VALUES (?, ?, ?, ?, ?)",
@@ -114,11 +119,13 @@ def _directory(catalog: Catalog, digest: Digest) -> tuple[list[Digest], list[str
 
 def _fetch(catalog: Catalog, pages: Sequence[Digest]) -> dict[Digest, tuple[FileEntry, ...]]:
     # Only the number of placeholders varies.
-    sql = "SELECT * FROM tree_pages WHERE digest IN (" + ", ".join("?" * len(pages)) + ")"  # noqa: S608
-    rows = catalog.query(sql, pages)
+    marks = ", ".join("?" * len(pages))
+    sql = f"SELECT digest, paths, sha256s, sizes, lfs FROM tree_pages WHERE digest IN ({marks})"  # noqa: S608
     return {
-        digest: tuple(FileEntry(*fields) for fields in zip(paths, digests, sizes, strict=True))
-        for digest, paths, digests, sizes in rows
+        digest: tuple(
+            FileEntry(*file) for file in zip(paths, digests, sizes, lfs or itertools.repeat(False), strict=False)
+        )
+        for digest, paths, digests, sizes, lfs in catalog.query(sql, pages)
     }
 
 

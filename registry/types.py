@@ -14,7 +14,9 @@ Digest: TypeAlias = str
 """A sha256, 64 lower-case hex characters."""
 
 RepoType = Literal["model", "dataset"]
-RefKind = Literal["branch", "tag"]
+RefKind = Literal["branch", "pull", "tag"]
+Gating = Literal["no", "auto", "manual"]
+"""Whether readers must be let in: by asking (`auto`), by the owner's word (`manual`), or not at all."""
 
 MAX_NAME = 96
 MAX_REF = 200
@@ -26,7 +28,15 @@ MAX_SIZE = 2**62
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 # A ref that reads like a full commit id (ours, or git's) would make a revision mean two things.
+_RESERVED_REF = "refs/"
 _LOOKS_LIKE_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+_LONG_FORMS: Final[tuple[tuple[str, RefKind], ...]] = (
+    ("refs/heads/", "branch"),
+    ("refs/tags/", "tag"),
+    ("refs/pr/", "pull"),
+)
 
 
 class Unset(Enum):
@@ -65,15 +75,36 @@ def check_name(value: str, what: str = "name") -> str:
 def check_ref_name(value: str, what: str = "ref") -> str:
     """`value` itself, if it may name a branch or a tag: names as `check_name` has them, joined by `/`.
 
-    At most 200 characters. Raises InvalidNameError, also for what reads like a full commit id.
+    At most 200 characters. Raises InvalidNameError, also for what reads like a full commit id, and for names
+    under `refs/`, which are the long forms of others.
     """
     if not value or len(value) > MAX_REF:
         raise InvalidNameError(what, value, f"must have 1 to {MAX_REF} characters")
     if _LOOKS_LIKE_COMMIT.fullmatch(value):
         raise InvalidNameError(what, value, "reads like a commit id")
+    if value.startswith(_RESERVED_REF):
+        raise InvalidNameError(what, value, f"must not begin with {_RESERVED_REF!r}")
     for segment in value.split("/"):
         check_name(segment, what)
     return value
+
+
+def pull_ref(number: int) -> str:
+    """The name of the ref that holds the state which pull request `number` proposes: `refs/pr/7`."""
+    if not 1 <= number < 10**9:
+        raise InvalidNameError("pull request", str(number), "must be a positive number")
+    return f"{_RESERVED_REF}pr/{number}"
+
+
+def split_ref(name: str) -> tuple[RefKind | None, str]:
+    """What kind a ref's long form says, and the name it is stored under; kind None for a short name.
+
+    `refs/heads/a` is branch `a`, `refs/tags/v1` is tag `v1`, `refs/pr/7` a pull request's ref, kept as it is.
+    """
+    for prefix, kind in _LONG_FORMS:
+        if name.startswith(prefix) and len(name) > len(prefix):
+            return kind, name if kind == "pull" else name.removeprefix(prefix)
+    return None, name
 
 
 def check_path(value: str) -> str:
@@ -131,12 +162,30 @@ class RepoId:
 
 
 @dataclass(frozen=True, slots=True)
+class RepoInfo:
+    """What is known of a repo besides its history; `created_at` is aware UTC.
+
+    `key` stays the same when the repo is renamed, and is never given to another one.
+    """
+
+    id: RepoId
+    key: int
+    private: bool
+    gated: Gating
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of a tree: its path, the sha256 of its bytes and their number."""
+    """A file of a tree: its path, the sha256 of its bytes and their number.
+
+    `lfs` says that the file came as a large file: git would keep a pointer in the tree and the bytes elsewhere.
+    """
 
     path: str
     sha256: Digest
     size: int
+    lfs: bool = False
 
     def __post_init__(self) -> None:
         check_path(self.path)
@@ -163,7 +212,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A branch (moves with commits) or a tag (never moves) and the commit it names."""
+    """A branch or a pull request's ref (both move with commits) or a tag (never moves), and the commit it names."""
 
     name: str
     kind: RefKind

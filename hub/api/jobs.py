@@ -17,6 +17,7 @@ from hub import schemas as s
 from hub.api.auth import identity_of, is_job, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.tokens import Scope
+from registry.types import RepoId
 
 EVENT_POLL_SECONDS = 0.25
 PING_SECONDS = 10.0
@@ -31,7 +32,9 @@ PING_SECONDS = 10.0
 )
 def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked) -> s.Job:
     """Ask for a variant of the base for a cell. Every revision is pinned to a commit now."""
-    return services.finetunes.request(data, identity_of(request).name)
+    who = identity_of(request)
+    services.readable(RepoId.parse(data.dataset, "dataset"), who, files=True)
+    return services.finetunes.request(data, who.name)
 
 
 class JobController(Controller):

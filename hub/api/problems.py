@@ -7,9 +7,10 @@ from http import HTTPStatus
 from typing import Any
 
 from litestar import MediaType, Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 
 from hub.errors import EXIT_FAILURE, INTERNAL, Problem, problem_of
+from hub.hf.problems import answer_unrouted
 
 log = logging.getLogger("parcelhub.api")
 
@@ -21,6 +22,8 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     """The exception handler of the whole application."""
     if isinstance(error, ValidationException):
         return _document(request, _BAD_REQUEST, error.detail, errors=_fields(error.extra))
+    if isinstance(error, NotFoundException) and (answer := answer_unrouted(request)):
+        return answer
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         slug = phrase.lower().replace(" ", "-")

@@ -13,7 +13,10 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 from hub import schemas as s
 from hub.api.auth import identity_of, may_upload, may_write
 from hub.api.parts import Asked, Hub, Repo, Text
+from hub.services import Services
+from hub.tokens import Identity
 from registry.blobs import CHUNK
+from registry.errors import BlobNotFoundError
 
 REPO = "/{type_:str}/{namespace:str}/{name:str}"
 
@@ -28,10 +31,11 @@ class RepoController(Controller):
     def list_repos(
         self,
         services: Hub,
+        request: Asked,
         type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
     ) -> list[s.Repo]:
-        """All repositories, or those of one type."""
-        return services.store.all(type_)
+        """All repositories that the caller may see, or those of one type."""
+        return services.store.all(type_, identity_of(request))
 
     @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK)
     def create_repo(
@@ -47,8 +51,10 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
+        request: Asked,
     ) -> s.Repo:
         """One repository."""
+        services.readable(repo, identity_of(request))
         return services.store.get(repo)
 
     @get(REPO + "/refs", sync_to_thread=True)
@@ -56,8 +62,10 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
+        request: Asked,
     ) -> list[s.Ref]:
         """Branches and tags."""
+        services.readable(repo, identity_of(request))
         return services.store.refs(repo)
 
     @get(REPO + "/commits/{revision:str}", sync_to_thread=True)
@@ -65,9 +73,11 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
+        request: Asked,
         revision: Text,
     ) -> s.Commit:
         """The commit that a branch, tag or commit id names."""
+        services.readable(repo, identity_of(request))
         return services.store.commit_of(repo, revision)
 
     @get(REPO + "/tree/{revision:str}", sync_to_thread=True)
@@ -75,9 +85,11 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
+        request: Asked,
         revision: Text,
     ) -> s.Tree:
         """All files of a revision."""
+        services.readable(repo, identity_of(request))
         return services.store.tree(repo, revision)
 
     @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True)
@@ -85,10 +97,12 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
+        request: Asked,
         revision: Text,
         path: Text,
     ) -> Stream:
         """The bytes of one file."""
+        services.readable(repo, identity_of(request), files=True)
         reading = services.store.read(repo, revision, path.lstrip("/"))
         headers = {"ETag": f'"{reading.entry.sha256}"', "Content-Length": str(reading.entry.size)}
         return Stream(reading.chunks, media_type="application/octet-stream", headers=headers)
@@ -102,7 +116,8 @@ class RepoController(Controller):
         request: Asked,
     ) -> s.Commit:
         """Commit uploaded blobs to `main`."""
-        return services.store.commit(repo, data, author=identity_of(request).name)
+        who = identity_of(request)
+        return services.store.commit(repo, data, author=who.owner, sizes_of=services.hf.ledger.sizes_for(who))
 
 
 class BlobController(Controller):
@@ -112,14 +127,14 @@ class BlobController(Controller):
     tags = ("repositories",)
 
     @head("/{sha256:str}", sync_to_thread=True)
-    def has_blob(self, services: Hub, sha256: FromPath[s.Sha256]) -> None:
-        """Whether the hub has the blob: 200, or 404."""
-        services.store.blobs.size(sha256)
+    def has_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
+        """Whether the hub has the blob, and the caller has proven to have it, too: 200, or 404."""
+        _size_for(services, identity_of(request), sha256)
 
     @get("/{sha256:str}", sync_to_thread=True)
-    def get_blob(self, services: Hub, sha256: FromPath[s.Sha256]) -> Stream:
+    def get_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> Stream:
         """The bytes of a blob, a training deck for instance."""
-        headers = {"Content-Length": str(services.store.blobs.size(sha256))}
+        headers = {"Content-Length": str(_size_for(services, identity_of(request), sha256))}
         chunks = services.store.blobs.iter_range(sha256)
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
@@ -137,3 +152,12 @@ class BlobController(Controller):
                     pending.clear()
             writer.write(bytes(pending))
             await anyio.to_thread.run_sync(writer.commit)
+        await anyio.to_thread.run_sync(services.hf.ledger.record, identity_of(request), sha256, writer.size, "api")
+
+
+def _size_for(services: Services, who: Identity, sha256: str) -> int:
+    """The blob's size, if the caller may have it."""
+    size = services.hf.ledger.sizes_for(who)([sha256])[sha256]
+    if size is None:
+        raise BlobNotFoundError(sha256)
+    return size

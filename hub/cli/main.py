@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import rich_click as click
 
 from hub import __version__
-from hub.cli import base, bench, cell, dataset, demo, doctor, evaluate, finetune, model, scenes, segment, service
+from hub.cli import base, bench, cell, dataset, demo, doctor, evaluate, finetune, model, scenes, segment, service, token
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
 
@@ -39,6 +39,7 @@ for command in (
     *(doctor.doctor, demo.demo, segment.segment),
     *(
         cell.cell,
+        token.token,
         dataset.dataset,
         finetune.finetune,
         model.model,

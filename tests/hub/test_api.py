@@ -50,7 +50,9 @@ def test_every_route_but_health_demands_a_token(raw: TestClient[Any]) -> None:
     for path, methods in paths.items():
         for method in methods:
             route = path.format(
-                **dict.fromkeys(("cell", "version", "job_id", "namespace", "name", "revision", "path"), "x"),
+                **dict.fromkeys(
+                    ("cell", "version", "job_id", "namespace", "name", "revision", "path", "token_id"), "x"
+                ),
                 type_="model",
                 sha256="0" * 64,
             )

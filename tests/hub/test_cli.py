@@ -48,8 +48,8 @@ def test_help_is_quick_and_shows_an_example_for_every_command() -> None:
     "words",
     [
         ["up"], ["hub"], ["serve"], ["worker"], ["job", "run"], ["doctor"], ["demo"], ["segment"],
-        ["cell", "create"], ["cell", "list"],
-        ["dataset", "check"], ["dataset", "push"], ["dataset", "list"], ["dataset", "show"],
+        ["cell", "create"], ["cell", "list"], ["token", "create"], ["token", "list"], ["token", "revoke"],
+        ["dataset", "check"], ["dataset", "convert"], ["dataset", "push"], ["dataset", "list"], ["dataset", "show"],
         ["finetune", "submit"], ["finetune", "watch"], ["finetune", "list"], ["finetune", "cancel"],
         ["model", "list"], ["model", "show"], ["model", "promote"], ["model", "rollback"],
         ["base", "train"], ["base", "judge"], ["eval"], ["scenes", "write"], ["scenes", "show"],
@@ -70,7 +70,7 @@ def test_a_team_and_its_cell(here: Settings, capsys: pytest.CaptureFixture[str],
     assert code == 0 and "dock-cli" in [cell["name"] for cell in json.loads(shown)]
     code, shown, _ = command(capsys, "dataset", "check", frames, "--json")
     assert json.loads(shown) == {
-        "name": "frames", "images": 6, "images_labelled": 6, "instances": {"box": 18}, "warnings": [],
+        "name": "frames", "format": "yolo", "images": 6, "images_labelled": 6, "instances": {"box": 18}, "warnings": [],
     }  # fmt: skip
     code, shown, _ = command(capsys, "dataset", "push", frames, "acme/cli", "--json")
     assert code == 0

@@ -7,6 +7,7 @@ import pytest
 
 from registry import AddFile, Commit, Registry, RepoId, Variant
 from registry.gates import EvidenceGate
+from registry.xet import XetStore
 
 POLICY = EvidenceGate().policy_digest
 EVALUATED = {"evaluation": {"AP75": 0.61, "images": 40}}
@@ -16,6 +17,19 @@ EVALUATED = {"evaluation": {"AP75": 0.61, "images": 40}}
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(tmp_path / "data") as opened:
         yield opened
+
+
+@pytest.fixture(params=["folder", "object store"])
+def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+    """What is promised of xorbs holds in a folder and in an object store (here one in memory)."""
+    url = None if request.param == "folder" else "memory:///"
+    with Registry.open(tmp_path / "data", blobs_url=url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(registry: Registry) -> XetStore:
+    return registry.xet
 
 
 @pytest.fixture

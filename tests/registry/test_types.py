@@ -50,7 +50,7 @@ def test_bad_names(name):
     ("ref", "good"),
     [
         ("main", True),
-        ("refs/pr/1", True),
+        ("refs/pr/1", False),
         ("v1.2", True),
         ("a" * 39, True),
         ("a" * 40, False),

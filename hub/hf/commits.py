@@ -1,0 +1,242 @@
+"""Commits over the protocol: first the question how each file is to come, then the commit, a stream of lines."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import anyio.to_thread
+import msgspec
+from litestar import Controller, post
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
+
+from hub.hf import wire
+from hub.hf.access import require_contributor, signed_in
+from hub.hf.attributes import MAX_FILE, Patterns, ignored_files, large_files
+from hub.hf.context import Asked, Hf, flag, open_repo, repo_id, repo_url
+from hub.hf.discussions import pull_number
+from hub.hf.paths import text
+from hub.hf.problems import UnprocessableError
+from hub.hf.service import HubProtocol
+from hub.hf.views import REGULAR_LIMIT, Json, oid_of
+from registry.errors import BlobNotFoundError, RefConflictError, RevisionNotFoundError, TooLargeError
+from registry.git_ids import git_sha1
+from registry.repos import MAIN, DeleteFile, DeleteFolder, Operation
+from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path, pull_ref
+
+Text = FromPath[str]
+MAX_LINE = 24 * 1024**2
+"""Bytes of one line, and so of what a commit holds in memory; larger files come as large files."""
+MAX_OPERATIONS = 100_000
+MAX_SUMMARY = 2000
+_decode_line = msgspec.json.Decoder(wire.CommitLine).decode
+
+
+async def lines_of(chunks: AsyncIterator[bytes], limit: int = MAX_LINE) -> AsyncIterator[bytes]:
+    """The stream's lines, without empty ones. Raises TooLargeError for one of more than `limit` bytes."""
+    pending = bytearray()
+    async for chunk in chunks:
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            pending += chunk[start:end]
+            _check_line(pending, limit)
+            if pending.strip():
+                yield bytes(pending)
+            pending.clear()
+            start = end + 1
+        pending += chunk[start:]
+        _check_line(pending, limit)
+    if pending.strip():
+        yield bytes(pending)
+
+
+def _check_line(pending: bytearray, limit: int) -> None:
+    if len(pending) > limit:
+        raise TooLargeError(limit)
+
+
+@dataclass(slots=True)
+class Draft:
+    """A commit that is being received: the bytes are in the store already, nothing of it is visible."""
+
+    header: wire.HeaderValue | None = None
+    deletions: list[Operation] = field(default_factory=list)
+    regular: list[FileEntry] = field(default_factory=list)
+    large: list[wire.LfsFileValue] = field(default_factory=list)
+    git_ids: dict[Digest, str] = field(default_factory=dict)
+    count: int = 0
+
+
+def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
+    """Add a line to the draft. Raises UnprocessableError, InvalidPathError, BlobStoreError."""
+    try:
+        parsed = _decode_line(line)
+    except msgspec.DecodeError as error:
+        raise UnprocessableError(f"line {draft.count + 1}: {error}") from error
+    draft.count += 1
+    if draft.count > MAX_OPERATIONS:
+        raise UnprocessableError(f"more than {MAX_OPERATIONS} operations")
+    match parsed:
+        case wire.HeaderLine(value):
+            draft.header = value
+        case wire.FileLine(value):
+            check_path(value.path)
+            data = _content(value)
+            blob = hf.registry.blobs.put_bytes(data)
+            draft.git_ids[blob.sha256] = git_sha1(data)
+            draft.regular.append(FileEntry(value.path, blob.sha256, blob.size))
+        case wire.LfsFileLine(value):
+            check_path(value.path)
+            draft.large.append(value)
+        case wire.DeletedFileLine(value):
+            draft.deletions.append(DeleteFile(value.path, or_folder=True))
+        case wire.DeletedFolderLine(value):
+            draft.deletions.append(DeleteFolder(value.path.rstrip("/")))
+
+
+def _content(value: wire.FileValue) -> bytes:
+    if value.encoding == "utf-8":
+        return value.content.encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(value.content, validate=True)
+    except binascii.Error as error:
+        raise UnprocessableError(f"{value.path}: the content is no base64") from error
+
+
+class CommitController(Controller):
+    """Writing."""
+
+    path = "/api/{kind:str}/{namespace:str}/{name:str}"
+
+    @post("/preupload/{revision:str}", sync_to_thread=True, status_code=HTTP_200_OK)
+    def preupload(
+        self,
+        hf: Hf,
+        request: Asked,
+        kind: Text,
+        namespace: Text,
+        name: Text,
+        revision: Text,
+        data: JSONBody[wire.Preupload],
+    ) -> Json:
+        """How each file is to come, and what is there already."""
+        info = _open(hf, request, repo_id(kind, namespace, name), text(revision))
+        files: Sequence[FileEntry] = ()
+        try:
+            files = hf.registry.repos.tree(info.id, text(revision))
+        except RevisionNotFoundError:
+            if text(revision) != MAIN:  # of an empty repo, main is no mistake
+                raise
+        before = {file.path: file for file in files}
+        attributes = large_files(_small(hf, before.get(".gitattributes")))
+        ignore = data.git_ignore.encode() if data.git_ignore is not None else _small(hf, before.get(".gitignore"))
+        ignored = ignored_files(ignore)
+        oids = hf.views.git_oids(before[file.path] for file in data.files if file.path in before)
+        answers = []
+        for file in data.files:
+            check_path(file.path)
+            large = _comes_large(file, attributes)
+            answer: Json = {
+                "path": file.path,
+                "uploadMode": "lfs" if large else "regular",
+                "shouldIgnore": ignored.match(file.path),
+            }
+            if now := before.get(file.path):
+                known = now.sha256 if large else oids.get(now.sha256)
+                if known:
+                    answer["oid"] = known
+            answers.append(answer)
+        return {"files": answers}
+
+    @post("/commit/{revision:str}", status_code=HTTP_200_OK, request_max_body_size=None)
+    async def commit(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text) -> Json:
+        """Apply a stream of changes, all or none."""
+        info = await anyio.to_thread.run_sync(_open, hf, request, repo_id(kind, namespace, name), text(revision))
+        draft = Draft()
+        async for line in lines_of(request.stream()):
+            await anyio.to_thread.run_sync(take_line, hf, draft, line)
+        return await anyio.to_thread.run_sync(_commit, hf, request, info, text(revision), draft)
+
+
+def _open(hf: HubProtocol, request: Asked, repo: RepoId, revision: str) -> RepoInfo:
+    """For a proposal it is enough to be able to read; its ref is its author's until it is merged."""
+    number = pull_number(revision)
+    if number is None and not flag(request, "create_pr"):
+        return open_repo(hf, request, repo, "write")
+    who = require_contributor(request.user)
+    info = open_repo(hf, request, repo, "download")
+    if number is not None and hf.discussions.get(info, number).author != who.owner:
+        who.require_write(info.id.type, str(info.id))
+    return info
+
+
+def _small(hf: HubProtocol, entry: FileEntry | None) -> bytes:
+    return hf.registry.blobs.read(entry.sha256) if entry is not None and entry.size <= MAX_FILE else b""
+
+
+def _comes_large(file: wire.PreuploadFile, attributes: Patterns) -> bool:
+    if file.size == 0:
+        return False
+    if file.size > REGULAR_LIMIT or attributes.match_file(file.path):
+        return True
+    try:
+        sample = base64.b64decode(file.sample, validate=True)
+    except binascii.Error:
+        return False
+    return b"\0" in sample
+
+
+def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draft: Draft) -> Json:
+    who = signed_in(request.user)
+    header = draft.header
+    if header is None or not header.summary.strip():
+        raise UnprocessableError("a commit begins with a header that has a summary")
+    repos = hf.registry.repos
+    hf.registry.git_ids.record(draft.git_ids)
+    additions = [*draft.regular, *_large_entries(hf, request, draft.large)]
+    message = header.summary[:MAX_SUMMARY]
+    if header.description:
+        message += "\n\n" + header.description[: 9_000 - len(message)]
+    parent: Digest | Unset | None = UNSET
+    branch = revision
+    answer: Json = {"success": True}
+    if header.parent_commit:
+        head = repos.resolve(info.id, revision if revision.startswith("refs/") else f"refs/heads/{revision}").id
+        parent = head if head.startswith(header.parent_commit) and len(header.parent_commit) >= 7 else None
+        if parent is None:
+            raise RefConflictError(info.id, revision, header.parent_commit, head)
+    number = pull_number(revision)
+    if flag(request, "create_pr"):
+        made = hf.discussions.open(
+            info, header.summary[:200], header.description, who.owner, pull_from=revision or MAIN
+        )
+        number, branch = made.num, pull_ref(made.num)
+        answer["pullRequestUrl"] = f"{repo_url(hf, request, info.id)}/discussions/{number}"
+    commit = repos.commit(
+        info.id,
+        # What goes, goes first: a path may be taken away and given anew in one commit.
+        [*draft.deletions, *additions],
+        message=message,
+        author=who.owner,
+        branch=branch,
+        expected_parent=parent,
+    )
+    if number is not None:
+        hf.discussions.note_commit(info, number, commit, oid_of(commit.id))
+    oid = oid_of(commit.id)
+    return answer | {"commitOid": oid, "commitUrl": f"{repo_url(hf, request, info.id)}/commit/{oid}", "hookOutput": ""}
+
+
+def _large_entries(hf: HubProtocol, request: Asked, asked: Sequence[wire.LfsFileValue]) -> list[FileEntry]:
+    """Large files by their sha256, which the caller must have proven to possess. Raises BlobNotFoundError."""
+    sizes = hf.ledger.sizes_of(signed_in(request.user), [file.oid for file in asked])
+    entries = []
+    for file in asked:
+        size = sizes[file.oid]
+        if size is None or file.size not in (None, size):
+            raise BlobNotFoundError(file.oid, claimed=file.size)
+        entries.append(FileEntry(file.path, file.oid, size, lfs=size > 0))
+    return entries

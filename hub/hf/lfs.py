@@ -1,0 +1,266 @@
+"""Git LFS: the batch that says where bytes go and come from, and the links it gives, which prove themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+from litestar import Response, get, post, put
+from litestar.params import FromPath
+from litestar.status_codes import HTTP_200_OK
+
+from hub.errors import InputError
+from hub.hf import wire
+from hub.hf.access import require_contributor, signed_in
+from hub.hf.context import Asked, Hf, decode, endpoint_of, open_repo, repo_id, repo_url
+from hub.hf.files import BytesAnswer
+from hub.hf.service import HubProtocol
+from hub.tokens import Identity
+from registry.blobs import CHUNK
+from registry.errors import BlobNotFoundError, DigestMismatchError, RepoNotFoundError, TooLargeError
+from registry.types import RepoInfo
+
+Text = FromPath[str]
+LFS_JSON = "application/vnd.git-lfs+json"
+LINK_SECONDS = 24 * 3600.0
+"""A link must outlive the upload of everything that one batch announced."""
+PART_BYTES = 64 * 1024**2
+MULTIPART_FROM = 2 * 1024**3
+"""Files of at least so many bytes are sent in parts, if the client can: a broken part is sent again, not the file.
+Smaller ones come in one piece, which writes them once instead of twice."""
+MAX_PARTS = 10_000
+
+
+class UploadGrant(msgspec.Struct, frozen=True):
+    """What a link allows: these bytes, in this user's name. `part_bytes` 0: in one piece."""
+
+    oid: str
+    size: int
+    user: str | None
+    name: str
+    part_bytes: int = 0
+
+    @property
+    def identity(self) -> Identity:
+        """Whose possession an upload proves; no rights come with it."""
+        return Identity(self.name, frozenset(), self.user)
+
+    @property
+    def parts(self) -> int:
+        return -(-self.size // self.part_bytes)
+
+    def part_size(self, number: int) -> int:
+        """Bytes of part `number`, counted from 1."""
+        return min(self.part_bytes, self.size - (number - 1) * self.part_bytes)
+
+    def folder(self, root: Path) -> Path:
+        """Where the parts wait: one place per user and file, so that nobody's part gets into another's file."""
+        owner = hashlib.sha256(f"{self.user}\0{self.name}\0{self.part_bytes}".encode()).hexdigest()[:16]
+        return root / f"{self.oid}-{owner}"
+
+
+class DownloadGrant(msgspec.Struct, frozen=True):
+    """What a link allows: to read these bytes."""
+
+    oid: str
+    size: int
+
+
+async def _batch(hf: HubProtocol, request: Asked, kind: str, namespace: str, name: str) -> Response[Any]:
+    asked = decode(await request.body(), wire.LfsBatch)
+    if not name.endswith(".git"):
+        raise RepoNotFoundError(f"{namespace}/{name}")
+    repo = repo_id(kind, namespace, name.removesuffix(".git"))
+    answer = await anyio.to_thread.run_sync(_answer_batch, hf, request, repo, asked)
+    return Response(answer, status_code=HTTP_200_OK, media_type=LFS_JSON)
+
+
+def _answer_batch(hf: HubProtocol, request: Asked, repo: Any, asked: wire.LfsBatch) -> wire.Json:  # noqa: ANN401
+    upload = asked.operation == "upload"
+    if upload:  # an upload shows nothing to anybody until a commit, or a proposal, names it
+        require_contributor(request.user)
+    info = open_repo(hf, request, repo, "download")
+    base = endpoint_of(hf, request)
+    if not upload:
+        return {"transfer": "basic", "objects": [_download(hf, info, base, one) for one in asked.objects]}
+    multipart = "multipart" in asked.transfers and any(one.size >= MULTIPART_FROM for one in asked.objects)
+    who = signed_in(request.user)
+    sizes = hf.ledger.sizes_of(who, [one.oid for one in asked.objects])
+    check = f"{repo_url(hf, request, info.id)}.git/info/lfs/verify"
+    objects = [
+        _upload(hf, who, base, one, known=sizes[one.oid], multipart=multipart, verify=check) for one in asked.objects
+    ]
+    return {"transfer": "multipart" if multipart else "basic", "objects": objects, "hash_algo": "sha256"}
+
+
+def _download(hf: HubProtocol, info: RepoInfo, base: str, asked: wire.LfsObject) -> wire.Json:
+    held = {holder.key: size for holder, size in hf.registry.directory.holders(asked.oid)}
+    view: wire.Json = {"oid": asked.oid, "size": asked.size}
+    if held.get(info.key) != asked.size:
+        return view | {"error": {"code": 404, "message": "no file of this repo"}}
+    token = hf.signer.sign(DownloadGrant(asked.oid, asked.size), seconds=LINK_SECONDS)
+    return view | {"authenticated": True, "actions": {"download": {"href": f"{base}/lfs/objects/{token}"}}}
+
+
+def _upload(
+    hf: HubProtocol,
+    who: Identity,
+    base: str,
+    asked: wire.LfsObject,
+    *,
+    known: int | None,
+    multipart: bool,
+    verify: str,
+) -> wire.Json:
+    view: wire.Json = {"oid": asked.oid, "size": asked.size}
+    if known is not None:
+        if known != asked.size:
+            return view | {"error": {"code": 422, "message": f"these bytes are {known} long, not {asked.size}"}}
+        return view
+    if asked.size > hf.max_file_bytes:
+        return view | {"error": {"code": 413, "message": f"more than the {hf.max_file_bytes} bytes allowed"}}
+    part = max(PART_BYTES, -(-asked.size // MAX_PARTS)) if multipart else 0
+    grant = UploadGrant(asked.oid, asked.size, who.user, who.name, part)
+    token = hf.signer.sign(grant, seconds=LINK_SECONDS)
+    check = {"href": verify, "header": {}}
+    if not multipart:
+        upload: wire.Json = {"href": f"{base}/lfs/objects/{token}", "header": {}}
+    else:
+        urls = {str(number): f"{base}/lfs/parts/{token}/{number}" for number in range(1, grant.parts + 1)}
+        upload = {"href": f"{base}/lfs/complete/{token}", "header": {"chunk_size": str(part)} | urls}
+    return view | {"authenticated": True, "actions": {"upload": upload, "verify": check}}
+
+
+@post("/{namespace:str}/{name:str}/info/lfs/objects/batch", status_code=HTTP_200_OK)
+async def model_batch(hf: Hf, request: Asked, namespace: Text, name: Text) -> Response[Any]:
+    """Where a model's large files go and come from."""
+    return await _batch(hf, request, "models", namespace, name)
+
+
+@post("/datasets/{namespace:str}/{name:str}/info/lfs/objects/batch", status_code=HTTP_200_OK)
+async def dataset_batch(hf: Hf, request: Asked, namespace: Text, name: Text) -> Response[Any]:
+    """Where a dataset's large files go and come from."""
+    return await _batch(hf, request, "datasets", namespace, name)
+
+
+@post(
+    ["/{namespace:str}/{name:str}/info/lfs/verify", "/datasets/{namespace:str}/{name:str}/info/lfs/verify"],
+    status_code=HTTP_200_OK,
+)
+async def verify(hf: Hf, request: Asked) -> wire.Json:
+    """Whether an upload arrived."""
+    asked = decode(await request.body(), wire.LfsObject)
+    size = await anyio.to_thread.run_sync(hf.ledger.size_of, signed_in(request.user), asked.oid)
+    if size != asked.size:
+        raise BlobNotFoundError(asked.oid, claimed=asked.size, actual=size)
+    return {}
+
+
+@put("/lfs/objects/{token:str}", request_max_body_size=None, status_code=HTTP_200_OK)
+async def put_object(hf: Hf, request: Asked, token: Text) -> None:
+    """Receive a file whose sha256 the link names; visible only when all of it has arrived and is right."""
+    grant = hf.signer.check(token, UploadGrant)
+    with hf.registry.blobs.writer(expected=grant.oid, max_bytes=grant.size) as writer:
+        await _receive(request, writer.write)
+        await anyio.to_thread.run_sync(writer.commit)
+    await anyio.to_thread.run_sync(hf.ledger.record, grant.identity, grant.oid, grant.size, "lfs")
+
+
+@get("/lfs/objects/{token:str}", sync_to_thread=True)
+def get_object(hf: Hf, token: Text) -> BytesAnswer:
+    """Send a file to whom a download batch gave the link."""
+    grant = hf.signer.check(token, DownloadGrant)
+    return BytesAnswer(hf.registry.blobs, grant.oid, hf.registry.blobs.size(grant.oid), grant.oid, {})
+
+
+@put("/lfs/parts/{token:str}/{number:int}", request_max_body_size=None, status_code=HTTP_200_OK)
+async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -> Response[None]:
+    """Receive a part; it waits in a file of its own until the last one is there."""
+    grant = hf.signer.check(token, UploadGrant)
+    if not (grant.part_bytes and 1 <= number <= grant.parts):
+        raise InputError("there is no such part")
+    folder, limit = grant.folder(hf.parts_folder), grant.part_size(number)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    draft = folder / f".{number}.{time.monotonic_ns()}"
+    try:
+        with draft.open("xb") as out:
+
+            def write(data: bytes) -> None:
+                nonlocal size
+                size += len(data)
+                if size > limit:
+                    raise TooLargeError(limit)
+                digest.update(data)
+                out.write(data)
+
+            await _receive(request, write)
+        if size != limit:
+            raise InputError(f"part {number} has {size} bytes, not {limit}")
+        draft.replace(folder / f"{number}")
+    finally:
+        draft.unlink(missing_ok=True)
+    return Response(None, headers={"ETag": f'"{digest.hexdigest()}"'})
+
+
+@post("/lfs/complete/{token:str}", status_code=HTTP_200_OK)
+async def complete(hf: Hf, request: Asked, token: Text) -> wire.Json:
+    """Put the parts together."""
+    grant = hf.signer.check(token, UploadGrant)
+    asked = decode(await request.body(), wire.LfsComplete)
+    if asked.oid != grant.oid or {part.part_number for part in asked.parts} != set(range(1, grant.parts + 1)):
+        raise InputError("the parts are not those of this upload")
+    await anyio.to_thread.run_sync(_assemble, hf, grant)
+    return {}
+
+
+def _assemble(hf: HubProtocol, grant: UploadGrant) -> None:
+    folder = grant.folder(hf.parts_folder)
+    with hf.registry.blobs.writer(expected=grant.oid, max_bytes=grant.size) as writer:
+        try:
+            for number in range(1, grant.parts + 1):
+                with (folder / str(number)).open("rb") as part:
+                    while chunk := part.read(CHUNK):
+                        writer.write(chunk)
+        except FileNotFoundError:
+            raise InputError(f"part {number} is missing") from None
+        try:
+            writer.commit()
+        except DigestMismatchError:
+            remove_parts(folder)  # whatever is wrong in there, sending it again must start anew
+            raise
+    hf.ledger.record(grant.identity, grant.oid, grant.size, "lfs")
+    remove_parts(folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Forget the parts of an upload."""
+    for part in list(folder.glob("*")) + list(folder.glob(".*")):
+        part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def remove_stale_parts(root: Path, *, older_than_seconds: float = 2 * LINK_SECONDS) -> None:
+    """Forget uploads that nobody can finish any more: their links have expired."""
+    for folder in root.iterdir():
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and folder.stat().st_mtime < time.time() - older_than_seconds:
+                remove_parts(folder)
+
+
+async def _receive(request: Asked, write: Any) -> None:  # noqa: ANN401  # any sink of bytes
+    """The body, in pieces of about a megabyte: each trip to a thread costs, the network's pieces are small."""
+    pending = bytearray()
+    async for chunk in request.stream():
+        pending += chunk
+        if len(pending) >= CHUNK:
+            await anyio.to_thread.run_sync(write, bytes(pending))
+            pending.clear()
+    if pending:
+        await anyio.to_thread.run_sync(write, bytes(pending))

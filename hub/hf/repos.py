@@ -1,0 +1,268 @@
+"""Repos over the protocol: making, renaming, settings, deleting, what they are, and the listing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Controller, Response, delete, get, post, put
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
+
+from hub.errors import InputError
+from hub.hf import wire
+from hub.hf.access import ReaderStatus, signed_in
+from hub.hf.attributes import default_attributes
+from hub.hf.cards import Card
+from hub.hf.context import KINDS, Asked, Hf, flag, many, next_link, number, open_repo, repo_id, repo_url
+from hub.hf.paths import text
+from hub.hf.service import HubProtocol
+from hub.hf.views import Json, info_view, oid_of
+from hub.tables import timestamp
+from registry.directory import Listed, Order
+from registry.errors import RepoExistsError, RepoNotFoundError, RevisionNotFoundError
+from registry.repos import MAIN
+from registry.types import Commit, FileEntry, Gating, RepoId, RepoInfo
+
+Text = FromPath[str]
+FIRST_COMMIT = "initial commit"
+MAX_PAGE = 1000
+_ORDERS: dict[str, Order] = {"lastModified": "modified", "createdAt": "created"}
+_ALWAYS = ("_id", "id")
+_FULL = ("siblings", "sha", "lastModified")
+
+
+def named(request: Asked, asked: wire.CreateRepo | wire.DeleteRepo) -> RepoId:
+    """The repo a body names: its organization or the name's own prefix, else the caller's namespace."""
+    who = signed_in(request.user)
+    prefix, slash, name = asked.name.rpartition("/")
+    namespace = asked.organization or (prefix if slash else who.owner)
+    return RepoId(_type(asked.type), namespace, name)
+
+
+def _type(asked: str | None) -> Any:  # noqa: ANN401  # one of two words, narrowed by RepoId itself
+    if asked not in (None, "model", "dataset"):
+        raise InputError(f"this hub keeps models and datasets, no {asked}")
+    return asked or "model"
+
+
+@post("/api/repos/create", sync_to_thread=True, status_code=HTTP_200_OK)
+def create_repo(hf: Hf, request: Asked, data: JSONBody[wire.CreateRepo]) -> Response[Json]:
+    """Create a repo with its first commit; 409 if it is there."""
+    repo = named(request, data)
+    who = signed_in(request.user)
+    try:
+        existing = hf.registry.directory.find(repo)
+        taken = not existing.moved
+    except RepoNotFoundError:
+        taken = False
+    if taken and hf.access.may_read(who, existing.info):
+        url = repo_url(hf, request, existing.info.id)
+        if not who.may_write(repo.type, str(repo)):
+            who.require_write(repo.type, str(repo))
+        message = f"You already created this {repo.type} repo: {existing.info.id}"
+        return Response({"error": message, "url": url}, status_code=409, headers={"X-Error-Message": message})
+    who.require_write(repo.type, str(repo))
+    private = data.visibility == "private" if data.visibility else bool(data.private)
+    info = hf.registry.repos.create(repo, private=private)
+    content = default_attributes(repo.type)
+    blob = hf.registry.blobs.put_bytes(content)
+    entry = FileEntry(".gitattributes", blob.sha256, blob.size)
+    hf.registry.repos.commit(repo, [entry], message=FIRST_COMMIT, author=who.owner)
+    return Response(
+        {"url": repo_url(hf, request, repo), "name": str(repo), "id": f"{info.key:024x}"}, status_code=HTTP_200_OK
+    )
+
+
+@delete("/api/repos/delete", sync_to_thread=True, status_code=HTTP_200_OK)
+def delete_repo(hf: Hf, request: Asked, data: JSONBody[wire.DeleteRepo]) -> Json:
+    """Delete a repo."""
+    found = hf.access.find(named(request, data), request.user, "manage")
+    if found.moved:  # an old name is good for reading, not for deleting what has another one now
+        raise RepoNotFoundError(data.name)
+    hf.registry.repos.delete(found.info.id)
+    return {}
+
+
+@post("/api/repos/move", sync_to_thread=True, status_code=HTTP_200_OK)
+def move_repo(hf: Hf, request: Asked, data: JSONBody[wire.MoveRepo]) -> Response[Json]:
+    """Rename a repo; its old name leads to the new one."""
+    who = signed_in(request.user)
+    source = RepoId.parse(data.from_repo, _type(data.type))
+    target = RepoId.parse(data.to_repo, _type(data.type))
+    found = hf.access.find(source, who, "manage")
+    who.require_manage(str(target))
+    who.require_write(target.type, str(target))
+    try:
+        hf.registry.directory.move(found.info.id, target)
+    except RepoExistsError:
+        message = f"A {target.type} repository called {target} already exists"
+        return Response({"error": message}, status_code=409, headers={"X-Error-Message": message})
+    return Response({"url": repo_url(hf, request, target)}, status_code=HTTP_200_OK)
+
+
+class RepoInfoController(Controller):
+    """One repo, and all of a kind."""
+
+    path = "/api/{kind:str}"
+
+    @get("/", sync_to_thread=True)
+    def list_repos(self, hf: Hf, request: Asked, kind: Text) -> Response[list[Json]]:
+        """Search."""
+        if kind not in KINDS:
+            raise NotFoundException
+        readers = hf.access.readers(request.user)
+        if readers is None:
+            signed_in(None)
+        assert readers is not None  # noqa: S101  # signed_in raised
+        limit, offset = number(request, "limit", MAX_PAGE, MAX_PAGE), int(number(request, "offset", 1, 10**9))
+        offset = offset if "offset" in request.query_params else 0
+        gated = {"true": True, "false": False}.get(str(request.query_params.get("gated", "")).lower())
+        search: dict[str, Any] = {
+            "readers": readers,
+            "terms": many(request, "search"),
+            "namespace": request.query_params.get("author"),
+            "gated": gated,
+            "order": _ORDERS.get(str(request.query_params.get("sort", "")), "modified"),
+        }
+        tags = [tag for value in many(request, "filter", "tags") for tag in value.split(",") if tag]
+        pipeline = request.query_params.get("pipeline_tag")
+        if tags or pipeline:
+            everything = hf.registry.directory.search(KINDS[kind], limit=10**9, **search)
+            search["keys"] = hf.cards.tagged(everything, tags, pipeline)
+        page = hf.registry.directory.search(KINDS[kind], limit=limit + 1, offset=offset, **search)
+        more = len(page) > limit
+        page = page[:limit]
+        cards = hf.cards.of(page)
+        views = [self._listed(hf, request, one, cards[one.info.key]) for one in page]
+        return Response(views, headers=next_link(hf, request, offset=offset + limit, limit=limit) if more else None)
+
+    def _listed(self, hf: HubProtocol, request: Asked, one: Listed, card: Card) -> Json:
+        view = info_view(one.info, one.head, one.modified, card)
+        expand = many(request, "expand", "expand[]")
+        full = flag(request, "full")
+        if one.head is not None and (full or "siblings" in expand):
+            view["siblings"] = hf.views.siblings(hf.registry.repos.tree(one.info.id, one.head), blobs=False)
+        if expand:
+            return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
+        if not full and not flag(request, "cardData"):
+            view.pop("cardData", None)
+        return view
+
+    @get("/{namespace:str}/{name:str}", sync_to_thread=True)
+    def repo_info(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+        """A repo as its main branch is."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        try:
+            commit = hf.registry.repos.resolve(info.id, f"refs/heads/{MAIN}")
+        except RevisionNotFoundError:  # made, and nothing pushed yet
+            commit = None
+        return _info(hf, request, info, commit)
+
+    @get("/{namespace:str}/{name:str}/revision/{revision:str}", sync_to_thread=True)
+    def repo_info_at(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text) -> Json:
+        """A repo as it is, or was, at a revision."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        return _info(hf, request, info, hf.registry.repos.resolve(info.id, text(revision)))
+
+    @put("/{namespace:str}/{name:str}/settings", sync_to_thread=True, status_code=HTTP_200_OK)
+    def change_settings(
+        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.Settings]
+    ) -> Json:
+        """Who may see the repo."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        private = data.visibility == "private" if data.visibility else data.private
+        gated: Gating | None = None
+        if data.gated is not None:
+            gated = data.gated if isinstance(data.gated, str) else ("auto" if data.gated else "no")
+        info = hf.registry.directory.configure(info.id, private=private, gated=gated)
+        return {"private": info.private, "gated": False if info.gated == "no" else info.gated}
+
+    @get("/{namespace:str}/{name:str}/auth-check", sync_to_thread=True)
+    def auth_check(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+        """Whether the caller may have the repo's files."""
+        open_repo(hf, request, repo_id(kind, namespace, name), "download")
+        return {}
+
+    @get("/{namespace:str}/{name:str}/auth-check/write", sync_to_thread=True)
+    def auth_check_write(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+        """Whether the caller may write."""
+        open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        return {}
+
+
+class ReaderController(Controller):
+    """Who may read a gated repo."""
+
+    path = "/api/{kind:str}/{namespace:str}/{name:str}"
+
+    @post("/ask-access", sync_to_thread=True, status_code=HTTP_200_OK)
+    def ask(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+        """Ask to be let in."""
+        who = signed_in(request.user)
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        return {"status": hf.access.ask(info, who)}
+
+    @get("/user-access-request/{status:str}", sync_to_thread=True)
+    def readers(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, status: Text) -> list[Json]:
+        """Users who ask, were let in, or were refused."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        if status not in ("pending", "accepted", "rejected"):
+            raise InputError(f"{status!r} is no status of a reader")
+        found = hf.access.readers_of(info, status)  # type: ignore[arg-type]  # one of three words, checked above
+        return [
+            {"user": {"user": user, "fullname": user, "_id": user}, "status": status, "timestamp": timestamp(since)}
+            for user, since in found
+        ]
+
+    @post("/user-access-request/grant", sync_to_thread=True, status_code=HTTP_200_OK)
+    def grant(
+        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.ReaderChange]
+    ) -> Json:
+        """Let a user in who did not ask."""
+        return _change_reader(hf, request, repo_id(kind, namespace, name), data.user, "accepted")
+
+    @post("/user-access-request/handle", sync_to_thread=True, status_code=HTTP_200_OK)
+    def handle(
+        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.ReaderChange]
+    ) -> Json:
+        """Let a user in, or not."""
+        return _change_reader(hf, request, repo_id(kind, namespace, name), data.user, data.status)
+
+
+def _change_reader(hf: HubProtocol, request: Asked, repo: RepoId, user: str | None, status: ReaderStatus) -> Json:
+    info = open_repo(hf, request, repo, "manage")
+    if user is None:
+        raise InputError("name a user")
+    hf.access.set_reader(info, hf.users.get(user).name, status)
+    return {}
+
+
+def _info(hf: HubProtocol, request: Asked, info: RepoInfo, commit: Commit | None) -> Json:
+    files = hf.registry.repos.tree(info.id, commit.id) if commit else ()
+    expand = many(request, "expand", "expand[]")
+    modified = commit.created_at if commit else info.created_at
+    view = info_view(info, commit.id if commit else None, modified, hf.cards.at(files))
+    view["siblings"] = hf.views.siblings(files, blobs=flag(request, "blobs"))
+    view["usedStorage"] = sum(file.size for file in files)
+    view["sha"] = oid_of(commit.id) if commit else None
+    if info.id.type == "model":
+        view["spaces"] = []
+        if config := _config(hf, files):
+            view["config"] = config
+    if expand:
+        return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
+    return view
+
+
+def _config(hf: HubProtocol, files: tuple[FileEntry, ...]) -> Json | None:
+    """What people look for in a model's `config.json`."""
+    entry = next((file for file in files if file.path == "config.json"), None)
+    if entry is None or entry.size > 1024**2:
+        return None
+    try:
+        config = msgspec.json.decode(hf.registry.blobs.read(entry.sha256), type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
+    return {key: config[key] for key in ("architectures", "model_type") if key in config}

@@ -1,0 +1,65 @@
+"""What the protocol's routes work with, wired once per hub process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.hf.access import Access
+from hub.hf.cards import Cards
+from hub.hf.discussions import Discussions
+from hub.hf.signing import Signer
+from hub.hf.uploads import UploadLedger
+from hub.hf.views import Views, XetHashOf
+from hub.users import Users
+from registry.registry import Registry
+
+UPLOADS_FOLDER = "uploads"
+
+
+@dataclass(frozen=True, slots=True)
+class HubProtocol:
+    """All parts over one registry. `parts_folder` is where pieces of large uploads wait for the last one."""
+
+    registry: Registry
+    users: Users
+    access: Access
+    ledger: UploadLedger
+    cards: Cards
+    views: Views
+    discussions: Discussions
+    signer: Signer
+    parts_folder: Path
+    max_file_bytes: int
+    public_url: str
+
+    @classmethod
+    def over(
+        cls,
+        registry: Registry,
+        users: Users,
+        data: Path,
+        *,
+        anonymous: bool,
+        max_file_bytes: int,
+        public_url: str,
+        xet_hash_of: XetHashOf = lambda _: None,
+    ) -> HubProtocol:
+        """`anonymous`: whether public repos are readable without a token; `public_url`: "" for the request's own."""
+        catalog, blobs, directory = registry.catalog, registry.blobs, registry.directory
+        access = Access(catalog, directory, anonymous=anonymous)
+        parts = data / UPLOADS_FOLDER
+        parts.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(
+            registry=registry,
+            users=users,
+            access=access,
+            ledger=UploadLedger(catalog, blobs, directory, access),
+            cards=Cards(catalog, registry.repos, blobs),
+            views=Views(registry.git_ids, xet_hash_of),
+            discussions=Discussions(catalog, registry.repos),
+            signer=Signer.of(catalog),
+            parts_folder=parts,
+            max_file_bytes=max_file_bytes,
+            public_url=public_url.rstrip("/"),
+        )

@@ -1,0 +1,165 @@
+"""Discussions and pull requests over the protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+from litestar import Controller, get, post
+from litestar.params import FromPath, JSONBody
+from litestar.status_codes import HTTP_200_OK
+
+from hub.errors import ForbiddenError
+from hub.hf import wire
+from hub.hf.access import require_contributor
+from hub.hf.context import Asked, Hf, decode, number, open_repo, repo_id, repo_url
+from hub.hf.discussions import Discussion, Event
+from hub.hf.service import HubProtocol
+from hub.hf.views import Json, oid_of
+from hub.tables import timestamp
+from registry.repos import MAIN
+from registry.types import RepoId, RepoInfo
+
+Text = FromPath[str]
+Number = FromPath[int]
+PAGE = 50
+
+
+class DiscussionController(Controller):
+    """What is said and proposed."""
+
+    path = "/api/{kind:str}/{namespace:str}/{name:str}/discussions"
+
+    @get("/", sync_to_thread=True)
+    def list_discussions(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+        """A page, newest first."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        start = (number(request, "p", 0, 10**6) if request.query_params.get("p", "0") != "0" else 0) * PAGE
+        wanted = {"pull_request": True, "discussion": False}.get(str(request.query_params.get("type", "")))
+        status = request.query_params.get("status")
+        author = request.query_params.get("author")
+        found = [
+            one
+            for one in hf.discussions.all(info)
+            if (wanted is None or one.pull is wanted)
+            and (status in (None, "all") or (one.status == "open") is (status == "open"))
+            and author in (None, one.author)
+        ]
+        page = found[start : start + PAGE]
+        return {"discussions": [_brief(info, one) for one in page], "count": len(found), "start": start}
+
+    @post("/", sync_to_thread=True, status_code=HTTP_200_OK)
+    def create(
+        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.NewDiscussion]
+    ) -> Json:
+        """Begin one."""
+        who = require_contributor(request.user)
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        pull_from = MAIN if data.pull_request else None
+        made = hf.discussions.open(info, data.title, data.description, who.owner, pull_from=pull_from)
+        url = f"{repo_url(hf, request, info.id)}/discussions/{made.num}"
+        return {"num": made.num, "url": url, "pullRequest": made.pull}
+
+    @get("/{num:int}", sync_to_thread=True)
+    def details(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, num: Number) -> Json:
+        """One, with all that was said and done."""
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        found = hf.discussions.get(info, num)
+        view: Json = _brief(info, found) | {"events": [_event(event) for event in hf.discussions.events(info, num)]}
+        if found.pull:
+            view |= {"changes": {"base": found.target}, "filesWithConflicts": [], "diff": ""}
+        return view
+
+    @post("/{num:int}/comment", sync_to_thread=True, status_code=HTTP_200_OK)
+    def comment(
+        self,
+        hf: Hf,
+        request: Asked,
+        kind: Text,
+        namespace: Text,
+        name: Text,
+        num: Number,
+        data: JSONBody[wire.NewComment],
+    ) -> Json:
+        """Say something."""
+        who = require_contributor(request.user)
+        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        return {"newMessage": _event(hf.discussions.comment(info, num, data.comment, who.owner))}
+
+    @post("/{num:int}/status", sync_to_thread=True, status_code=HTTP_200_OK)
+    def status(
+        self,
+        hf: Hf,
+        request: Asked,
+        kind: Text,
+        namespace: Text,
+        name: Text,
+        num: Number,
+        data: JSONBody[wire.NewStatus],
+    ) -> Json:
+        """Open or close."""
+        info, author = _owned(hf, request, kind, namespace, name, num)
+        if data.comment:
+            hf.discussions.comment(info, num, data.comment, author)
+        return {"newStatus": _event(hf.discussions.set_status(info, num, data.status, author))}
+
+    @post("/{num:int}/title", sync_to_thread=True, status_code=HTTP_200_OK)
+    def title(
+        self,
+        hf: Hf,
+        request: Asked,
+        kind: Text,
+        namespace: Text,
+        name: Text,
+        num: Number,
+        data: JSONBody[wire.NewTitle],
+    ) -> Json:
+        """Rename."""
+        info, author = _owned(hf, request, kind, namespace, name, num)
+        return {"newTitle": _event(hf.discussions.rename(info, num, data.title, author))}
+
+    @post("/{num:int}/merge", status_code=HTTP_200_OK)
+    async def merge(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, num: Number) -> Json:
+        """Bring a pull request's changes to its target; the body is optional."""
+        asked = decode(await request.body(), wire.Merge)
+        return await anyio.to_thread.run_sync(_merge, hf, request, repo_id(kind, namespace, name), num, asked)
+
+
+def _merge(hf: HubProtocol, request: Asked, repo: RepoId, num: int, asked: wire.Merge) -> Json:
+    who = require_contributor(request.user)
+    info = open_repo(hf, request, repo, "write")
+    if asked.comment:
+        hf.discussions.comment(info, num, asked.comment, who.owner)
+    commit = hf.discussions.merge(info, num, who.owner)
+    return {"mergeCommitOid": oid_of(commit.id), "newStatus": {"status": "merged"}}
+
+
+def _owned(hf: HubProtocol, request: Asked, kind: str, namespace: str, name: str, num: int) -> tuple[RepoInfo, str]:
+    """For whoever began it, and for those who may write to the repo."""
+    who = require_contributor(request.user)
+    info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+    if hf.discussions.get(info, num).author != who.owner and not who.may_write(info.id.type, str(info.id)):
+        raise ForbiddenError("only its author and the repository's owners may change a discussion")
+    return info, who.owner
+
+
+def _brief(info: RepoInfo, one: Discussion) -> Json:
+    return {
+        "num": one.num,
+        "title": one.title,
+        "author": {"name": one.author},
+        "status": one.status,
+        "isPullRequest": one.pull,
+        "createdAt": timestamp(one.created_at),
+        "repo": {"name": str(info.id), "type": info.id.type},
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "id": f"{event.seq}",
+        "type": event.kind,
+        "author": {"name": event.author},
+        "createdAt": timestamp(event.happened_at),
+        "data": event.data,
+    }

@@ -1,0 +1,162 @@
+"""The directory of repos: finding one by whatever it is or was called, its settings, and searching among all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+from registry import repo_rows as rows_
+from registry.catalog import Catalog, from_db
+from registry.errors import InvalidValueError, RepoExistsError, RepoNotFoundError
+from registry.repos import MAIN, Repos
+from registry.types import Digest, Gating, RepoId, RepoInfo, RepoType
+
+Order = Literal["name", "created", "modified"]
+_ORDER: dict[Order, str] = {
+    "name": "lower(r.namespace || '/' || r.name), r.key",
+    "created": "r.created_at DESC, r.key DESC",
+    "modified": "coalesce(c.created_at, r.created_at) DESC, r.key DESC",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A repo that was looked for; `moved` says that it was asked for by a name that it no longer has."""
+
+    info: RepoInfo
+    moved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Whose eyes a search has: private repos show only in these namespaces (lower case), or everywhere."""
+
+    namespaces: frozenset[str] = frozenset()
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A repo in a listing: `head` is the commit of `main`, `modified` its time, or the repo's own without one."""
+
+    info: RepoInfo
+    head: Digest | None
+    modified: datetime
+
+
+class Directory:
+    """All repos of a registry. Use from any number of threads."""
+
+    def __init__(self, catalog: Catalog, repos: Repos) -> None:
+        self._catalog = catalog
+        self._repos = repos
+
+    def find(self, repo: RepoId) -> Found:
+        """The repo of this name in any case, also one that had the name before it was moved.
+
+        Raises RepoNotFoundError.
+        """
+        rows = self._catalog.query(
+            f"SELECT {rows_.INFO} FROM repos WHERE key = (SELECT repo FROM repo_handles WHERE handle = ?)",  # noqa: S608
+            [rows_.handle_of(repo)],
+        )
+        if not rows:
+            raise RepoNotFoundError(repo)
+        info = rows_.info_of_row(rows[0])
+        return Found(info, moved=rows_.handle_of(info.id) != rows_.handle_of(repo))
+
+    def move(self, repo: RepoId, target: RepoId) -> RepoInfo:
+        """Rename; the old name goes on leading to the repo until another one is created under it.
+
+        Raises RepoNotFoundError, RepoExistsError, InvalidValueError for another type, and what a delete guard
+        raises (RepoInUseError while robots are served from it).
+        """
+        if repo.type != target.type:
+            raise InvalidValueError("repo", str(target), f"a {repo.type} cannot become a {target.type}")
+        with self._catalog.write() as tx:
+            key = rows_.key_of(tx, repo)
+            for guard in self._repos.delete_guards:
+                guard(tx, repo)
+            row = tx.execute(
+                f"SELECT {rows_.INFO} FROM repos WHERE key = (SELECT repo FROM repo_handles WHERE handle = ?)",  # noqa: S608
+                [rows_.handle_of(target)],
+            ).fetchone()
+            if row is not None:
+                other = rows_.info_of_row(row)
+                if other.key != key and rows_.handle_of(other.id) == rows_.handle_of(target):
+                    raise RepoExistsError(target)
+                tx.execute("DELETE FROM repo_handles WHERE handle = ?", [rows_.handle_of(target)])
+            tx.execute("INSERT INTO repo_handles VALUES (?, ?)", [rows_.handle_of(target), key])
+            tx.execute("UPDATE repos SET namespace = ?, name = ? WHERE key = ?", [target.namespace, target.name, key])
+        return self._repos.get(target)
+
+    def configure(self, repo: RepoId, *, private: bool | None = None, gated: Gating | None = None) -> RepoInfo:
+        """Change settings; None leaves one as it is. Raises RepoNotFoundError, InvalidValueError."""
+        if gated is not None and gated not in get_args(Gating):
+            raise InvalidValueError("gated", gated, f"must be one of {', '.join(get_args(Gating))}")
+        with self._catalog.write() as tx:
+            key = rows_.key_of(tx, repo)
+            tx.execute(
+                "UPDATE repos SET private = coalesce(?, private), gated = coalesce(?, gated) WHERE key = ?",
+                [private, gated, key],
+            )
+        return self._repos.get(repo)
+
+    def search(
+        self,
+        type: RepoType,
+        *,
+        readers: Readers,
+        terms: Sequence[str] = (),
+        namespace: str | None = None,
+        gated: bool | None = None,
+        keys: Sequence[int] | None = None,
+        order: Order = "name",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Listed]:
+        """Repos that `readers` may see whose `namespace/name` holds all `terms`, in any case.
+
+        `keys` narrows the search to these repos; times sort newest first.
+        """
+        if order not in _ORDER:
+            raise InvalidValueError("order", order, f"must be one of {', '.join(_ORDER)}")
+        conditions = ["r.type = ?"]
+        params: list[object] = [MAIN, type]
+        if not readers.everything:
+            conditions.append("(NOT r.private OR lower(r.namespace) IN (SELECT unnest(?::VARCHAR[])))")
+            params.append(sorted(readers.namespaces))
+        for term in terms:
+            conditions.append("contains(lower(r.namespace || '/' || r.name), ?)")
+            params.append(term.lower())
+        if namespace is not None:
+            conditions.append("lower(r.namespace) = ?")
+            params.append(namespace.lower())
+        if gated is not None:
+            conditions.append(f"r.gated {'<>' if gated else '='} 'no'")
+        if keys is not None:
+            conditions.append("r.key IN (SELECT unnest(?::BIGINT[]))")
+            params.append(list(keys))
+        columns = ", ".join(f"r.{column}" for column in rows_.INFO.split(", "))
+        rows = self._catalog.query(
+            f"SELECT {columns}, f.commit, coalesce(c.created_at, r.created_at) FROM repos r "  # noqa: S608
+            "LEFT JOIN refs f ON f.repo = r.key AND f.name = ? AND f.kind = 'branch' "
+            "LEFT JOIN commits c ON c.id = f.commit "
+            f"WHERE {' AND '.join(conditions)} ORDER BY {_ORDER[order]} LIMIT ? OFFSET ?",
+            [*params, limit, offset],
+        )
+        return [Listed(rows_.info_of_row(row[:7]), row[7], from_db(row[8])) for row in rows]
+
+    def holders(self, sha256: Digest) -> tuple[tuple[RepoInfo, int], ...]:
+        """The repos whose history holds a blob, each with the blob's size in bytes."""
+        found = self._catalog.query("SELECT repo, size FROM repo_blobs WHERE sha256 = ?", [sha256])
+        sizes = dict(found)
+        if not sizes:
+            return ()
+        rows = self._catalog.query(
+            f"SELECT {rows_.INFO} FROM repos WHERE key IN (SELECT unnest(?::BIGINT[]))",  # noqa: S608
+            [list(sizes)],
+        )
+        return tuple((info, sizes[info.key]) for info in map(rows_.info_of_row, rows))
