@@ -1,196 +1,187 @@
-"""COCO instances JSON: read as teams export it, written as we store it.
+"""COCO instances JSON, as teams export it.
 
-Read: one `annotations.json` (any name) for all, or one file per split like Roboflow's `train/_annotations.coco.json`
-or `annotations/instances_val2017.json`; polygons with any number of parts, compressed and uncompressed RLE. Written:
-compressed RLE only, and per image the extra fields `split` and `sequence`.
+One `annotations.json` (any name) for all, or one file per split like Roboflow's `train/_annotations.coco.json` or
+`annotations/instances_val2017.json`; polygons with any number of parts, compressed and uncompressed RLE; per image the
+extra fields `split` and `sequence`, per annotation `attributes`. A file is read twice and never held: first its images
+and categories, then, once the images are measured, its annotations, each of which becomes RLE at once.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeGuard
 
+from finetune.datasets.attributes import freeze
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
+from finetune.datasets.jsonstream import LIST, stream_json
+from finetune.datasets.locate import ImageFinder, usual_folders
 from finetune.datasets.segmentation import read_segmentation
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_of, suffix_of
-from finetune.datasets.types import SPLITS, Dataset, Sample
-from finetune.errors import DatasetError
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_of
+from finetune.datasets.types import SPLITS, Sample
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Annotation:
-    """A checked entry of `annotations`; `where` is its field, as in `annotations[12]`."""
-
-    label: str
-    segmentation: object
-    where: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Entry:
-    """A checked entry of `images` with its annotations. `image` is the file's path in the tree."""
+    """A checked entry of `images`. `image` is the file's path in the tree, `number` its id."""
 
-    document: str
     where: str
+    number: int
     image: str
     width: int | None
     height: int | None
     split: str | None
     sequence: str | None
-    annotations: list[_Annotation]
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """One COCO file, its images and categories checked. `rejected` are ids of images that are problems already."""
+
+    name: str
+    categories: Mapping[int, str]
+    entries: tuple[_Entry, ...]
+    rejected: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class CocoSource:
-    """A COCO dataset whose documents are checked and whose images are found."""
+    """A COCO dataset whose images are found and whose annotations are yet to be read."""
 
     tree: Tree
     classes: tuple[str, ...]
-    entries: tuple[_Entry, ...]
+    documents: tuple[_Document, ...]
 
     @property
     def images(self) -> tuple[str, ...]:
-        return tuple(entry.image for entry in self.entries)
+        return tuple(entry.image for document in self.documents for entry in document.entries)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
-        """One sample per image in `sizes`; segmentations that cannot be used become problems."""
-        for entry in self.entries:
-            if entry.image not in sizes:
-                continue
-            height, width = sizes[entry.image]
-            if not _same_size(entry, height, width, findings):
-                continue
-            found = InstanceList(height, width, findings)
-            for annotation in entry.annotations:
-                where = f"{entry.document} {annotation.where}"
-                try:
-                    counts, area = read_segmentation(annotation.segmentation, height, width, findings, where)
-                except ValueError as error:
-                    field = f"{annotation.where}.segmentation"
-                    findings.problem(f"{error} (image {entry.image})", entry.document, field=field)
-                    continue
-                found.add(annotation.label, counts, area, where)
-            yield found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
+        """One sample per image in `sizes`; annotations that cannot be used become problems."""
+        for document in self.documents:
+            lists: dict[int, InstanceList | None] = dict.fromkeys(document.rejected)
+            for entry in document.entries:
+                size = sizes.get(entry.image)
+                fits = size is not None and _same_size(document.name, entry, *size, findings)
+                lists[entry.number] = InstanceList(*size, findings) if size is not None and fits else None
+            images = {entry.number: entry.image for entry in document.entries}
+            _AnnotationReader(document, images, lists, findings).read(self.tree)
+            for entry in document.entries:
+                found = lists.pop(entry.number)
+                if found is not None:
+                    yield found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
 
 
-def _same_size(entry: _Entry, height: int, width: int, findings: Findings) -> bool:
+def _same_size(document: str, entry: _Entry, height: int, width: int, findings: Findings) -> bool:
     named = (entry.width or width, entry.height or height)
     if named == (width, height):
         return True
     text = f"says {named[0]}x{named[1]} pixels, but {entry.image} has {width}x{height}"
     if named == (height, width):
         text += "; was it labelled in a tool that turns pictures by their EXIF tag?"
-    findings.problem(text, entry.document, field=entry.where)
+    findings.problem(text, document, field=entry.where)
     return False
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def find_coco(tree: Tree, findings: Findings) -> CocoSource | None:
-    """The COCO dataset in `tree`, or None if no JSON file in it (two folders deep) is a COCO document.
-
-    Raises DatasetError if a file that is named like one is not JSON.
-    """
-    documents = {}
-    for name in tree.with_suffix(".json"):
-        if name.count("/") <= 2:
-            document = _load(tree, name)
-            if document is not None:
-                documents[name] = document
-    if not documents:
-        return None
+def read_coco(tree: Tree, names: list[str], findings: Findings) -> CocoSource:
+    """The COCO files `names` as one dataset. Raises DatasetError if one is not JSON."""
     classes: dict[str, None] = {}
-    entries: dict[str, _Entry] = {}
-    for name, document in documents.items():
-        reader = _DocumentReader(tree, name, document, findings)
+    listed: dict[str, str] = {}
+    documents = []
+    for name in names:
+        reader = _ImageReader(tree, name, findings)
+        reader.read()
         classes |= dict.fromkeys(reader.categories.values())
-        for entry in reader.entries():
-            if entry.image in entries:
-                other = entries[entry.image]
-                text = f"{entry.image} is listed a second time, after {other.document} {other.where}"
+        entries = []
+        for entry in reader.entries.values():
+            place = f"{name} {entry.where}"
+            if listed.setdefault(entry.image, place) != place:
+                text = f"{entry.image} is listed a second time, after {listed[entry.image]}"
                 findings.problem(text, name, field=entry.where)
-                continue
-            entries[entry.image] = entry
+                reader.rejected.add(entry.number)
+            else:
+                entries.append(entry)
+        documents.append(_Document(name, reader.categories, tuple(entries), frozenset(reader.rejected)))
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
-        if image not in entries:
+        if image not in listed:
             findings.warn("image that no annotation file lists and that was left out", image)
-    return CocoSource(tree, tuple(classes), tuple(entries.values()))
+    return CocoSource(tree, tuple(classes), tuple(documents))
 
 
-def _load(tree: Tree, name: str) -> Record | None:
-    stem = PurePosixPath(name).stem.lower()
-    looks_like_it = any(word in stem for word in ("annotation", "coco", "instances"))
-    try:
-        document = json.loads(tree.path(name).read_text("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        if not looks_like_it:
-            return None
-        raise DatasetError(f"is not JSON: {error.msg}", path=Path(name), line=error.lineno) from error
-    except (OSError, ValueError, RecursionError) as error:
-        if not looks_like_it:
-            return None
-        raise DatasetError(f"cannot be read as JSON: {error}", path=Path(name)) from error
-    if isinstance(document, dict) and "images" in document and ("annotations" in document or looks_like_it):
-        return document
-    return None
+class _Reader:
+    """Goes over the records of some lists of one document."""
 
-
-class _DocumentReader:
-    """Checks one COCO document: its categories at once, then its images with their annotations."""
-
-    def __init__(self, tree: Tree, name: str, document: Record, findings: Findings) -> None:
-        self._tree = tree
-        self._files = set(tree.files)
+    def __init__(self, name: str, findings: Findings) -> None:
         self._name = name
-        self._document = document
         self._findings = findings
-        self._split = split_of(name) or split_in_name(PurePosixPath(name).stem)
-        self.categories = self._read_categories()
 
-    def entries(self) -> list[_Entry]:
-        """The images that can be used. Problems are noted for the others and for annotations that fit nowhere."""
-        entries: dict[int, _Entry] = {}
-        rejected: set[int] = set()
-        for where, record in self._records("images"):
+    def _records(self, tree: Tree, keys: tuple[str, ...]) -> Iterator[tuple[str, str, Record]]:
+        """(key, place, record) of the lists `keys`; what is neither list nor record is a problem."""
+        for item in stream_json(tree.path(self._name), self._name):
+            if item.key not in keys or item.number == LIST:
+                continue
+            if item.number is None:
+                self._problem("is not a list", item.key)
+            elif isinstance(item.value, dict):
+                yield item.key, f"{item.key}[{item.number}]", item.value
+            else:
+                self._problem("is not an object", f"{item.key}[{item.number}]")
+
+    def _problem(self, message: str, field: str) -> None:
+        self._findings.problem(message, self._name, field=field)
+
+
+class _ImageReader(_Reader):
+    """The first pass: categories, and the images that can be used."""
+
+    def __init__(self, tree: Tree, name: str, findings: Findings) -> None:
+        super().__init__(name, findings)
+        self._tree = tree
+        self._finder = ImageFinder(tree)
+        self._split = split_of(name) or split_in_name(PurePosixPath(name).stem)
+        self.categories: dict[int, str] = {}
+        self.entries: dict[int, _Entry] = {}
+        self.rejected: set[int] = set()
+
+    def read(self) -> None:
+        for key, where, record in self._records(self._tree, ("images", "categories")):
+            if key == "categories":
+                self._read_category(where, record)
+                continue
             number = record.get("id")
             if not _is_int(number):
                 self._problem(f"the image id {number!r} is not a whole number", f"{where}.id")
-            elif number in entries or number in rejected:
+            elif number in self.entries or number in self.rejected:
                 self._problem(f"the image id {number} is used twice", f"{where}.id")
-            elif (entry := self._entry(where, record)) is None:
-                rejected.add(number)
+            elif (entry := self._entry(where, number, record)) is None:
+                self.rejected.add(number)
             else:
-                entries[number] = entry
-        self._attach_annotations(entries, rejected)
-        return list(entries.values())
-
-    def _read_categories(self) -> dict[int, str]:
-        categories: dict[int, str] = {}
-        for where, record in self._records("categories"):
-            number, name = record.get("id"), record.get("name")
-            if not _is_int(number):
-                self._problem(f"the category id {number!r} is not a whole number", f"{where}.id")
-            elif not isinstance(name, str) or not name.strip():
-                self._problem(f"the category name {name!r} is not text", f"{where}.name")
-            elif number in categories:
-                self._problem(f"the category id {number} is used twice", f"{where}.id")
-            else:
-                # One name under two ids is one class: Roboflow repeats a class as its own supercategory.
-                categories[number] = name.strip()
-        if not categories:
+                self.entries[number] = entry
+        if not self.categories:
             self._problem("must name the classes, as in [{'id': 1, 'name': 'box'}]", "categories")
-        return dict(sorted(categories.items()))
+        self.categories = dict(sorted(self.categories.items()))
 
-    def _entry(self, where: str, record: Record) -> _Entry | None:
-        image = self._find_image(where, record.get("file_name"))
-        if image is None:
+    def _read_category(self, where: str, record: Record) -> None:
+        number, name = record.get("id"), record.get("name")
+        if not _is_int(number):
+            self._problem(f"the category id {number!r} is not a whole number", f"{where}.id")
+        elif not isinstance(name, str) or not name.strip():
+            self._problem(f"the category name {name!r} is not text", f"{where}.name")
+        elif number in self.categories:
+            self._problem(f"the category id {number} is used twice", f"{where}.id")
+        else:
+            # One name under two ids is one class: Roboflow repeats a class as its own supercategory.
+            self.categories[number] = name.strip()
+
+    def _entry(self, where: str, number: int, record: Record) -> _Entry | None:
+        try:
+            image = self._finder.find(record.get("file_name"), usual_folders(self._name, self._split))
+        except ValueError as error:
+            self._problem(str(error), f"{where}.file_name")
             return None
         sides = [record.get("width"), record.get("height")]
         if any(side is not None and not (_is_int(side) and side > 0) for side in sides):
@@ -204,108 +195,77 @@ class _DocumentReader:
         if sequence is not None and not isinstance(sequence, str):
             self._problem(f"{sequence!r} is not text", f"{where}.sequence")
             return None
-        return _Entry(self._name, where, image, sides[0], sides[1], split, sequence, [])
+        return _Entry(where, number, image, sides[0], sides[1], split, sequence)
 
-    def _find_image(self, where: str, file_name: object) -> str | None:
-        """The image's path in the tree: beside the document, in `images`, or in the split's folder."""
-        field = f"{where}.file_name"
-        if not isinstance(file_name, str) or not file_name:
-            self._problem(f"{file_name!r} is not a file name", field)
-            return None
-        # CVAT on Windows writes backslashes.
-        path = PurePosixPath(file_name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or path.as_posix()[1:2] == ":":
-            self._problem(f"{file_name!r} leads out of the dataset's folder", field)
-            return None
-        here = PurePosixPath(self._name).parent
-        split = self._split or ""
-        folders = [here, here / "images", PurePosixPath(), PurePosixPath("images"), PurePosixPath(split)]
-        folders += [PurePosixPath("images", split), PurePosixPath(split, "images")]
-        words = PurePosixPath(self._name).stem.split("_")
-        folders += [PurePosixPath(words[-1]), PurePosixPath("images", words[-1])]  # instances_val2017: val2017
-        for folder in folders:
-            if (folder / path).as_posix() in self._files:
-                image = (folder / path).as_posix()
-                if suffix_of(image) not in IMAGE_SUFFIXES:
-                    self._problem(f"{file_name!r} is not a JPEG or PNG file", field)
-                    return None
-                return image
-        self._problem(f"the image {file_name!r} is not in the folder", field)
-        return None
 
-    def _attach_annotations(self, entries: Mapping[int, _Entry], rejected: set[int]) -> None:
-        seen = set()
-        for where, record in self._records("annotations"):
-            number, image = record.get("id"), record.get("image_id")
-            category = record.get("category_id")
-            if number is not None and (not _is_int(number) or number in seen):
-                text = f"the annotation id {number} is used twice" if _is_int(number) else f"{number!r} is no id"
-                self._problem(text, f"{where}.id")
-                continue
-            seen.add(number)
-            if _is_int(image) and image in rejected:
-                continue  # its image is a problem already
-            if not _is_int(image) or image not in entries:
-                self._problem(f"no image has the id {image!r}", f"{where}.image_id")
-            elif not _is_int(category) or category not in self.categories:
-                self._problem(f"no category has the id {category!r}", f"{where}.category_id")
-            elif record.get("iscrowd"):
-                self._findings.warn(
-                    "annotation with iscrowd=1 that was left out: it marks a group, not one instance (some tools "
-                    "set it on every RLE mask; export those as polygons)",
-                    f"{self._name} {where}",
-                )
+class _AnnotationReader(_Reader):
+    """The second pass: annotations into the lists of their images. A list is None where the image is a problem."""
+
+    def __init__(
+        self,
+        document: _Document,
+        images: Mapping[int, str],
+        lists: Mapping[int, InstanceList | None],
+        findings: Findings,
+    ) -> None:
+        super().__init__(document.name, findings)
+        self._categories = document.categories
+        self._images = images
+        self._lists = lists
+        self._run = range(0)
+        self._seen: set[int] = set()
+
+    def _is_new(self, number: int) -> bool:
+        """Whether an annotation's id comes for the first time. Ids in a row, the usual case, cost no memory."""
+        if not self._run:
+            self._run = range(number, number + 1)
+        elif number == self._run.stop and number not in self._seen:
+            self._run = range(self._run.start, number + 1)
+        elif number in self._run or number in self._seen:
+            return False
+        else:
+            self._seen.add(number)
+        return True
+
+    def read(self, tree: Tree) -> None:
+        for _, where, record in self._records(tree, ("annotations",)):
+            number = record.get("id")
+            if number is not None and not _is_int(number):
+                self._problem(f"{number!r} is no id", f"{where}.id")
+            elif number is not None and not self._is_new(number):
+                self._problem(f"the annotation id {number} is used twice", f"{where}.id")
             else:
-                label = self.categories[category]
-                entries[image].annotations.append(_Annotation(label, record.get("segmentation"), where))
+                self._read(where, record)
 
-    def _records(self, key: str) -> Iterator[tuple[str, Record]]:
-        records = self._document.get(key, [])
-        if not isinstance(records, list):
-            self._problem("is not a list", key)
+    def _read(self, where: str, record: Record) -> None:
+        image, category = record.get("image_id"), record.get("category_id")
+        if not _is_int(image) or image not in self._lists:
+            self._problem(f"no image has the id {image!r}", f"{where}.image_id")
             return
-        for number, record in enumerate(records):
-            if isinstance(record, dict):
-                yield f"{key}[{number}]", record
-            else:
-                self._problem("is not an object", f"{key}[{number}]")
-
-    def _problem(self, message: str, field: str) -> None:
-        self._findings.problem(message, self._name, field=field)
+        found = self._lists[image]
+        if found is None:
+            return
+        if not _is_int(category) or category not in self._categories:
+            self._problem(f"no category has the id {category!r}", f"{where}.category_id")
+            return
+        place = f"{self._name} {where}"
+        if record.get("iscrowd"):
+            self._findings.warn(
+                "annotation with iscrowd=1 that was left out: it marks a group, not one instance (some tools "
+                "set it on every RLE mask; export those as polygons)",
+                place,
+            )
+            return
+        try:
+            value = record.get("segmentation")
+            counts, area = read_segmentation(value, found.height, found.width, self._findings, place)
+        except ValueError as error:
+            self._problem(f"{error} (image {self._images[image]})", f"{where}.segmentation")
+            return
+        extra = record.get("attributes")
+        attributes = freeze(extra, self._findings, place) if isinstance(extra, dict) else ()
+        found.add(self._categories[category], counts, area, place, attributes)
 
 
 def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def coco_document(dataset: Dataset, file_name: Callable[[Sample], str]) -> Record:
-    """`dataset` as a COCO document with compressed RLE masks; ids are 1, 2, ... in the dataset's order."""
-    numbers = {name: number for number, name in enumerate(dataset.classes, 1)}
-    images: list[Record] = []
-    annotations: list[Record] = []
-    for image_id, sample in enumerate(dataset.samples, 1):
-        record: Record = {"id": image_id, "file_name": file_name(sample)}
-        record |= {"width": sample.width, "height": sample.height}
-        record |= {"split": sample.split} if sample.split is not None else {}
-        record |= {"sequence": sample.sequence} if sample.sequence is not None else {}
-        images.append(record)
-        truth = sample.truth()
-        for label, counts, box, area in zip(
-            truth.labels, truth.masks, truth.boxes.tolist(), truth.areas().tolist(), strict=True
-        ):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": numbers[label],
-                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                    "area": area,
-                    "iscrowd": 0,
-                    "segmentation": {"size": [sample.height, sample.width], "counts": counts.decode("ascii")},
-                }
-            )
-    categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}

@@ -1,15 +1,21 @@
-"""What both readers share: clipping of polygons, and the growing list of one image's instances."""
+"""What all readers share: polygons and bitmaps to RLE, and the growing list of one image's instances."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from finetune.datasets import rle
+from finetune.datasets.attributes import Attributes
 from finetune.datasets.findings import Findings
+from finetune.datasets.limits import MAX_INSTANCES, MAX_VERTICES
 from finetune.datasets.types import Sample
+from serving.instances import encode_windows
 
+_HUGE = 1e12
 TOLERANCE = 0.02
 """How far a point may lie outside the image, as a share of the image's side, before it is an error."""
 
@@ -33,6 +39,49 @@ def clip(
     return np.clip(points, 0, size)
 
 
+def read_points(values: Sequence[object]) -> npt.NDArray[np.float64]:
+    """Points float64 [K, 2] of a polygon that a file gives as x0, y0, x1, y1, ...
+
+    Raises ValueError with the sentence to show for what is no polygon: odd counts, fewer than three points, too many,
+    or values that are not finite numbers.
+    """
+    for value in values:
+        # abs, not isfinite: that one fails on whole numbers which no float can hold.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _HUGE:
+            raise ValueError(f"{value!r:.40} is not a finite number")
+    if len(values) % 2:
+        raise ValueError(f"an odd number of coordinates ({len(values)}): x and y must come in pairs")
+    if len(values) < 6:
+        raise ValueError(f"a polygon needs at least 3 points, this one has {len(values) // 2}")
+    if len(values) > 2 * MAX_VERTICES:
+        raise ValueError(f"a polygon of {len(values) // 2:,} points; the limit is {MAX_VERTICES:,}")
+    return np.array(values, np.float64).reshape(-1, 2)
+
+
+def outline(
+    polygons: Sequence[npt.NDArray[np.float64]], height: int, width: int, findings: Findings, where: str
+) -> tuple[bytes, int]:
+    """Canonical RLE `counts` and area of the union of polygons, each float64 [K, 2] in pixels.
+
+    Raises ValueError if one leaves the image. A polygon that crosses itself is a warning: what lies between the
+    crossings is in or out by parity, which may not be what was meant.
+    """
+    size = float(width), float(height)
+    clipped = [clip(points, *size, findings, where) for points in polygons]
+    counts, area = rle.from_polygons([points.ravel() for points in clipped], height, width)
+    if len(clipped) == 1 and _crosses(clipped[0], area):
+        findings.warn("polygon that crosses itself", where)
+    return counts, area
+
+
+def _crosses(points: npt.NDArray[np.float64], area: int) -> bool:
+    """Whether a polygon's signed area is another than that of its pixels, beyond what rounding to pixels explains."""
+    following = np.roll(points, -1, axis=0)
+    signed = abs(float((points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]).sum())) / 2
+    around = float(np.hypot(*(following - points).T).sum())
+    return abs(signed - area) > 0.05 * max(signed, area) + around
+
+
 class InstanceList:
     """Instances of one image as they are read. Empty and repeated ones are left out, with a warning."""
 
@@ -40,18 +89,60 @@ class InstanceList:
         self.height = height
         self.width = width
         self._findings = findings
-        self._items: dict[tuple[str, bytes], None] = {}
+        # Three lists, not one dictionary: of a million masks the keys alone would weigh as much as the masks.
+        self._labels: list[str] = []
+        self._masks: list[bytes] = []
+        self._attributes: list[Attributes] = []
+        self._full = False
 
-    def add(self, label: str, counts: bytes, area: int, where: str) -> None:
+    def add_polygons(
+        self, label: str, polygons: Sequence[npt.NDArray[np.float64]], where: str, attributes: Attributes = ()
+    ) -> None:
+        """Add the union of polygons, each float64 [K, 2] in pixels. Raises ValueError if one leaves the image."""
+        counts, area = outline(polygons, self.height, self.width, self._findings, where)
+        self.add(label, counts, area, where, attributes)
+
+    def add_bitmap(
+        self,
+        label: str,
+        bitmap: npt.NDArray[np.bool_],
+        where: str,
+        attributes: Attributes = (),
+        *,
+        x: int = 0,
+        y: int = 0,
+    ) -> None:
+        """Add a mask that is given inside a window, bool [h, w] with its top left pixel at x, y.
+
+        Raises ValueError if the window leaves the image.
+        """
+        height, width = bitmap.shape
+        if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+            raise ValueError(
+                f"the mask of {width}x{height} at ({x}, {y}) lies outside the image of {self.width}x{self.height}"
+            )
+        (counts,) = encode_windows([(bitmap, x, y)], self.height, self.width)
+        self.add(label, counts, int(bitmap.sum()), where, attributes)
+
+    def add(self, label: str, counts: bytes, area: int, where: str, attributes: Attributes = ()) -> None:
         """Add a mask in canonical RLE; `where` is its place in the dataset, for the warnings."""
-        if area == 0:
+        if self._full:
+            return
+        if len(self._masks) >= MAX_INSTANCES:
+            self._full = True
+            self._findings.problem(f"more than {MAX_INSTANCES:,} instances in one image", where)
+        elif area == 0:
             self._findings.warn("mask that covers no pixel and was left out", where)
-        elif (label, counts) in self._items:
+        elif counts in self._masks and (label, counts) in zip(self._labels, self._masks, strict=True):
             self._findings.warn("instance that repeats another of the same image and was left out", where)
         else:
-            self._items[label, counts] = None
+            self._labels.append(label)
+            self._masks.append(counts)
+            if attributes and not self._attributes:
+                self._attributes = [()] * (len(self._masks) - 1)
+            if attributes or self._attributes:
+                self._attributes.append(attributes)
 
     def sample(self, image: Path, name: str, split: str | None, sequence: str | None) -> Sample:
-        labels = tuple(label for label, _ in self._items)
-        masks = tuple(counts for _, counts in self._items)
-        return Sample(image, self.width, self.height, labels, masks, split, sequence, name)
+        labels, masks, attributes = tuple(self._labels), tuple(self._masks), tuple(self._attributes)
+        return Sample(image, self.width, self.height, labels, masks, split, sequence, name, attributes)

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from pathlib import Path
 
-from finetune.datasets.coco import find_coco
+from finetune.datasets.detect import Detected, detect, open_source
 from finetune.datasets.findings import Findings
-from finetune.datasets.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, Size, Tree, measure, scan, suffix_of
+from finetune.datasets.tree import OTHER_IMAGE_SUFFIXES, measure, scan
 from finetune.datasets.types import Dataset, Sample
-from finetune.datasets.yolo import find_yolo
 from finetune.errors import DatasetError
 
-
-class Source(Protocol):
-    """A dataset in one format: its files are found and its class names read, its masks are not."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def images(self) -> tuple[str, ...]: ...
-    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]: ...
+Progress = Callable[[int, int], None]
+"""Told of work as (done, of how many)."""
 
 
-def read_dataset(folder: Path, *, check_images: bool = True) -> Dataset:
-    """Read a YOLO-seg or COCO folder; the dataset is named after it.
+def detect_format(folder: Path) -> Detected:
+    """The format of a folder. Raises DatasetError that names what was seen where that is none or more than one."""
+    findings = Findings()
+    return detect(scan(folder, findings))
+
+
+def read_dataset(folder: Path, *, check_images: bool = True, progress: Progress | None = None) -> Dataset:
+    """Read a folder in any of the formats that `detect_format` knows; the dataset is named after it.
 
     With `check_images` every image is decoded once, so that a truncated file is found now and not in the middle of
     training; without, only headers are read. Raises one DatasetError that lists up to 20 problems, with paths
@@ -35,11 +32,18 @@ def read_dataset(folder: Path, *, check_images: bool = True) -> Dataset:
     """
     findings = Findings()
     tree = scan(folder, findings)
-    source = _detect(tree, findings)
+    detected = detect(tree)
+    source = open_source(tree, detected, findings)
     for name in tree.with_suffix(*OTHER_IMAGE_SUFFIXES):
         findings.problem("is neither JPEG nor PNG; convert it", name)
-    sizes = measure(tree, source.images, findings, decode=check_images)
-    samples = list(source.samples(sizes, findings))
+    images = source.images
+    report = progress or _silent
+    # Each image counts twice: once it is measured, and once its annotations are read.
+    sizes = measure(tree, images, findings, decode=check_images, progress=lambda done: report(done, 2 * len(images)))
+    samples = []
+    for sample in source.samples(sizes, findings):
+        samples.append(sample)
+        report(len(images) + len(samples), 2 * len(images))
     findings.raise_problems()
     if not samples:
         raise DatasetError("has no image (JPEG or PNG)", path=Path(tree.root.name))
@@ -48,36 +52,13 @@ def read_dataset(folder: Path, *, check_images: bool = True) -> Dataset:
             f"none of its {len(samples)} images has an instance with a mask" + _listed(findings),
             path=Path(tree.root.name),
         )
-    return Dataset(tree.root.name, source.classes, tuple(_with_short_names(samples)), findings.warnings())
-
-
-def _detect(tree: Tree, findings: Findings) -> Source:
-    coco, yolo = find_coco(tree, findings), find_yolo(tree, findings)
-    if coco is not None and yolo is not None:
-        raise DatasetError(
-            "holds a COCO annotation file and a YOLO data.yaml; keep the one that is right", path=Path(tree.root.name)
-        )
-    source = coco if coco is not None else yolo
-    if source is None:
-        raise DatasetError(_nothing_found(tree), path=Path(tree.root.name))
-    return source
-
-
-def _nothing_found(tree: Tree) -> str:
-    kinds = Counter(suffix_of(name) or "no suffix" for name in tree.files)
-    there = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"
-    text = (
-        "no dataset found. Looked for COCO (a .json file with `images`, `annotations` and `categories`, at the top or "
-        f"one per split) and YOLO segmentation (data.yaml with `names`, and images/ with labels/). There is: {there}"
+    return Dataset(
+        tree.root.name, source.classes, tuple(_with_short_names(samples)), findings.warnings(), detected.format
     )
-    if not any(kinds[suffix] for suffix in IMAGE_SUFFIXES):
-        text += "; no image among them"
-    tops = {PurePosixPath(name).parts[0] for name in tree.files}
-    if len(tops) == 1 and all("/" in name for name in tree.files):
-        text += f". Everything is in the folder '{tops.pop()}': is that the dataset?"
-    elif kinds[".xml"]:
-        text += ". XML files hold boxes or CVAT's own format: export COCO from the labelling tool"
-    return text
+
+
+def _silent(_done: int, _total: int) -> None:
+    pass
 
 
 def _listed(findings: Findings) -> str:

@@ -6,9 +6,7 @@ import numpy as np
 
 from finetune.datasets import rle
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import clip
-
-_HUGE = 1e12
+from finetune.datasets.instances import outline, read_points
 
 
 def read_segmentation(value: object, height: int, width: int, findings: Findings, where: str) -> tuple[bytes, int]:
@@ -22,24 +20,7 @@ def read_segmentation(value: object, height: int, width: int, findings: Findings
         raise ValueError("there is no mask, only a box: export instance segmentation")
     if not isinstance(value, list) or not all(isinstance(polygon, list) for polygon in value):
         raise ValueError("must be a list of polygons or an RLE object")
-    return rle.from_polygons([_polygon(part, height, width, findings, where) for part in value], height, width)
-
-
-def _polygon(
-    values: list[object], height: int, width: int, findings: Findings, where: str
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    numbers = []
-    for value in values:
-        # abs, not isfinite: that one fails on whole numbers which no float can hold.
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _HUGE:
-            raise ValueError(f"{value!r:.40} is not a finite number")
-        numbers.append(float(value))
-    if len(numbers) % 2:
-        raise ValueError(f"an odd number of coordinates ({len(numbers)}): x and y must come in pairs")
-    if len(numbers) < 6:
-        raise ValueError(f"a polygon needs at least 3 points, this one has {len(numbers) // 2}")
-    points = np.array(numbers, np.float64).reshape(-1, 2)
-    return clip(points, float(width), float(height), findings, where).reshape(-1)
+    return outline([read_points(part) for part in value], height, width, findings, where)
 
 
 def _from_rle(value: dict[object, object], height: int, width: int) -> tuple[bytes, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +12,7 @@ from PIL import ExifTags
 from PIL import Image as PillowImage
 
 from finetune.datasets.findings import Findings
+from finetune.datasets.limits import MAX_TEXT_BYTES
 from finetune.errors import DatasetError
 from serving.errors import ImageError
 from serving.preprocess import MAX_BYTES, MAX_PIXELS, decode_image, image_size
@@ -51,6 +52,11 @@ def split_of(relative: str) -> str | None:
         if part.lower() in _SPLIT_NAMES:
             return _SPLIT_NAMES[part.lower()]
     return None
+
+
+def split_named(word: str) -> str | None:
+    """The split that a word names, or None."""
+    return _SPLIT_NAMES.get(word.strip().lower())
 
 
 def split_in_name(stem: str) -> str | None:
@@ -94,8 +100,27 @@ def _walk(folder: Path, root: Path, findings: Findings) -> Iterator[str]:
             yield relative
 
 
-def measure(tree: Tree, images: Sequence[str], findings: Findings, *, decode: bool) -> dict[str, Size]:
-    """Sizes of `images`; those that cannot be used are problems and missing in the answer.
+def read_text(tree: Tree, relative: str) -> str:
+    """A text file of moderate size, UTF-8 with or without a byte order mark. Raises DatasetError."""
+    path = tree.path(relative)
+    try:
+        weight = path.stat().st_size
+        if weight > MAX_TEXT_BYTES:
+            raise DatasetError(f"has {weight:,} bytes; the limit is {MAX_TEXT_BYTES:,}", path=Path(relative))
+        return path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot be read as text: {error}", path=Path(relative)) from error
+
+
+def measure(
+    tree: Tree,
+    images: Sequence[str],
+    findings: Findings,
+    *,
+    decode: bool,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[str, Size]:
+    """Sizes of `images`; those that cannot be used are problems and missing in the answer. `progress` hears how many.
 
     With `decode` every image is decoded once, which alone finds the truncated ones; without, headers are read.
     """
@@ -111,7 +136,8 @@ def measure(tree: Tree, images: Sequence[str], findings: Findings, *, decode: bo
     sizes = {}
     # Decoding is outside Python's lock, so threads are enough.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for relative, found in zip(images, pool.map(look, images), strict=True):
+        for number, (relative, found) in enumerate(zip(images, pool.map(look, images), strict=True), 1):
+            progress(number)
             if isinstance(found, ImageError):
                 findings.problem(str(found), relative)
                 continue
@@ -145,6 +171,12 @@ def _inspect(path: Path, *, decode: bool) -> tuple[Size, int]:
         if decode:
             decode_image(data + file.read())
         return (height, width), _orientation(data, path)
+
+
+def exif_orientation(path: Path) -> int:
+    """The EXIF orientation of an image file, 0 where it has none; 1 is upright."""
+    with path.open("rb") as file:
+        return _orientation(file.read(_HEADER_BYTES), path)
 
 
 def _orientation(head: bytes, path: Path) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from finetune.datasets.attributes import Attributes
 from finetune.errors import DatasetError
 from serving.errors import ImageError
 from serving.instances import Instances
@@ -29,6 +31,7 @@ class Sample:
         split: one of `SPLITS`, or None where the dataset has no split of its own.
         sequence: the video or shift that the frame comes from, where known.
         name: unique within the dataset; the file's name unless told otherwise.
+        attributes: N tuples of what the source says of each instance besides its class, or () where it says nothing.
     """
 
     image: Path
@@ -39,14 +42,23 @@ class Sample:
     split: str | None = None
     sequence: str | None = None
     name: str = ""
+    attributes: tuple[Attributes, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.masks):
             raise ValueError(f"{len(self.labels)} labels for {len(self.masks)} masks")
+        if self.attributes and len(self.attributes) != len(self.masks):
+            raise ValueError(f"{len(self.attributes)} attributes for {len(self.masks)} masks")
+        if not any(self.attributes):  # one form for "nothing said", so that equal samples are equal
+            object.__setattr__(self, "attributes", ())
         if self.split is not None and self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)} or None, got {self.split!r}")
         if not self.name:
             object.__setattr__(self, "name", self.image.name)
+
+    def instances(self) -> Iterator[tuple[str, bytes, Attributes]]:
+        """(label, mask, attributes) of each instance."""
+        return zip(self.labels, self.masks, self.attributes or ((),) * len(self.masks), strict=True)
 
     def truth(self) -> Instances:
         """The annotations as `Instances`, every score 1.0."""
@@ -71,12 +83,13 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Labelled images of one source. `samples` keep the order of the annotation files, or else of the images' paths;
-    `warnings` are sentences."""
+    `warnings` are sentences, `format` is the name of the format it was read from ("" where it was made here)."""
 
     name: str
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     warnings: tuple[str, ...] = ()
+    format: str = ""
 
     def counts(self) -> dict[str, int]:
         """Number of instances per class, in the order of `classes`, zeros included."""

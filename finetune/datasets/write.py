@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
 import yaml
 
-from finetune.datasets.coco import coco_document
-from finetune.datasets.types import SPLITS, Dataset, Sample
+from finetune.datasets.coco_write import coco_text
+from finetune.datasets.export import drafted, file_names
+from finetune.datasets.types import SPLITS, Dataset
 from finetune.errors import DatasetError
 
 _CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
@@ -26,27 +25,18 @@ def write_dataset(dataset: Dataset, folder: Path, *, card: str | None = None, li
 
     Raises DatasetError if `folder` exists and is not empty, or an image cannot be copied.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DatasetError("exists already and is not an empty folder", path=folder)
-    names = _file_names(dataset)
-    document = coco_document(dataset, lambda sample: names[sample.name])
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    names = file_names(dataset, stems=False)
     readme = card if card and card.startswith("---\n") else dataset_card(dataset, card or "", licence)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        draft.chmod(0o755)
+    with drafted(folder) as draft:
         (draft / "images").mkdir()
         for sample in dataset.samples:
             try:
                 shutil.copyfile(sample.image, draft / "images" / names[sample.name])
             except OSError as error:
                 raise DatasetError(f"cannot be copied: {error.strerror}", path=sample.image) from error
-        (draft / "annotations.json").write_text(text + "\n", "utf-8")
+        with (draft / "annotations.json").open("w", encoding="utf-8") as file:
+            file.writelines(coco_text(dataset, names))
         (draft / "README.md").write_text(readme, "utf-8")
-        draft.replace(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def dataset_card(dataset: Dataset, description: str = "", licence: str = "unknown") -> str:
@@ -89,24 +79,3 @@ def _row(cells: list[str]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
-def _file_names(dataset: Dataset) -> dict[str, str]:
-    """Sample name to the file's name in `images/`: its own, or its path with dashes where two share one."""
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for sample in sorted(dataset.samples, key=_by_length):
-        name = stem = sample.name.replace("/", "-")
-        number = 2
-        while name.lower() in taken:  # lower: the folder may end up on a disk that ignores case
-            name, number = f"{number}-{stem}", number + 1
-        taken.add(name.lower())
-        if sample.name in names:
-            raise DatasetError(f"two samples are named {sample.name!r}", path=sample.image)
-        names[sample.name] = name
-    return names
-
-
-def _by_length(sample: Sample) -> tuple[bool, str]:
-    # Plain file names keep theirs; those made of paths give way.
-    return "/" in sample.name, sample.name

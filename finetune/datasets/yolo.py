@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import yaml
 
-from finetune.datasets import rle
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList, clip
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_of, suffix_of
+from finetune.datasets.limits import MAX_VERTICES
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of, suffix_of
 from finetune.datasets.types import Sample
 from finetune.errors import DatasetError
 
@@ -55,9 +55,9 @@ class YoloSource:
 
     def _read_labels(self, label: str, found: InstanceList, findings: Findings) -> None:
         try:
-            text = self.tree.path(label).read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            findings.problem(f"cannot be read as text: {error}", label)
+            text = read_text(self.tree, label)
+        except DatasetError as error:
+            findings.problem(error.reason, label)
             return
         scale = np.array([found.width, found.height], np.float64)
         for number, line in enumerate(text.splitlines(), 1):
@@ -66,12 +66,10 @@ class YoloSource:
                 continue
             try:
                 class_id, points = _parse(fields, len(self.classes))
-                polygon = clip(points, 1.0, 1.0, findings, f"{label}:{number}")
+                polygon = clip(points, 1.0, 1.0, findings, f"{label}:{number}") * scale
+                found.add_polygons(self.classes[class_id], [polygon], f"{label}:{number}")
             except ValueError as error:
                 findings.problem(str(error), label, line=number)
-                continue
-            counts, area = rle.from_polygons([(polygon * scale).ravel()], found.height, found.width)
-            found.add(self.classes[class_id], counts, area, f"{label}:{number}")
 
 
 def _parse(fields: list[str], classes: int) -> tuple[int, np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
@@ -96,6 +94,8 @@ def _parse(fields: list[str], classes: int) -> tuple[int, np.ndarray[tuple[int, 
         raise ValueError(f"an odd number of coordinates ({coordinates}): x and y must come in pairs")
     if coordinates < 6:
         raise ValueError(f"a polygon needs at least 3 points, this one has {coordinates // 2}")
+    if coordinates > 2 * MAX_VERTICES:
+        raise ValueError(f"a polygon of {coordinates // 2:,} points; the limit is {MAX_VERTICES:,}")
     return int(class_id), np.array(values[1:], np.float64).reshape(-1, 2)
 
 
@@ -107,24 +107,29 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def find_yolo(tree: Tree, findings: Findings) -> YoloSource | None:
-    """The YOLO-seg dataset in `tree`, or None if there are neither a data.yaml nor label files.
+def read_yolo(tree: Tree, findings: Findings) -> YoloSource:
+    """The YOLO-seg dataset in `tree`, whose data.yaml `find_config` finds.
 
     Raises DatasetError if the class names are missing or malformed.
     """
-    files = set(tree.files)
-    pairs = {image: _label_of(image, files) for image in tree.files if _is_image(image, files)}
-    label_files = {name for name in tree.files if _is_label(name)}
-    config = _find_config(tree)
+    config = find_config(tree)
     if config is None:
-        if label_files or any(pairs.values()):
-            raise DatasetError(
-                "has label files but no data.yaml with the class names (`names: [box, bag]`)", path=Path(tree.root.name)
-            )
-        return None
+        raise DatasetError("has no data.yaml", path=Path(tree.root.name))
+    pairs = _pairs(tree)
+    label_files = {name for name in tree.files if _is_label(name)}
     for orphan in sorted(label_files - set(pairs.values())):
         findings.problem("label file without its image", orphan)
     return YoloSource(tree, _class_names(tree, config), pairs)
+
+
+def has_labels(tree: Tree) -> bool:
+    """Whether there are label files, with or without a data.yaml."""
+    return any(map(_is_label, tree.files)) or any(_pairs(tree).values())
+
+
+def _pairs(tree: Tree) -> dict[str, str | None]:
+    files = set(tree.files)
+    return {image: _label_of(image, files) for image in tree.files if _is_image(image, files)}
 
 
 def _is_image(name: str, files: set[str]) -> bool:
@@ -151,7 +156,7 @@ def _label_of(image: str, files: set[str]) -> str | None:
     return next((option for option in (name, path.as_posix()) if option in files), None)
 
 
-def _find_config(tree: Tree) -> str | None:
+def find_config(tree: Tree) -> str | None:
     """data.yaml, or else the only other YAML file at the top."""
     top = [name for name in tree.with_suffix(*_YAML_SUFFIXES) if "/" not in name]
     named = [name for name in top if PurePosixPath(name).stem.lower() == "data"]
@@ -163,11 +168,11 @@ def _find_config(tree: Tree) -> str | None:
 def _class_names(tree: Tree, config: str) -> tuple[str, ...]:
     where = tree.path(config).relative_to(tree.root)
     try:
-        document = yaml.safe_load(tree.path(config).read_text("utf-8-sig"))
+        document = yaml.safe_load(read_text(tree, config))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise DatasetError(f"is not YAML: {error.problem}", path=where, line=line) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DatasetError(f"cannot be read as YAML: {error}", path=where) from error
     names = document.get("names") if isinstance(document, dict) else None
     if isinstance(names, dict):

@@ -1,0 +1,69 @@
+"""Attributes of an instance (`damaged`, `occluded`, a group's id): a frozen, sorted tuple of names and plain values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from finetune.datasets.findings import Findings
+from finetune.datasets.limits import MAX_ATTRIBUTE_LENGTH, MAX_ATTRIBUTES
+
+Scalar = str | int | float | bool
+Attributes = tuple[tuple[str, Scalar], ...]
+"""(name, value) sorted by name; hashable, and equal where they say the same."""
+
+_EXACT = 2**53
+
+
+def freeze(values: Mapping[str, Any], findings: Findings, where: str) -> Attributes:
+    """The entries of `values` that are text, a number or a truth value; None means "not said" and is left out.
+
+    Anything else (lists, objects, NaN, overlong text) is left out with a warning: an attribute is an extra, and no
+    reason to refuse a dataset.
+    """
+    kept: dict[str, Scalar] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if not _fits(name, value) or len(kept) >= MAX_ATTRIBUTES:
+            findings.warn("attribute that is not text, a finite number or true/false (or is overlong): left out", where)
+            continue
+        kept[name] = value
+    return tuple(sorted(kept.items()))
+
+
+def _fits(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_ATTRIBUTE_LENGTH:
+        return False
+    if isinstance(value, str):
+        return len(value) <= MAX_ATTRIBUTE_LENGTH
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return abs(value) <= _EXACT  # beyond it, other people's JSON readers answer another number
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def parse_scalar(text: str) -> Scalar:
+    """`text` of a format without types as the value it spells: "true", "3" and "0.5" are no longer text.
+
+    Only spellings that come out the same when written again, so that "007" and "1e3" stay what they are.
+    """
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if repr(value) == text and _fits("-", value):
+            return value
+    return text
+
+
+def spell(value: Scalar) -> str:
+    """`value` as text for a format without types; `parse_scalar` reads numbers and truth values back."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)

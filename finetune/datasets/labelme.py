@@ -1,0 +1,257 @@
+"""LabelMe: one JSON file per image, beside it.
+
+Shapes of one label that share a `group_id` are parts of one instance, as LabelMe's own converters take them. `polygon`
+and `mask` shapes are read, others are left out with a warning. Attributes are `flags` (true or false), `group_id` and
+the `attributes` object of LabelMe's descendants.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.datasets.attributes import Attributes, freeze
+from finetune.datasets.contours import trace
+from finetune.datasets.export import Draft, window_of
+from finetune.datasets.findings import Findings
+from finetune.datasets.instances import InstanceList, read_points
+from finetune.datasets.jsonstream import load_json
+from finetune.datasets.locate import ImageFinder, usual_folders
+from finetune.datasets.pngs import decode_mask_png, encode_png
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of
+from finetune.datasets.types import Dataset, Sample
+from finetune.errors import DatasetError
+
+Record = dict[str, Any]
+_VERSION = "5.5.0"
+_CLASS_LIST = "labels.txt"
+# Entries that LabelMe itself puts at the head of a list of labels.
+_NO_CLASSES = frozenset({"__ignore__", "_background_"})
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class LabelmeSource:
+    """A LabelMe folder whose images are found. `classes` grows by what the shapes name."""
+
+    tree: Tree
+    documents: Mapping[str, str]
+    """Image to its JSON file."""
+    known: dict[str, None]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.known)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return tuple(self.documents)
+
+    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        for image, name in self.documents.items():
+            if image not in sizes:
+                continue
+            found = InstanceList(*sizes[image], findings)
+            reader = _DocumentReader(name, found, findings)
+            try:
+                reader.read(load_json(self.tree.path(name), name))
+            except DatasetError as error:
+                findings.problem(error.reason, name, line=error.line)
+                continue
+            self.known |= dict.fromkeys(reader.labels)
+            yield found.sample(self.tree.path(image), image, split_of(image), None)
+
+
+def read_labelme(tree: Tree, names: list[str], findings: Findings) -> LabelmeSource:
+    """The LabelMe files `names` as one dataset; `labels.txt` at the top gives the classes' order where it is there."""
+    finder = ImageFinder(tree)
+    documents: dict[str, str] = {}
+    for name in names:
+        try:
+            image = _image_of(tree, name, finder)
+        except ValueError as error:
+            findings.problem(str(error), name, field="imagePath")
+            continue
+        except DatasetError as error:
+            findings.problem(error.reason, name, line=error.line)
+            continue
+        if image in documents:
+            findings.problem(f"{image} has a second file of labels, after {documents[image]}", name)
+        documents.setdefault(image, name)
+    for image in tree.with_suffix(*IMAGE_SUFFIXES):
+        if image not in documents:
+            findings.warn("image without a LabelMe file that was left out", image)
+    listed = read_text(tree, _CLASS_LIST).splitlines() if _CLASS_LIST in tree.files else []
+    classes = [line.strip() for line in listed]
+    return LabelmeSource(tree, documents, dict.fromkeys(c for c in classes if c and c not in _NO_CLASSES))
+
+
+def _image_of(tree: Tree, name: str, finder: ImageFinder) -> str:
+    document = load_json(tree.path(name), name)
+    record = document if isinstance(document, dict) else {}
+    try:
+        return finder.find(record.get("imagePath"), usual_folders(name, split_of(name)))
+    except ValueError:
+        # Moved folders keep the old path inside: the picture of the same name beside the file is meant.
+        stem = PurePosixPath(name).with_suffix("")
+        for suffix in sorted(IMAGE_SUFFIXES):
+            if f"{stem}{suffix}" in tree.files:
+                return f"{stem}{suffix}"
+        if record.get("imageData"):
+            raise ValueError("the image lies inside the JSON file only; save it beside the file") from None
+        raise
+
+
+class _DocumentReader:
+    """Reads one LabelMe file into the list of its image's instances."""
+
+    def __init__(self, name: str, found: InstanceList, findings: Findings) -> None:
+        self._name = name
+        self._found = found
+        self._findings = findings
+        self.labels: list[str] = []
+
+    def read(self, document: object) -> None:
+        record = document if isinstance(document, dict) else {}
+        named = (record.get("imageWidth"), record.get("imageHeight"))
+        size = (self._found.width, self._found.height)
+        if any(a not in (None, b) for a, b in zip(named, size, strict=True)):
+            turned = "; was it labelled in a tool that turns pictures by their EXIF tag?" if named[::-1] == size else ""
+            self._problem(f"says {named[0]}x{named[1]} pixels, the image has {size[0]}x{size[1]}{turned}", "imageWidth")
+            return
+        shapes = record.get("shapes")
+        if not isinstance(shapes, list):
+            self._problem("is not a list", "shapes")
+            return
+        groups: dict[object, list[tuple[int, Record]]] = {}
+        for index, shape in enumerate(shapes):
+            if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+                self._problem("is not an object with a `label`", f"shapes[{index}]")
+                continue
+            kind = shape.get("shape_type") or "polygon"
+            if kind not in ("polygon", "mask"):
+                text = f"{str(kind)[:20]} that was left out: only polygons and masks outline an instance"
+                self._findings.warn(text, f"{self._name} shapes[{index}]")
+                continue
+            group = shape.get("group_id")
+            if group is not None and not isinstance(group, int | str):
+                self._problem(f"{group!r:.40} is no group", f"shapes[{index}].group_id")
+                continue
+            key = (index,) if group is None else (shape["label"], group)
+            groups.setdefault(key, []).append((index, shape))
+        for parts in groups.values():
+            self._add(parts)
+
+    def _add(self, parts: list[tuple[int, Record]]) -> None:
+        """One instance of one or several shapes."""
+        label = parts[0][1]["label"].strip()
+        if label in _NO_CLASSES:
+            return
+        where = f"{self._name} shapes[{parts[0][0]}]"
+        try:
+            masks = sum(shape.get("shape_type") == "mask" for _, shape in parts)
+            if masks and len(parts) > 1:
+                self._problem("a mask cannot be a part of a group; polygons can", f"shapes[{parts[0][0]}]")
+                return
+            if masks:
+                bitmap, x, y = _read_mask(parts[0][1])
+                self._found.add_bitmap(label, bitmap, where, self._attributes(parts[0][1], where), x=x, y=y)
+            else:
+                polygons = [read_points(_flat(shape.get("points"))) for _, shape in parts]
+                self._found.add_polygons(label, polygons, where, self._attributes(parts[0][1], where))
+        except ValueError as error:
+            self._problem(str(error), f"shapes[{parts[0][0]}]")
+            return
+        self.labels.append(label)
+
+    def _attributes(self, shape: Record, where: str) -> Attributes:
+        values: Record = {}
+        for key in ("flags", "attributes"):
+            values |= shape[key] if isinstance(shape.get(key), dict) else {}
+        values |= {"group_id": shape["group_id"]} if shape.get("group_id") is not None else {}
+        return freeze(values, self._findings, where)
+
+    def _problem(self, message: str, field: str) -> None:
+        self._findings.problem(message, self._name, field=field)
+
+
+def _flat(points: object) -> list[object]:
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise ValueError("the points must be a list of [x, y]")
+    return [value for point in points for value in point]
+
+
+def _read_mask(shape: Record) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """(bool [h, w], x, y) of a `mask` shape: a PNG in base64 for the box whose corner pixels are the two points."""
+    corners = _flat(shape.get("points"))
+    if len(corners) != 4 or not all(isinstance(v, int | float) and abs(v) < 1e9 and v == int(v) for v in corners):
+        raise ValueError("a mask needs two points of whole pixels, the corners of its box")
+    x0, y0, x1, y1 = (int(v) for v in corners if isinstance(v, int | float))
+    try:
+        data = base64.b64decode(shape.get("mask") or "", validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise ValueError("the mask is not base64") from None
+    bitmap = decode_mask_png(data).pixels != 0
+    if bitmap.ndim != 2 or bitmap.shape != (y1 - y0 + 1, x1 - x0 + 1):
+        size = f"{bitmap.shape[1]}x{bitmap.shape[0]}"
+        raise ValueError(f"the mask is {size} pixels, its box {x1 - x0 + 1}x{y1 - y0 + 1}")
+    return bitmap, x0, y0
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_labelme(dataset: Dataset, draft: Draft, *, masks: bool) -> None:
+    """One JSON beside each image, in a folder per split, and `labels.txt`; `masks` writes the pixels themselves."""
+    draft.write_lines(_CLASS_LIST, dataset.classes)
+    for sample in draft.samples():
+        image = draft.copy_image(sample, sample.split or "")
+        shapes = [
+            _mask_shape(sample, label, counts) if masks else _polygon_shape(sample, draft, label, counts)
+            for label, counts in zip(sample.labels, sample.masks, strict=True)
+        ]
+        shared = [(label, dict(attributes).get("group_id")) for label, _, attributes in sample.instances()]
+        for shape, (_, _, attributes), group in zip(shapes, sample.instances(), shared, strict=True):
+            # A group that two instances share would be read as one instance of two parts.
+            shape |= _attribute_fields(attributes, draft, sample, alone=shared.count(group) == 1)
+        document: Record = {"version": _VERSION, "flags": {}, "shapes": shapes, "imagePath": PurePosixPath(image).name}
+        document |= {"imageData": None, "imageHeight": sample.height, "imageWidth": sample.width}
+        draft.write_text(str(PurePosixPath(image).with_suffix(".json")), json.dumps(document, ensure_ascii=False))
+
+
+def _attribute_fields(attributes: Attributes, draft: Draft, sample: Sample, *, alone: bool) -> Record:
+    values = dict(attributes)
+    group = values.get("group_id")
+    fields: Record = {"group_id": None}
+    if isinstance(group, int | str) and not isinstance(group, bool):
+        del values["group_id"]
+        if alone:
+            fields["group_id"] = group
+        else:
+            draft.lose(
+                "a group of several instances, which LabelMe takes for the parts of one: group_id left out", sample
+            )
+    fields["flags"] = {name: value for name, value in values.items() if isinstance(value, bool)}
+    others = {name: value for name, value in values.items() if not isinstance(value, bool)}
+    return fields | ({"attributes": others} if others else {})
+
+
+def _polygon_shape(sample: Sample, draft: Draft, label: str, counts: bytes) -> Record:
+    ring = draft.one_ring(sample, trace(counts, sample.height, sample.width))
+    return {"label": label, "points": ring.tolist(), "shape_type": "polygon"}
+
+
+def _mask_shape(sample: Sample, label: str, counts: bytes) -> Record:
+    bitmap, x, y = window_of(counts, sample.height, sample.width)
+    corners = [[x, y], [x + bitmap.shape[1] - 1, y + bitmap.shape[0] - 1]]
+    data = base64.b64encode(encode_png(bitmap.astype(np.uint8) * 255)).decode("ascii")
+    return {"label": label, "points": corners, "shape_type": "mask", "mask": data}

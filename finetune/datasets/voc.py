@@ -1,0 +1,261 @@
+"""Pascal-style masks: two PNGs per image, one with a class and one with an instance number per pixel.
+
+`JPEGImages`, `SegmentationClass`, `SegmentationObject`, the splits in `ImageSets/Segmentation/*.txt`, the classes in
+`labelmap.txt` (as CVAT writes it: `name:r,g,b:parts:actions`) or in `classes.txt` (one name per line from index 1).
+PNGs hold indices into a palette, grey values or plain colours; 0 (black) is background and Pascal's index 255 with its
+pale yellow is "unknown": no instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.datasets.export import Draft
+from finetune.datasets.findings import Findings
+from finetune.datasets.idmap import paint, present_values, windows_of_ids
+from finetune.datasets.instances import InstanceList
+from finetune.datasets.pngs import MaskPng, decode_mask_png, distinct_colours, encode_png
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_in_name, split_of
+from finetune.datasets.types import SPLITS, Dataset, Sample
+from finetune.errors import DatasetError
+
+CLASS_FOLDER, OBJECT_FOLDER = "SegmentationClass", "SegmentationObject"
+_LABELMAP = "labelmap.txt"
+_CLASS_LISTS = ("classes.txt", "label_names.txt", "class_names.txt")
+_UNKNOWN = 0xE0E0C0
+_UNKNOWN_INDEX = 255
+_BACKGROUND = "background"
+_LIST_NAMES = {"train": "train", "valid": "val", "test": "test"}
+
+IntArray = npt.NDArray[np.int64]
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The two masks of an image, as paths in the tree."""
+
+    classes: str
+    objects: str
+
+
+@dataclass(frozen=True, slots=True)
+class VocSource:
+    """A folder of Pascal-style masks. `colours` gives the class of a colour (0xRRGGBB), where they are named."""
+
+    tree: Tree
+    classes: tuple[str, ...]
+    colours: Mapping[int, str]
+    pairs: Mapping[str, _Pair]
+    splits: Mapping[str, str]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return tuple(self.pairs)
+
+    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        for image, pair in self.pairs.items():
+            if image not in sizes:
+                continue
+            found = InstanceList(*sizes[image], findings)
+            try:
+                self._read(pair, found, findings)
+            except DatasetError as error:
+                findings.problem(error.reason, str(error.path))
+                continue
+            split = self.splits.get(PurePosixPath(image).stem, split_of(image))
+            yield found.sample(self.tree.path(image), image, split, None)
+
+    def _read(self, pair: _Pair, found: InstanceList, findings: Findings) -> None:
+        objects_png = load_mask(self.tree, pair.objects, found.height, found.width)
+        classes_png = load_mask(self.tree, pair.classes, found.height, found.width)
+        classes = self._class_numbers(classes_png, pair.classes)
+        # Indices, not the palette's colours: it may use one colour twice.
+        objects = _numbers(objects_png.pixels)
+        objects[objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)] = 0
+        for number, bitmap, x, y in windows_of_ids(objects):
+            where = f"{pair.objects} instance {number}"
+            inside = classes[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap]
+            kinds = np.unique(inside[inside >= 0])
+            if kinds.size == 1 and not (inside < 0).any():
+                found.add_bitmap(self.classes[int(kinds[0])], bitmap, where, x=x, y=y)
+            elif kinds.size == 0:
+                findings.problem(f"instance {number} has no class in {pair.classes}", pair.objects)
+            else:
+                names = ", ".join(self.classes[int(kind)] for kind in kinds)
+                none = " and no class at all" if (inside < 0).any() else ""
+                findings.problem(f"instance {number} covers {names}{none} in {pair.classes}", pair.objects)
+
+    def _class_numbers(self, png: MaskPng, name: str) -> IntArray:
+        """Index into `classes` of each pixel, -1 where there is none. Raises DatasetError for unknown classes."""
+        values = _numbers(png.pixels)
+        # Without colours the numbers count the classes from 1, behind the background.
+        known = {0: -1, _UNKNOWN_INDEX: -1} | {number + 1: number for number in range(len(self.classes))}
+        if self.colours and png.palette is not None:
+            meanings = [self._class_of(colour) for colour in _numbers(png.palette[None])[0].tolist()]
+            known = {index: number for index, number in enumerate(meanings) if number is not None}
+        elif png.pixels.ndim == 3:
+            if not self.colours:
+                raise DatasetError(f"has colours, and there is no {_LABELMAP} that names them", path=Path(name))
+            found = {colour: self._class_of(colour) for colour in present_values(values).tolist()}
+            known = {colour: number for colour, number in found.items() if number is not None}
+        present = present_values(values)
+        unknown = [value for value in present.tolist() if value not in known]
+        if unknown:
+            said = f"the value {unknown[0]}" if png.pixels.ndim == 2 else f"the colour #{unknown[0]:06x}"
+            raise DatasetError(f"holds {said}, which is no class ({len(self.classes)} are named)", path=Path(name))
+        return np.array([known[value] for value in present.tolist()])[np.searchsorted(present, values)]
+
+    def _class_of(self, colour: int) -> int | None:
+        """Index into `classes` of a colour: -1 for background and unknown, None where nothing names it."""
+        if colour in self.colours:
+            return self.classes.index(self.colours[colour])
+        return -1 if colour in (0, _UNKNOWN) else None
+
+
+def _numbers(pixels: npt.NDArray[np.integer]) -> IntArray:
+    """One number per pixel: colours as 0xRRGGBB, others as they are."""
+    wide = pixels.astype(np.int64)
+    return wide if wide.ndim == 2 else wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def load_mask(tree: Tree, name: str, height: int, width: int) -> MaskPng:
+    """The mask file `name`, of an image of height x width. Raises DatasetError."""
+    try:
+        png = decode_mask_png(tree.path(name).read_bytes())
+    except ValueError as error:
+        raise DatasetError(str(error), path=Path(name)) from None
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror}", path=Path(name)) from error
+    if png.pixels.shape[:2] != (height, width):
+        size = f"{png.pixels.shape[1]}x{png.pixels.shape[0]}"
+        raise DatasetError(f"is {size} pixels, the image has {width}x{height}", path=Path(name))
+    return png
+
+
+def is_voc(tree: Tree) -> str | None:
+    """A file that shows that `tree` holds Pascal-style masks, or None."""
+    objects = [name for name in tree.with_suffix(".png") if OBJECT_FOLDER in PurePosixPath(name).parts]
+    return objects[0] if objects else None
+
+
+def read_voc(tree: Tree, _names: list[str], findings: Findings) -> VocSource:
+    """The masks in `tree` as a dataset. Raises DatasetError if the classes are not named."""
+    classes, colours = _class_names(tree)
+    pictures: dict[str, list[str]] = {}
+    for name in tree.with_suffix(*IMAGE_SUFFIXES):
+        if not {CLASS_FOLDER, OBJECT_FOLDER} & set(PurePosixPath(name).parts):
+            pictures.setdefault(PurePosixPath(name).stem, []).append(name)
+    files = set(tree.files)
+    pairs: dict[str, _Pair] = {}
+    for name in tree.with_suffix(".png"):
+        if OBJECT_FOLDER not in PurePosixPath(name).parts:
+            continue
+        beside = name.replace(f"{OBJECT_FOLDER}/", f"{CLASS_FOLDER}/", 1)
+        images = pictures.get(PurePosixPath(name).stem, [])
+        if beside not in files:
+            findings.problem(f"there is no {beside} with its classes", name)
+        elif len(images) != 1:
+            findings.problem("mask without its image" if not images else f"may belong to {' or '.join(images)}", name)
+        else:
+            pairs[images[0]] = _Pair(beside, name)
+    for images in pictures.values():
+        for image in images:
+            if image not in pairs:
+                findings.warn("image without masks that was left out", image)
+    return VocSource(tree, classes, colours, pairs, _splits(tree, findings))
+
+
+def _class_names(tree: Tree) -> tuple[tuple[str, ...], dict[int, str]]:
+    by_name = {PurePosixPath(name).name.lower(): name for name in tree.files if name.count("/") <= 1}
+    if _LABELMAP in by_name:
+        return _labelmap(tree, by_name[_LABELMAP])
+    for option in _CLASS_LISTS:
+        if option in by_name:
+            lines = [line.strip() for line in read_text(tree, by_name[option]).splitlines()]
+            names = [line for line in lines if line and line.lower() != _BACKGROUND]
+            if not names or len(set(names)) != len(names):
+                raise DatasetError("must name each class once, one per line", path=Path(by_name[option]))
+            return tuple(names), {}
+    raise DatasetError(
+        f"has masks but no {_LABELMAP} (name:r,g,b::) or {_CLASS_LISTS[0]} that names the classes",
+        path=Path(tree.root.name),
+    )
+
+
+def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
+    colours: dict[int, str] = {}
+    names: list[str] = []
+    for number, line in enumerate(read_text(tree, name).splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        label, *rest = line.split(":")
+        channels = rest[0].split(",") if rest else []
+        if not label.strip() or len(channels) != 3 or not all(c.strip().isdecimal() and int(c) < 256 for c in channels):
+            raise DatasetError("expecting name:red,green,blue:parts:actions", path=Path(name), line=number)
+        colour = int(channels[0]) << 16 | int(channels[1]) << 8 | int(channels[2])
+        label = label.strip()
+        if label.lower() == _BACKGROUND or label.lower() == "ignored":
+            continue
+        if label in names or colour in colours:
+            raise DatasetError(f"{label!r} or its colour is there twice", path=Path(name), line=number)
+        names.append(label)
+        colours[colour] = label
+    if not names:
+        raise DatasetError("names no class but the background", path=Path(name))
+    return tuple(names), colours
+
+
+def _splits(tree: Tree, findings: Findings) -> dict[str, str]:
+    """Image stem to split, from the lists in ImageSets."""
+    splits: dict[str, str] = {}
+    for name in tree.with_suffix(".txt"):
+        split = split_in_name(PurePosixPath(name).stem)
+        if "ImageSets" not in PurePosixPath(name).parts or split is None:
+            continue
+        for number, line in enumerate(read_text(tree, name).splitlines(), 1):
+            stem = line.strip()
+            if stem and splits.setdefault(stem, split) != split:
+                findings.problem(f"{stem!r} is in {splits[stem]} too", name, line=number)
+    return splits
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_voc(dataset: Dataset, draft: Draft) -> None:
+    """Images, both masks, `labelmap.txt` and lists of the splits. Raises DatasetError for over 254 classes."""
+    if len(dataset.classes) >= _UNKNOWN_INDEX:
+        raise DatasetError(f"{len(dataset.classes)} classes; a class mask has room for {_UNKNOWN_INDEX - 1}")
+    palette = distinct_colours()
+    lines = ["# label:color_rgb:parts:actions", f"{_BACKGROUND}:0,0,0::"]
+    for name, colour in zip(dataset.classes, palette[1:].tolist(), strict=False):
+        if ":" in name or name.lower() in (_BACKGROUND, "ignored"):
+            raise DatasetError(f"the class name {name!r} cannot be written in a {_LABELMAP}")
+        lines.append(f"{name}:{','.join(map(str, colour))}::")
+    draft.write_lines(_LABELMAP, lines)
+    numbers = {name: number for number, name in enumerate(dataset.classes, 1)}
+    stems: dict[str | None, list[str]] = {}
+    for sample in draft.samples():
+        image = PurePosixPath(draft.copy_image(sample, "JPEGImages"))
+        stems.setdefault(sample.split, []).append(image.stem)
+        ids = paint(sample, draft)
+        kinds = np.array([0, *(numbers[label] for label in sample.labels)], np.uint8)
+        # Beyond 254 instances the numbers need 16 bits, and there is no palette of that size.
+        small = ids.astype(np.uint8) if len(sample.masks) < _UNKNOWN_INDEX else None
+        objects = encode_png(ids) if small is None else encode_png(small, palette)
+        draft.write_bytes(f"{OBJECT_FOLDER}/{image.stem}.png", objects)
+        draft.write_bytes(f"{CLASS_FOLDER}/{image.stem}.png", encode_png(kinds[ids], palette))
+        for attributes in filter(None, sample.attributes):
+            draft.lose(f"instance with attributes ({attributes[0][0]}, ...), which masks have no room for", sample)
+    for split in SPLITS:
+        if split in stems:
+            draft.write_text(
+                f"ImageSets/Segmentation/{_LIST_NAMES[split]}.txt", "".join(f"{s}\n" for s in stems[split])
+            )
