@@ -101,7 +101,7 @@ def save_base(model: Eomt, folder: Path, *, card: str, dtype: torch.dtype = torc
     # Others load the weights with the library's own class, so its name is the one to write down.
     config = json.loads((folder / "config.json").read_text())
     config["architectures"] = ["EomtForUniversalSegmentation"]
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     size = int(model.config.image_size)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(size), indent=2) + "\n")
     (folder / "README.md").write_text(card)

@@ -33,6 +33,7 @@ PING_SECONDS = 10.0
 def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked) -> s.Job:
     """Ask for a variant of the base for a cell. Every revision is pinned to a commit now."""
     who = identity_of(request)
+    services.cells.get(data.cell)  # a mistyped cell is told before its dataset is looked for
     services.readable(RepoId.parse(data.dataset, "dataset"), who, files=True)
     return services.finetunes.request(data, who.name)
 
