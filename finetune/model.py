@@ -15,15 +15,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import EomtConfig
-from transformers.utils import logging as hf_logging
 
 from finetune.errors import BaseModelError
 from serving.network import Eomt
 from serving.preprocess import preprocessor_config
 from serving.segmenter import RESERVED
-
-# Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
-hf_logging.disable_progress_bar()
 
 
 @dataclass(frozen=True, slots=True)

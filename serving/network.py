@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from transformers import EomtConfig, EomtForUniversalSegmentation
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.eomt.modeling_eomt import EomtForUniversalSegmentationOutput
+from transformers.utils import logging as hf_logging
+
+# Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
+hf_logging.disable_progress_bar()
 
 ATTENTION = "parcelhub"
 MASKED = -1e9
