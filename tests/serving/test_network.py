@@ -27,14 +27,15 @@ def labels() -> dict[str, list[torch.Tensor]]:
     return {"mask_labels": [masks[0, :2], masks[1, :1]], "class_labels": [torch.tensor([0, 2]), torch.tensor([1])]}
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["serving's way", "training's way"])
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["plain", "masked attention"])
 @pytest.mark.parametrize("changes", [{}, {"num_blocks": 1}, {"patch_size": 8, "num_upscale_blocks": 1}])
-def test_answers_are_the_library_s(share: float, changes: dict[str, int]) -> None:
+def test_answers_are_the_library_s(grad: bool, share: float, changes: dict[str, int]) -> None:
     theirs, ours = pair(**changes)
     for model in (theirs, ours):
         model.eval().attn_mask_probs.fill_(share)
     pixels = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         wanted, got = theirs(pixel_values=pixels), ours(pixel_values=pixels)
     # The library adds 1 to every score it lets through and -1e9 to the others; a constant changes no softmax.
     torch.testing.assert_close(got.masks_queries_logits, wanted.masks_queries_logits, atol=1e-4, rtol=1e-4)
@@ -73,7 +74,7 @@ def test_bfloat16_on_a_cpu_stays_close() -> None:
     _, ours = pair()
     ours.eval().attn_mask_probs.zero_()
     pixels = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
+    with torch.enable_grad():
         exact = ours(pixel_values=pixels).masks_queries_logits
         with torch.autocast("cpu", torch.bfloat16):
             rounded = ours(pixel_values=pixels).masks_queries_logits.float()
