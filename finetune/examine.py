@@ -142,10 +142,13 @@ def _predictor(
         return Segmenter.load(model).segment, {label: name for name, label in mapping.items()}
     if base is None:
         raise BaseModelError(f"{model}: a variant needs the folder of its base")
-    variant = json.loads((model / "variant.json").read_text())
-    name = f"{variant['base']['repo'].rpartition('/')[2]}@{variant['base']['revision']}"
+    try:
+        variant = json.loads((model / "variant.json").read_text())
+        name = f"{variant['base']['repo'].rpartition('/')[2]}@{variant['base']['revision']}"
+        answered = [str(label) for label in variant["labels"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BaseModelError(f"{model / 'variant.json'}: does not name a base and labels ({error!r})") from error
     segmenter = Segmenter.load(base, base_name=name)
     segmenter.add_variant(model.name, model)
-    answered = [str(label) for label in variant["labels"].values()]
     known = {**{label: label for label in answered if label in classes}, **{v: k for k, v in chosen.items()}}
     return lambda images: segmenter.segment(images, [model.name] * len(images)), known

@@ -116,3 +116,5 @@ def test_a_variant_wants_its_base(tmp_path: Path) -> None:
     (tmp_path / "variant" / "variant.json").write_text("{}")
     with pytest.raises(BaseModelError, match="needs the folder of its base"):
         examine(tmp_path / "variant", data)
+    with pytest.raises(BaseModelError, match=r"variant\.json: does not name a base"):
+        examine(tmp_path / "variant", data, base=tmp_path)

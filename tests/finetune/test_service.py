@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from finetune.base_service import make_base
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError, TrainingError
+from finetune.examine import examine
 from finetune.fewshot import compare_methods, parse_methods
 from finetune.model import load_base, new_base, save_base
 from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
@@ -87,6 +88,14 @@ def test_the_variant_is_what_peft_and_serving_read(finished, base_dir):
     image = np.random.default_rng(0).integers(0, 255, (80, 100, 3), np.uint8)
     answer = segmenter.segment([image], ["dock-7@v1"], min_score=0.0)[0]
     assert set(answer.labels) <= set(DEMO_CELL.classes)
+
+
+def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
+    result, _ = finished
+    found = examine(result.variant_dir, cell_dir, base=base_dir)
+    assert found.evaluation.images == 3
+    assert found.evaluation.ap50 == pytest.approx(result.metrics["variant_ap50"], abs=1e-6)
+    assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
 
 
 def test_the_variant_names_its_base_and_deck(finished):
