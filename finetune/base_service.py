@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from finetune.evaluate import Evaluation, evaluate
 from finetune.model import base_labels, load_base, save_base
 from finetune.scenes import BROAD, HELD_OUT, Look, write_cell
 from finetune.training.base import BaseRecipe, train_base
+from finetune.training.fit import is_first_process
 from finetune.training.loop import Tick
 from serving.segmenter import Segmenter
 
@@ -45,24 +45,26 @@ def make_base(
 ) -> list[Judgement]:
     """Train a base into the folder `out`, judge it, write its card; returns the judgements.
 
+    Under torchrun the first process alone writes, judges and reports; the others return nothing.
+
     `judge_folders` are datasets beside the built-in scene judges; nothing of any judge is trained on. A killed run goes
     on from `workspace`. Raises DatasetError for a bad judge folder (before training), TrainingError on divergence.
     """
     for folder in judge_folders:
         read_dataset(folder)
-    steps = 0
+    ticks: list[Tick] = []
 
     def tick(t: Tick) -> None:
-        nonlocal steps
-        steps = t.step
-        report(t)
+        ticks[:] = [t]
+        if is_first_process():
+            report(t)
 
-    started = time.monotonic()
     model = train_base(recipe, workspace, report=tick, should_stop=should_stop)
-    seconds = time.monotonic() - started
+    if not is_first_process():
+        return []
     save_base(model, out, card="")
     judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
-    card = base_card(recipe, base_labels(model), judgements, steps=steps, seconds=seconds)
+    card = base_card(recipe, base_labels(model), judgements, steps=ticks[-1].step, seconds=ticks[-1].seconds)
     (out / "README.md").write_text(card, encoding="utf-8")
     return judgements
 

@@ -11,6 +11,7 @@ from finetune.evaluate import Evaluation
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
+from finetune.training.fit import processes
 from serving.segmenter import RESERVED
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def base_card(
     known = ", ".join(f"`{label}`" for label in labels if not label.startswith(RESERVED))
     spare = sum(label.startswith(RESERVED) for label in labels)
     environments = ", ".join(recipe.look.environments)
+    batch = recipe.batch_size * recipe.accumulate * processes()
+    alone = "" if recipe.start else f"; for the first {recipe.encoder_share:.0%} of the time the encoder alone"
     begin = "weights of another base" if recipe.start else "random weights: no pre-trained weights of anyone are in it"
     rows = "\n".join(
         f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} |"
@@ -102,10 +105,11 @@ EoMT (`transformers`), {a.layers} layers of width {a.hidden_size}, patches of {a
 
 ## What it saw
 
-{steps * recipe.batch_size:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
+{steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
 {seconds / 60:.0f} minutes and nothing else, no photograph among them.
-Environments: {environments}. {steps:,} steps of {recipe.batch_size} pictures; for the first {recipe.encoder_share:.0%}
-of the time the encoder alone, from dense targets. Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
+Environments: {environments}.
+{steps:,} steps of {batch} pictures{alone}.
+Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
 {recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.
 
 ## How good it is, zero-shot

@@ -30,8 +30,7 @@ from finetune.training.optimizer import MuonAdamW, split_parameters
 class FitSettings:
     """What every training has. `max_seconds` None means by steps alone; `muon_rate` None means AdamW for everything,
     otherwise Muon takes the matrices of the encoder's layers and AdamW the rest at `learning_rate`. `average` is the
-    decay of the averaged weights, `report_every` and `save_steps` are steps;
-    a step is `accumulate` batches."""
+    decay of the averaged weights, `report_every` and `save_steps` are steps, each of `accumulate` batches a process."""
 
     max_steps: int
     max_seconds: float | None
@@ -46,6 +45,16 @@ class FitSettings:
     report_every: int = 5
     keep: int = 1
     accumulate: int = 1
+
+
+def processes() -> int:
+    """How many processes train this model, as torchrun tells them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one that writes and tells; always so without torchrun."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def fit(
@@ -67,7 +76,6 @@ def fit(
     the loss diverges.
     """
     cuda = torch.cuda.is_available()
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
     average = AverageWeights(model, decay=settings.average)
     progress = BudgetCallback(
@@ -75,7 +83,7 @@ def fit(
         every=settings.report_every,
         report=report,
         should_stop=should_stop,
-        batch_images=settings.batch_size * settings.accumulate * processes,
+        batch_images=settings.batch_size * settings.accumulate * processes(),
         on_progress=on_progress,
     )
     arguments = TrainingArguments(
@@ -88,9 +96,9 @@ def fit(
         max_grad_norm=1.0,
         bf16=True,
         use_cpu=not cuda,
-        ddp_backend="gloo" if processes > 1 and not cuda else None,
+        ddp_backend="gloo" if processes() > 1 and not cuda else None,
         # While the encoder learns alone, the rest has no gradient.
-        ddp_find_unused_parameters=True if processes > 1 else None,
+        ddp_find_unused_parameters=True if processes() > 1 else None,
         dataloader_num_workers=settings.workers,
         dataloader_prefetch_factor=4 if settings.workers else None,
         dataloader_pin_memory=cuda,

@@ -86,7 +86,7 @@ def hold_then_fall(progress: float, *, warmup: float = 0.02, fall: float = 0.5, 
 @dataclass(frozen=True, slots=True)
 class Tick:
     """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of
-    the budget.
+    the budget, `seconds` spent so far, before an interruption too.
     """
 
     step: int
@@ -94,6 +94,7 @@ class Tick:
     loss: float
     images_per_second: float
     eta_seconds: float
+    seconds: float
 
 
 class BudgetTrainer(Trainer):
@@ -194,6 +195,7 @@ class BudgetCallback(TrainerCallback):
                     loss=self.trainer.mean_loss(),
                     images_per_second=rate * self.batch_images,
                     eta_seconds=budget.seconds / share * (1 - share),
+                    seconds=budget.seconds,
                 )
             )
 

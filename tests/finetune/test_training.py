@@ -241,12 +241,23 @@ TWO = """
 import os, sys
 from pathlib import Path
 from tests.finetune.test_training import TINY
+from finetune import base_service
 from finetune.training.base import BaseRecipe, train_base
 recipe = BaseRecipe(architecture=TINY, max_seconds=4.0, batch_size=2, workers=0, save_steps=1000, encoder_share=0.5)
-steps = []
-model = train_base(recipe, Path(sys.argv[1]) / "work", report=lambda t: steps.append(t.step))
-weights = sum(p.double().abs().sum().item() for p in model.parameters())
-(Path(sys.argv[1]) / f"rank{os.environ['RANK']}").write_text(f"{steps[-1]} {weights!r}")
+folder, rank, steps = Path(sys.argv[1]), os.environ["RANK"], []
+
+def train(recipe, workspace, *, report, should_stop):
+    model = train_base(recipe, workspace, report=lambda t: (steps.append(t.step), report(t)), should_stop=should_stop)
+    weights = sum(p.double().abs().sum().item() for p in model.parameters())
+    (folder / f"rank{rank}").write_text(f"{steps[-1]} {weights!r}")
+    return model
+
+base_service.train_base = train
+told = []
+found = base_service.make_base(
+    recipe, workspace=folder / "work", out=folder / f"base{rank}", report=told.append, scenes=2
+)
+assert bool(found) == bool(told) == (rank == "0"), "one process judges and tells"
 """
 
 
@@ -266,4 +277,7 @@ def test_two_processes_train_one_model(tmp_path):
     )
     first, second = ((tmp_path / f"rank{rank}").read_text() for rank in (0, 1))
     assert first == second, "the same steps, the same weights"
-    assert int(first.split()[0]) > 1
+    steps = int(first.split()[0])
+    assert steps > 1
+    assert not (tmp_path / "base1").exists(), "one process writes"
+    assert f"{steps * 2 * 2:,} scenes" in (tmp_path / "base0" / "README.md").read_text(), "the scenes of both"
