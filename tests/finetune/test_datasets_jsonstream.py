@@ -11,6 +11,7 @@ from finetune.datasets.jsonstream import load_json, stream_json
 from finetune.errors import DatasetError
 from tests.finetune.folders import write_text
 
+
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
 def test_pieces_do_not_depend_on_where_the_window_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
