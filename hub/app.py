@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import anyio.to_thread
 from litestar import Litestar, Router
@@ -15,21 +14,32 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from hub import __version__
+from hub.api.audit import AuditController, record_change
 from hub.api.auth import BearerMiddleware, signed_in
+from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
+from hub.api.datasets import DatasetController, UploadController
+from hub.api.documented import document_refusals
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
-from hub.api.models import ModelController, routing
+from hub.api.maintenance import MaintenanceController
+from hub.api.models import EvaluationController, ModelController, routing
+from hub.api.outcomes import OutcomeController
 from hub.api.parts import repo_of_path, services_of
 from hub.api.problems import answer_error
+from hub.api.provenance import ProvenanceController
 from hub.api.repos import BlobController, RepoController
-from hub.api.tokens import TokenController, UserController, put_team
+from hub.api.rollout import RobotController, RolloutController, TrialController
+from hub.api.tokens import TeamController, TokenController, UserController, get_me
+from hub.collector import collecting
 from hub.hf.paths import keep_encoded_slashes
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
-from hub.hf.xet_collector import collecting
 from hub.services import Services
 from hub.settings import Settings
+from hub.web.guards import secure
+from hub.web.parts import Web
+from hub.web.routes import routers as page_routers
 
 log = logging.getLogger("parcelhub.hub")
 
@@ -55,10 +65,12 @@ def create_app(settings: Settings) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         services = await anyio.to_thread.run_sync(Services.open, settings)
         app.state.services = services
+        app.state.web = web = Web.over(services)
         try:
-            with collecting(services.registry.xet, grace=timedelta(days=settings.xet_grace_days)):
+            with collecting(services.maintenance.collect):
                 yield
         finally:
+            await anyio.to_thread.run_sync(web.close)
             await anyio.to_thread.run_sync(services.close)
 
     api = Router(
@@ -74,9 +86,21 @@ def create_app(settings: Settings) -> Litestar:
             ReportController,
             ModelController,
             routing,
+            EvaluationController,
+            DatasetController,
+            UploadController,
+            get_me,
             UserController,
-            put_team,
+            TeamController,
             TokenController,
+            AuditController,
+            ProvenanceController,
+            OutcomeController,
+            CaptureController,
+            RolloutController,
+            TrialController,
+            RobotController,
+            MaintenanceController,
         ],
         guards=[signed_in],
         middleware=[BearerMiddleware],
@@ -86,15 +110,17 @@ def create_app(settings: Settings) -> Litestar:
         },
         security=[{"bearer": []}],
     )
-    return HubApp(
-        route_handlers=[api, protocol_router(), *store_routers()],
+    app = HubApp(
+        route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
         lifespan=[lifespan],
         exception_handlers={Exception: answer_error},
-        before_send=[add_request_id],
+        before_send=[add_request_id, record_change, secure],
         request_max_body_size=MAX_JSON_BYTES,
         openapi_config=_openapi(),
         logging_config=None,  # the process that runs the application decides about logging
     )
+    document_refusals(app)
+    return app
 
 
 def _openapi() -> OpenAPIConfig:

@@ -41,6 +41,34 @@ class UnknownVariantError(HubError):
     """Raised when a cell has no such version."""
 
 
+class UnknownTeamError(HubError):
+    """Raised when there is no team of this name."""
+
+
+class UnknownUploadError(HubError):
+    """Raised when there is no such upload, or it is somebody else's."""
+
+
+class UnknownEvaluationError(HubError):
+    """Raised when there is no evaluation of this id."""
+
+
+class UploadStateError(HubError):
+    """Raised when a part does not follow the one before, or files are missing at the end."""
+
+
+class RefusedFileError(HubError):
+    """Raised when a file's content is not what its name says, or nothing a dataset may hold."""
+
+
+class InUseError(HubError):
+    """Raised when something is to be deleted that other things need."""
+
+
+class QuotaError(HubError):
+    """Raised when a team has used up what it may use; says which limit, and how much of it is used."""
+
+
 class UnknownTokenError(HubError):
     """Raised when there is no token of this id."""
 
@@ -86,12 +114,32 @@ class PortInUseError(HubError):
     """Raised when a port that we must listen on is taken."""
 
 
+class MaintenanceBusyError(HubError):
+    """Raised when an examination, a collection or a backup is asked for while another one runs."""
+
+
 class DataFolderInUseError(HubError):
     """Raised when another hub owns the data folder."""
 
 
 class StackError(HubError):
     """Raised when a part of `parcelhub up` does not start or keeps dying."""
+
+
+class TelemetryError(HubError):
+    """Raised when the telemetry files cannot be read or written."""
+
+
+class UnknownTrialError(HubError):
+    """Raised when there is no trial of this id."""
+
+
+class TrialError(HubError):
+    """Raised when a trial makes no sense: nobody holds the stage, or the rates are the wrong way round."""
+
+
+class UnknownRobotError(HubError):
+    """Raised when there is no robot token of this id."""
 
 
 class JobFailedError(HubError):
@@ -156,6 +204,13 @@ TABLE: dict[type[Exception], Problem] = {
     UnknownCellError: Problem(404, "unknown-cell", "Unknown cell", _absent),
     UnknownJobError: Problem(404, "unknown-job", "Unknown job", _absent),
     UnknownVariantError: Problem(404, "unknown-variant", "Unknown variant", _absent),
+    UnknownTeamError: Problem(404, "unknown-team", "Unknown team", _absent),
+    UnknownUploadError: Problem(404, "unknown-upload", "Unknown upload", _absent),
+    UnknownEvaluationError: Problem(404, "unknown-evaluation", "Unknown evaluation", _absent),
+    UploadStateError: Problem(409, "upload-state", "The upload does not go on like this", _conflict),
+    RefusedFileError: Problem(422, "refused-file", "A file is refused", _bad),
+    InUseError: Problem(409, "in-use", "It is in use", _conflict),
+    QuotaError: Problem(429, "quota", "The team's quota is used up", _refused),
     UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
     UnknownUserError: Problem(404, "unknown-user", "Unknown user", _absent),
     GatedError: Problem(403, "gated", "Only chosen readers", _refused),
@@ -166,8 +221,13 @@ TABLE: dict[type[Exception], Problem] = {
     UnauthorizedError: Problem(401, "unauthorized", "No valid token", _refused),
     ForbiddenError: Problem(403, "forbidden", "The token does not allow this", _refused),
     PortInUseError: Problem(503, "port-in-use", "Port in use", _bad),
+    MaintenanceBusyError: Problem(409, "maintenance-busy", "Another one runs", _conflict),
     DataFolderInUseError: Problem(503, "data-folder-in-use", "Data folder in use", _bad),
     StackError: Problem(503, "stack", "The stack does not run", _failed),
+    TelemetryError: Problem(503, "telemetry", "The telemetry files cannot be used", _failed),
+    UnknownTrialError: Problem(404, "unknown-trial", "Unknown trial", _absent),
+    TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
+    UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
     HubError: INTERNAL,
@@ -176,6 +236,10 @@ TABLE: dict[type[Exception], Problem] = {
     serving_errors.ImageError: Problem(422, "bad-image", "The image cannot be read", _bad),
     serving_errors.UnknownCell: Problem(404, "cell-not-served", "The robots' table has no such cell", _absent),
     serving_errors.UnknownVariant: Problem(404, "variant-not-served", "The variant is not served", _absent),
+    serving_errors.Unauthorized: Problem(401, "robot-unauthorized", "The robot's token is not good for this", _refused),
+    serving_errors.CaptureNotFound: Problem(404, "unknown-capture", "Unknown capture", _absent),
+    serving_errors.OutcomeInvalid: Problem(400, "bad-outcome", "Not an outcome", _bad),
+    serving_errors.Overloaded: Problem(503, "robot-overloaded", "The robots' server is too busy", _failed),
     serving_errors.InstancesError: Problem(422, "bad-instances", "The instances are not valid", _bad),
     serving_errors.BaseError: Problem(422, "base-not-loadable", "The base cannot be loaded", _failed),
     serving_errors.AdapterError: Problem(422, "adapter-not-servable", "The variant cannot be served", _failed),
@@ -192,6 +256,7 @@ TABLE: dict[type[Exception], Problem] = {
     serving_errors.ServingError: INTERNAL,
     # registry
     registry_errors.InvalidValueError: Problem(400, "invalid-value", "Invalid value", _bad),
+    registry_errors.UnsafeFileError: Problem(422, "unsafe-file", "The file may not come in", _bad),
     registry_errors.InvalidRangeError: Problem(416, "invalid-range", "Not a range of the blob", _bad),
     registry_errors.NotFoundError: Problem(404, "not-found", "Not found", _absent),
     registry_errors.RepoNotFoundError: Problem(404, "unknown-repo", "Unknown repository", _absent),
@@ -201,6 +266,9 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.ConflictError: Problem(409, "conflict", "Conflict", _conflict),
     registry_errors.RepoExistsError: Problem(409, "repo-exists", "Repository exists", _conflict),
     registry_errors.RefConflictError: Problem(409, "head-moved", "The branch has moved", _conflict),
+    registry_errors.StatementError: Problem(409, "not-vouched-for", "Nobody vouches for it", _refused),
+    registry_errors.KeyRingError: Problem(500, "keys", "The signing keys cannot be used", _failed),
+    registry_errors.PolicyError: Problem(400, "bad-policy", "The policy is not valid", _bad),
     registry_errors.StageError: Problem(409, "stage", "The move is not possible", _conflict),
     registry_errors.MoveRefusedError: Problem(409, "move-refused", "The gate refused the move", _refused),
     registry_errors.NothingToRollBackError: Problem(409, "nothing-to-roll-back", "Nothing to roll back to", _conflict),
@@ -211,6 +279,7 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.XetProofError: Problem(403, "no-proof", "The shard does not prove possession", _refused),
     registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
+    registry_errors.BackupError: Problem(409, "backup", "The backup cannot be used so", _bad),
     registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),
     registry_errors.CatalogLockedError: Problem(503, "catalog-locked", "The catalog is in use", _bad),
     registry_errors.CatalogTooNewError: Problem(503, "catalog-too-new", "The catalog is newer", _bad),
@@ -220,6 +289,7 @@ TABLE: dict[type[Exception], Problem] = {
     finetune_errors.DeckError: Problem(422, "bad-deck", "No training deck can be made of the dataset", _bad),
     finetune_errors.BaseModelError: Problem(422, "bad-base", "The base model cannot be used", _bad),
     finetune_errors.TrainingError: Problem(500, "training", "Training failed", _failed),
+    finetune_errors.SceneToolError: Problem(422, "scene-tool", "A tier of scenes cannot be drawn here", _bad),
     finetune_errors.FinetuneError: INTERNAL,
 }
 

@@ -5,23 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from hub.audit import AuditLog
 from hub.bases import Bases
 from hub.cells import Cells
+from hub.datasets import Datasets
+from hub.evaluations import Evaluations
 from hub.finetunes import Finetunes
 from hub.hf.lfs import remove_stale_parts
 from hub.hf.service import HubProtocol
 from hub.hf.xet_access import XetAccess
+from hub.image_index import ImageIndex
+from hub.job_logs import JobLogs
 from hub.jobs import Jobs
+from hub.lineages import Lineages
 from hub.locks import make_data_folder
+from hub.maintenance import Maintenance
+from hub.production import Production
 from hub.promotions import Promotions
+from hub.quotas import Limits, Quotas
 from hub.serving_folder import ServingFolder
 from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
+from hub.tables_rollout import ROLLOUT
 from hub.tokens import Identity, Tokens
+from hub.uploads import Uploads
 from hub.users import Users
 from hub.variants import Variants
-from registry.gates import EvidenceGate
+from hub.verification import Verification
+from hub.vouching import Vouching
 from registry.registry import Registry
 from registry.types import RepoId
 
@@ -44,29 +56,50 @@ class Services:
     users: Users
     hf: HubProtocol
     xet: XetAccess
+    audit: AuditLog
+    quotas: Quotas
+    job_logs: JobLogs
+    datasets: Datasets
+    uploads: Uploads
+    evaluations: Evaluations
+    vouching: Vouching
+    verification: Verification
+    lineages: Lineages
+    production: Production
+    maintenance: Maintenance
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
-        gate = EvidenceGate()
-        registry = Registry.open(settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB], gate=gate)
+        registry = Registry.open(settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT])
         try:
-            return cls._wire(settings, registry, gate)
+            return cls._wire(settings, registry)
         except BaseException:
             registry.close()
             raise
 
     @classmethod
-    def _wire(cls, settings: Settings, registry: Registry, gate: EvidenceGate) -> Self:
+    def _wire(cls, settings: Settings, registry: Registry) -> Self:
         catalog, stages = registry.catalog, registry.stages
-        policy = registry.blobs.put_bytes(gate.policy).sha256
         store = Store(registry.repos, registry.blobs)
         tokens = Tokens(catalog)
-        jobs = Jobs(catalog, tokens, lease_seconds=settings.lease_seconds, max_attempts=settings.max_attempts)
+        quotas = Quotas(
+            catalog,
+            Limits(settings.quota_running, settings.quota_queued, settings.quota_bytes, settings.quota_minutes_per_day),
+        )
+        jobs = Jobs(
+            catalog,
+            tokens,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            quotas=quotas,
+        )
+        evaluations = Evaluations(catalog)
         cells, bases = Cells(catalog), Bases(store)
-        variants = Variants(store, registry.lineage, stages, jobs, policy=policy)
-        folder = ServingFolder(settings.serving_folder, store, stages, cells, bases, variants)
+        variants = Variants(catalog, store, registry.lineage, stages, jobs, registry.policies)
+        vouching = Vouching(registry.statements, registry.repos, bases, variants)
+        folder = ServingFolder(settings.serving_folder, store, stages, cells, bases, variants, registry.statements)
         users = Users(catalog)
         hf = HubProtocol.over(
             registry,
@@ -76,11 +109,21 @@ class Services:
             max_file_bytes=settings.max_blob_bytes,
             public_url=settings.hub_url,
             xet_hash_of=registry.xet.hash_of,
+            quotas=quotas,
+            requests_per_minute=settings.requests_per_minute,
         )
         remove_stale_parts(hf.parts_folder)
         tokens.ensure_admin(settings.admin_token_file)
+        variants.catch_up()
+        if registry.keys.fresh:
+            vouching.adopt(stages)
         bases.publish(settings.base_source)
+        vouching.shipped_base(bases.shipped(settings.base_source))
+        promotions = Promotions(cells, variants, stages, folder, registry.policies)
+        production = Production.over(settings, registry, tokens, cells, folder, promotions)
         folder.sync()
+        images = ImageIndex(catalog, registry.repos, registry.blobs)
+        datasets = Datasets(registry, hf.access, jobs, images)
         return cls(
             settings=settings,
             registry=registry,
@@ -90,14 +133,33 @@ class Services:
             jobs=jobs,
             bases=bases,
             variants=variants,
-            finetunes=Finetunes(store, cells, bases, variants, jobs),
+            finetunes=Finetunes(store, cells, bases, variants, jobs, evaluations, vouching),
             serving_folder=folder,
-            promotions=Promotions(cells, variants, stages, folder, policy=policy),
+            promotions=promotions,
             users=users,
             hf=hf,
             xet=XetAccess(
                 registry.xet, registry.directory, hf.ledger, hf.signer, max_file_bytes=settings.max_blob_bytes
             ),
+            audit=AuditLog(catalog),
+            quotas=quotas,
+            job_logs=JobLogs(settings.data / "job-logs"),
+            datasets=datasets,
+            uploads=Uploads(
+                catalog,
+                registry.repos,
+                registry.blobs,
+                hf.ledger,
+                quotas,
+                settings.data / "dataset-uploads",
+                max_file_bytes=settings.max_blob_bytes,
+            ),
+            evaluations=evaluations,
+            vouching=vouching,
+            verification=Verification(registry, bases, cells, variants, folder),
+            lineages=Lineages(registry, bases, datasets.readable_names),
+            production=production,
+            maintenance=Maintenance.of(registry, settings),
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:
@@ -105,4 +167,5 @@ class Services:
         self.hf.access.find(repo, who, "download" if files else "read")
 
     def close(self) -> None:
+        self.production.close()
         self.registry.close()

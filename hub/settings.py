@@ -45,6 +45,35 @@ class Settings:
     lease_seconds: float = 30.0
     """A running job whose worker was silent for this long is queued again."""
     max_attempts: int = 3
+    quota_running: int = 4
+    """Jobs of one team that run at the same time. The operator may give a team other quotas than these four."""
+    quota_queued: int = 100
+    quota_bytes: int = 500 * GIB
+    """What the files of a team's repositories may weigh together, each content once."""
+    quota_minutes_per_day: float = 1440.0
+    requests_per_minute: int = 0
+    """Requests of one caller over the Hugging Face protocol, each file's bytes one of them; 0: as many as they like."""
+    telemetry_days: int = 365
+    """Predictions and outcomes are kept for so long."""
+    trials: int = 1
+    """1: each promotion starts a trial of the variant, which rolls it back if its picks go wrong; 0: none starts."""
+    check_robots: int = 0
+    """1: robots need a token that is good for their cell (`parcelhub robot add`); 0: none is asked for."""
+    capture_low_score: float = 0.5
+    """Frames whose most certain instance is below this are kept for labelling."""
+    capture_share: float = 0.01
+    """Of the others, the share that is kept."""
+    capture_max_bytes: int = 2 * GIB
+    capture_max_count: int = 20_000
+    tls_cert: Path = Path()
+    """PEM certificate of the robots' gRPC endpoint; `.`: no TLS."""
+    tls_key: Path = Path()
+    tls_client_ca: Path = Path()
+    """PEM certificate that robots' own certificates must be signed with (mutual TLS); `.`: they need none."""
+    shared_memory: int = 0
+    """1: robots on this machine may hand frames over in shared memory."""
+    blob_grace_days: float = 7.0
+    """Blobs that nothing names are kept for so long: an upload has a day to be committed, clients resume for longer."""
     xet_grace_days: float = 28.0
     """Chunks that no repository needs are kept for so long: stock clients build on what they sent for three weeks."""
 
@@ -75,8 +104,18 @@ class Settings:
             raise SettingsError(f"two services share one port: {self.ports}")
         if self.lease_seconds <= 0 or self.max_attempts < 1 or self.max_blob_bytes < 1:
             raise SettingsError("lease_seconds, max_attempts and max_blob_bytes must be positive")
-        if not 0 <= self.xet_grace_days <= MAX_GRACE_DAYS:
-            raise SettingsError(f"xet_grace_days must be between 0 and {MAX_GRACE_DAYS}")
+        if min(self.quota_running, self.quota_queued, self.quota_bytes, self.quota_minutes_per_day) < 0 or (
+            self.requests_per_minute < 0
+        ):
+            raise SettingsError("quotas must not be negative")
+        if not (0 <= self.capture_low_score <= 1 and 0 <= self.capture_share <= 1):
+            raise SettingsError("capture_low_score and capture_share must be between 0 and 1")
+        if min(self.capture_max_bytes, self.capture_max_count, self.telemetry_days) < 0:
+            raise SettingsError("the bounds of telemetry and captures must not be negative")
+        if (self.tls_cert == Path()) != (self.tls_key == Path()):
+            raise SettingsError("TLS needs both a certificate and its key")
+        if not (0 <= self.xet_grace_days <= MAX_GRACE_DAYS and 0 <= self.blob_grace_days <= MAX_GRACE_DAYS):
+            raise SettingsError(f"xet_grace_days and blob_grace_days must be between 0 and {MAX_GRACE_DAYS}")
 
     @property
     def url(self) -> str:
@@ -104,6 +143,10 @@ class Settings:
     @property
     def serving_folder(self) -> Path:
         return self.data / "serving"
+
+    @property
+    def telemetry_folder(self) -> Path:
+        return self.data / "telemetry"
 
     @property
     def jobs_folder(self) -> Path:

@@ -2,8 +2,10 @@
 
 `Registry.open(root)` gives all of it: `blobs` (bytes by sha256), `repos` (commits, branches, tags), `directory` (repos
 by name, their settings, search), `git_ids` (git's names for blobs), `lineage` (what was made from what), `stages`
-(which variant serves a cell, and every decision about it) and `catalog` (the DuckDB file they share, where other
-floors register their own tables with a `MigrationSet`). Errors: `registry.errors`.
+(which variant serves a cell, and every decision about it), `policies` (what a move needs), `statements` and `keys`
+(who vouches for what is published) and `catalog` (the DuckDB file they share, where other
+floors register their own tables with a `MigrationSet`). `examine` finds damage, `collect` removes garbage,
+`registry.backup` makes and restores backups. Errors: `registry.errors`.
 """
 
 from registry.blob_writer import BlobInfo, BlobWriter
@@ -11,6 +13,7 @@ from registry.blobs import BlobStore
 from registry.canonical import JSON, canonical_json
 from registry.catalog import Catalog, Cursor
 from registry.directory import Directory, Found, Listed, Readers
+from registry.drafts import CommitDraft
 from registry.gates import EvidenceGate
 from registry.git_ids import GitIds
 from registry.lineage import Edge, Lineage, Relative
@@ -40,6 +43,7 @@ __all__ = [
     "BlobWriter",
     "Catalog",
     "Commit",
+    "CommitDraft",
     "Cursor",
     "DecisionRecord",
     "DeleteFile",

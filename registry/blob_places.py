@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import obstore
 from obstore.exceptions import BaseError
@@ -17,6 +21,17 @@ from registry.errors import BlobNotFoundError, BlobStoreError
 from registry.types import Digest, check_digest
 
 _PARALLEL = 16
+_PROMISED_SECONDS: Final = 24 * 3600.0
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A blob that a place holds: its size in bytes, and when it was last stored or promised (epoch seconds)."""
+
+    sha256: Digest
+    size: int
+    renewed_at: float
 
 
 class Place(Protocol):
@@ -29,7 +44,10 @@ class Place(Protocol):
         """In bytes; None if it is not there."""
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
-        """As `size`, for many at once."""
+        """As `size`, for many at once, and a promise: the grace period of those that are there begins anew."""
+
+    def all(self) -> Iterator[Stored]:
+        """All blobs, by digest; those that come or go meanwhile may be among them or not."""
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         """The bytes [start, stop), which lie inside the blob and are at least one. Raises BlobNotFoundError."""
@@ -39,6 +57,9 @@ class Place(Protocol):
 
     def delete(self, sha256: Digest) -> None:
         """Let go of the blob's bytes; a no-op if it is not there."""
+
+    def delete_older(self, sha256: Digest, before: float) -> int | None:
+        """Let go of a blob that was neither stored nor promised since; its size, or None if it stays or is gone."""
 
 
 class Source(Protocol):
@@ -75,7 +96,9 @@ class Folder:
         with store_errors(f"store blob {sha256}"):
             self._make_durable(final.parent)
             # One of the right length is kept. One of another length was torn by something outside: heal it.
-            if self.size(sha256) != size:
+            if self.size(sha256) == size:
+                _renew(final)
+            else:
                 # Hard links of a blob lie in serving folders: nobody may write through them.
                 staged.chmod(0o444)
                 staged.replace(final)
@@ -89,7 +112,26 @@ class Folder:
                 return None
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
-        return [self.size(digest) for digest in digests]
+        return [self._renewed(digest) for digest in digests]
+
+    def _renewed(self, sha256: Digest) -> int | None:
+        path = self._root / key_of(sha256)
+        with store_errors(f"look up blob {sha256}"):
+            try:
+                _renew(path)
+                return path.stat().st_size
+            except FileNotFoundError:
+                return None
+
+    def all(self) -> Iterator[Stored]:
+        with store_errors("list the blob store"):
+            for first in _names(self._root / "sha256", 2):
+                for second in _names(self._root / "sha256" / first, 2):
+                    for entry in sorted(_entries(self._root / "sha256" / first / second), key=lambda one: one.name):
+                        if _is_digest(entry.name):
+                            with contextlib.suppress(FileNotFoundError):
+                                stat = entry.stat()
+                                yield Stored(entry.name, stat.st_size, stat.st_mtime)
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         with store_errors(f"read blob {sha256}", missing=sha256), (self._root / key_of(sha256)).open("rb") as file:
@@ -110,6 +152,19 @@ class Folder:
                 path.unlink()
                 fsync_folder(path.parent)
 
+    def delete_older(self, sha256: Digest, before: float) -> int | None:
+        path = self._root / key_of(sha256)
+        with store_errors(f"delete blob {sha256}"):
+            try:
+                stat = path.stat()
+                if stat.st_mtime >= before:
+                    return None
+                # Not fsynced: a blob that comes back after a power loss is garbage once more.
+                path.unlink()
+            except FileNotFoundError:
+                return None
+            return stat.st_size
+
     def _make_durable(self, folder: Path) -> None:
         """Make the folder and see to it that its own name, and its parents', survive a power loss."""
         if folder in self._durable:
@@ -127,12 +182,17 @@ class Bucket:
     def __init__(self, url: str) -> None:
         with store_errors(f"open the blob store {url}"):
             self._store: ObjectStore = from_url(url)
+        # An object's time cannot be set. A restart forgets promises: a client then has to send the bytes after all.
+        self._promised: dict[Digest, float] = {}
+        self._promising = threading.Lock()
 
     def publish(self, staged: Path, sha256: Digest, size: int) -> None:
         """By upload, in parallel parts if it is large."""
         with store_errors(f"store blob {sha256}"):
             if self.size(sha256) != size:
                 obstore.put(self._store, key_of(sha256), staged)
+            else:
+                self._promise([sha256])
 
     def size(self, sha256: Digest) -> int | None:
         key = key_of(sha256)
@@ -144,8 +204,28 @@ class Bucket:
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
         # One answer takes tens of milliseconds, but many questions may be open at once.
+        self._promise(digests)
+        if len(digests) == 1:
+            return [self.size(digests[0])]
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            return list(pool.map(self.size, digests))
+            return [*pool.map(self.size, digests)]
+
+    def _promise(self, digests: Sequence[Digest]) -> None:
+        now = time.time()
+        with self._promising:
+            for digest in digests:
+                self._promised.pop(digest, None)  # so that the oldest stay first
+                self._promised[digest] = now
+            while self._promised and next(iter(self._promised.values())) < now - _PROMISED_SECONDS:
+                del self._promised[next(iter(self._promised))]
+
+    def all(self) -> Iterator[Stored]:
+        with store_errors("list the blob store"):
+            for page in obstore.list(self._store, prefix="sha256/"):
+                for meta in sorted(page, key=lambda one: one["path"]):
+                    name = meta["path"].rpartition("/")[2]
+                    if _is_digest(name) and meta["path"] == key_of(name):
+                        yield Stored(name, meta["size"], meta["last_modified"].timestamp())
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         with store_errors(f"read blob {sha256}", missing=sha256):
@@ -162,6 +242,22 @@ class Bucket:
     def delete(self, sha256: Digest) -> None:
         with store_errors(f"delete blob {sha256}"):
             obstore.delete(self._store, key_of(sha256))
+
+    def delete_older(self, sha256: Digest, before: float) -> int | None:
+        key = key_of(sha256)
+        with store_errors(f"delete blob {sha256}"):
+            try:
+                found = obstore.head(self._store, key)
+            except FileNotFoundError:
+                return None
+            # Promises are asked last: one that was given while the store answered counts.
+            with self._promising:
+                promised = self._promised.get(sha256, 0.0)
+            # An object's time has whole seconds.
+            if max(found["last_modified"].timestamp() + 1, promised) >= before:
+                return None
+            obstore.delete(self._store, key)
+            return found["size"]
 
 
 class Backed:
@@ -193,8 +289,34 @@ class Backed:
     def local_path(self, sha256: Digest) -> Path | None:
         return self._place.local_path(sha256)
 
+    def all(self) -> Iterator[Stored]:
+        return self._place.all()
+
     def delete(self, sha256: Digest) -> None:
         self._place.delete(sha256)
+
+    def delete_older(self, sha256: Digest, before: float) -> int | None:
+        return self._place.delete_older(sha256, before)
+
+
+def _renew(path: Path) -> None:
+    # The kernel's own idea of now may be some milliseconds old.
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+
+
+def _is_digest(name: str) -> bool:
+    return len(name) == 64 and _HEX.fullmatch(name) is not None
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        yield from entries
+
+
+def _names(folder: Path, length: int) -> Sequence[str]:
+    names = (entry.name for entry in _entries(folder))
+    return sorted(name for name in names if len(name) == length and _HEX.fullmatch(name))
 
 
 @contextlib.contextmanager

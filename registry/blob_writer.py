@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.blob_holds import Holds
 from registry.blob_places import Place, store_errors
 from registry.errors import DigestMismatchError, TooLargeError
 from registry.types import Digest
@@ -24,8 +25,11 @@ class BlobInfo:
 class BlobWriter:
     """A sink for one blob. Not shared by threads at the same time, but any thread may go on with it."""
 
-    def __init__(self, staging: Path, place: Place, *, expected: Digest | None, max_bytes: int | None) -> None:
+    def __init__(
+        self, staging: Path, place: Place, holds: Holds, *, expected: Digest | None, max_bytes: int | None
+    ) -> None:
         self._place = place
+        self._holds = holds
         self._expected = expected
         self._max_bytes = max_bytes
         self._hasher = hashlib.sha256()
@@ -58,7 +62,8 @@ class BlobWriter:
             raise DigestMismatchError(self._expected, actual)
         with store_errors("stage a blob"):
             os.fsync(self._file.fileno())
-        self._place.publish(self._path, actual, self.size)
+        with self._holds.hold([actual]):
+            self._place.publish(self._path, actual, self.size)
         return BlobInfo(actual, self.size)
 
     def close(self) -> None:

@@ -14,7 +14,8 @@ from typing import Self
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from registry.blob_places import Backed, Bucket, Folder, Place, Source, store_errors
+from registry.blob_holds import Holds
+from registry.blob_places import Backed, Bucket, Folder, Place, Source, Stored, store_errors
 from registry.blob_writer import BlobInfo, BlobWriter
 from registry.errors import BlobNotFoundError, DigestMismatchError, InvalidRangeError
 from registry.types import Digest, check_digest
@@ -34,9 +35,10 @@ class BlobStore:
     than a chunk of a file is ever in memory.
     """
 
-    def __init__(self, place: Place, staging: Path) -> None:
+    def __init__(self, place: Place, staging: Path, holds: Holds | None = None) -> None:
         self._place = place
         self._staging = staging
+        self._holds = holds or Holds()
 
     @classmethod
     def open(cls, location: str | Path, *, staging: Path | None = None) -> Self:
@@ -65,14 +67,14 @@ class BlobStore:
 
     def backed_by(self, source: Source) -> Self:
         """This store, able to read the source's blobs as if they were its own."""
-        return type(self)(Backed(self._place, source), self._staging)
+        return type(self)(Backed(self._place, source), self._staging, self._holds)
 
     @contextlib.contextmanager
     def writer(self, *, expected: Digest | None = None, max_bytes: int | None = None) -> Iterator[BlobWriter]:
         """A sink for callers that push: `write` chunks, then `commit`; leaving the block before discards all."""
         if expected is not None:
             check_digest(expected)
-        writer = BlobWriter(self._staging, self._place, expected=expected, max_bytes=max_bytes)
+        writer = BlobWriter(self._staging, self._place, self._holds, expected=expected, max_bytes=max_bytes)
         try:
             yield writer
         finally:
@@ -111,7 +113,10 @@ class BlobStore:
         return size
 
     def sizes(self, digests: Sequence[Digest]) -> dict[Digest, int | None]:
-        """The size in bytes of each blob, None for one not stored. Raises BlobStoreError."""
+        """The size in bytes of each blob, None for one not stored; a collection spares those for a grace period anew.
+
+        Ask so before you tell somebody that they need not send the bytes. Raises BlobStoreError.
+        """
         unique = list(dict.fromkeys(digests))
         return dict(zip(unique, self._place.sizes(unique), strict=True))
 
@@ -139,12 +144,34 @@ class BlobStore:
         # Object stores refuse to read no bytes at all.
         return iter(()) if start == stop else self._place.read(sha256, start, stop, chunk)
 
+    def checked(self, sha256: Digest, chunk: int = CHUNK) -> Iterator[bytes]:
+        """The whole blob in chunks, for one who throws all away if the end raises DigestMismatchError.
+
+        Raises BlobNotFoundError at once, BlobStoreError.
+        """
+        return _checked(sha256, self.iter_range(sha256, chunk=chunk))
+
     def delete(self, sha256: Digest) -> None:
         """Remove the blob; a no-op if it is not stored. For owners of a store who know that nothing names it.
 
         Raises BlobStoreError.
         """
         self._place.delete(sha256)
+
+    def all(self) -> Iterator[Stored]:
+        """All blobs that lie here themselves (not those of a source), by digest. Raises BlobStoreError."""
+        return self._place.all()
+
+    def holding(self, digests: Iterable[Digest]) -> contextlib.AbstractContextManager[None]:
+        """While the block runs, `discard` leaves these alone: check them, and write down that they are needed."""
+        return self._holds.hold(digests)
+
+    def discard(self, sha256: Digest, before: float) -> int | None:
+        """Remove a blob that is not held, and was neither stored nor promised since `before` (epoch seconds).
+
+        Gives its size in bytes, None if it stays or is gone. Raises BlobStoreError.
+        """
+        return self._holds.unless_held(sha256, lambda: self._place.delete_older(sha256, before))
 
     def local_path(self, sha256: Digest) -> Path | None:
         """Where the blob lies on this machine; None if it is not stored, or not here. Never write to it."""
@@ -183,6 +210,15 @@ class BlobStore:
                 hasher.update(chunk)
                 file.write(chunk)
         return hasher.hexdigest()
+
+
+def _checked(sha256: Digest, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    hasher = hashlib.sha256()
+    for chunk in chunks:
+        hasher.update(chunk)
+        yield chunk
+    if hasher.hexdigest() != sha256:
+        raise DigestMismatchError(sha256, hasher.hexdigest())
 
 
 def _linked(source: Path, staged: Path) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -21,6 +23,8 @@ _SETTINGS: dict[str, str | bool] = {
     # Nothing is downloaded behind the operator's back.
     "autoinstall_known_extensions": False,
 }
+
+_ROWS = 8
 
 # DuckDB lets one process open a file twice, and two write locks would then guard one file.
 _open_here: set[Path] = set()
@@ -53,6 +57,21 @@ class Cursor:
             raise CatalogError(str(error)) from error
         return self
 
+    def insert(self, table: str, rows: Sequence[Sequence[object]]) -> None:
+        """Insert whole rows, which are known not to be there; `table` may name its columns. Raises CatalogError.
+
+        DuckDB plans VALUES faster than `unnest` as long as rows are few, and `OR IGNORE` makes both several times as
+        slow: it is cheaper to ask first what is there.
+        """
+        if not rows:
+            return
+        if len(rows) <= _ROWS:
+            marks = ", ".join(f"({', '.join('?' * len(rows[0]))})" for _ in rows)
+            self.execute(f"INSERT INTO {table} VALUES {marks}", [value for row in rows for value in row])  # noqa: S608
+        else:
+            marks = ", ".join("unnest(?)" for _ in rows[0])
+            self.execute(f"INSERT INTO {table} SELECT {marks}", [list(column) for column in zip(*rows, strict=True)])
+
     def fetchone(self) -> tuple[Any, ...] | None:
         """The next row of the last statement, or None."""
         row: tuple[Any, ...] | None = self._raw.fetchone()
@@ -75,6 +94,8 @@ class Catalog:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
+        # DuckDB refuses two calls at once on one connection, were it only to make cursors.
+        self._making = threading.Lock()
         self._writing = False
 
     @classmethod
@@ -108,7 +129,7 @@ class Catalog:
 
     def close(self) -> None:
         """Wait for the running write, fold the log into the file and give the file free. Twice is fine."""
-        with self._lock, _open_here_lock:
+        with self._lock, _open_here_lock, self._making:
             if self.path in _open_here:
                 self._connection.close()
                 _open_here.remove(self.path)
@@ -149,6 +170,21 @@ class Catalog:
         with self._raw_cursor() as raw:
             return Cursor(raw).execute(sql, params).fetchall()
 
+    def snapshot(self, target: Path) -> Path:
+        """Copy the catalog as last committed to `target`, which must not exist; gives `target`.
+
+        Writers wait while it is copied, readers do not. The copy opens like a catalog whose process was killed at
+        that moment: beside it, under the same name and `.wal`, there may be its log. Raises CatalogError.
+        """
+        with self._lock:
+            # With readers about, the log may have to stay.
+            with contextlib.suppress(CatalogError), self._raw_cursor() as raw:
+                Cursor(raw).execute("CHECKPOINT")
+            for source, copy in ((self.path, target), (wal_of(self.path), wal_of(target))):
+                if source.exists():
+                    _copy(source, copy)
+        return target
+
     def versions(self) -> dict[str, int]:
         """The number of the last applied step of each migration set."""
         return dict(self.query("SELECT set_name, max(number) FROM migrations GROUP BY set_name"))
@@ -156,7 +192,8 @@ class Catalog:
     @contextlib.contextmanager
     def _raw_cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
-            raw = self._connection.cursor()
+            with self._making:
+                raw = self._connection.cursor()
         except duckdb.Error as error:
             raise CatalogError(f"{self.path}: {error}") from error
         try:
@@ -195,6 +232,19 @@ class Catalog:
                     tx.execute(each.steps[number - 1])
                     now = to_db(datetime.now(UTC))
                     tx.execute("INSERT INTO migrations VALUES (?, ?, ?)", [each.name, number, now])
+
+
+def wal_of(path: Path) -> Path:
+    """The write-ahead log that belongs to a catalog file."""
+    return path.with_name(path.name + ".wal")
+
+
+def _copy(source: Path, target: Path) -> None:
+    # By another process: if this one opened and closed the file, DuckDB's lock on it would be gone (POSIX).
+    command = [sys.executable, "-c", "import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])"]
+    done = subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CatalogError(f"cannot copy {source}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
 
 
 def _holder(message: str) -> str:

@@ -32,6 +32,14 @@ class InvalidPathError(InvalidValueError):
     """Raised when a file path is unsafe, too long, or clashes with another path of the same tree."""
 
 
+class UnsafeFileError(InvalidValueError):
+    """Raised when a commit would bring in a file that could run code, or is not what its name says."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        super().__init__("file", path, reason)
+
+
 class InvalidRangeError(RegistryError):
     """Raised when a byte range does not lie inside the blob."""
 
@@ -154,6 +162,10 @@ class BlobStoreError(RegistryError):
     """Raised when the blob store itself fails: a bad URL, refused credentials, a full disk."""
 
 
+class BackupError(RegistryError):
+    """Raised when there is no such backup, it cannot be read, or it cannot be restored there."""
+
+
 class CatalogError(RegistryError):
     """Raised when the catalog file cannot be used or a statement fails."""
 
@@ -216,6 +228,25 @@ class XetFileNotFoundError(NotFoundError):
     def __init__(self, file: str) -> None:
         self.file = file
         super().__init__(f"there is no Xet file {file}")
+
+
+class StatementError(ConflictError):
+    """Raised when no statement that is true and that a trusted key vouches for speaks of a published version."""
+
+    def __init__(self, repo: object, commit: str, reason: str) -> None:
+        self.repo, self.commit, self.reason = str(repo), commit, reason
+        super().__init__(f"{self.repo}@{commit[:12]} is not vouched for: {reason}")
+
+
+class KeyRingError(RegistryError):
+    """Raised when the hub's signing keys are missing, unreadable, or readable by others."""
+
+
+class PolicyError(InvalidValueError):
+    """Raised when a promotion policy is not one: the sentence says where."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__("policy", where, reason)
 
 
 class StageError(ConflictError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from registry.catalog import Catalog, Cursor
@@ -38,12 +38,23 @@ class Lineage:
 
     def record(self, edges: Iterable[Edge]) -> None:
         """Add edges, all or none; one that is known already is a no-op. Raises LineageCycleError."""
+        wanted = list(dict.fromkeys(edges))
         with self._catalog.write() as tx:
-            for edge in edges:
-                child, parent = _key(tx, edge.child), _key(tx, edge.parent)
-                if child == parent or tx.execute(_REACHES, [parent, child]).fetchone():
+            keys = _keys(tx, list(dict.fromkeys(end for edge in wanted for end in (edge.child, edge.parent))))
+            rows = [(keys[edge.child], keys[edge.parent], edge.relation) for edge in wanted]
+            for edge in wanted:
+                if edge.child == edge.parent:
                     raise LineageCycleError(edge.child, edge.parent)
-                tx.execute("INSERT OR IGNORE INTO lineage VALUES (?, ?, ?)", [child, parent, edge.relation])
+            tx.execute(
+                "INSERT INTO lineage SELECT n.child, n.parent, n.relation FROM (SELECT unnest(?::BIGINT[]) AS child, "
+                "unnest(?::BIGINT[]) AS parent, unnest(?::VARCHAR[]) AS relation) n ANTI JOIN lineage l "
+                "ON l.child = n.child AND l.parent = n.parent AND l.relation = n.relation",
+                [list(column) for column in zip(*rows, strict=True)] or [[], [], []],
+            )
+            round_trip = tx.execute(_CYCLES, [list({row[0] for row in rows})]).fetchone()
+            if round_trip is not None:
+                edge = next(one for one in wanted if keys[one.child] == round_trip[0])
+                raise LineageCycleError(edge.child, edge.parent)
 
     def parents(self, artifact: Artifact) -> tuple[Edge, ...]:
         """The edges up from an artifact; empty for one never recorded."""
@@ -64,7 +75,13 @@ class Lineage:
         return tuple(_relative(row) for row in self._catalog.query(_DESCENDANTS, _fields(artifact)))
 
 
-_FIND = "SELECT key FROM artifacts WHERE kind = ? AND name = ? AND revision = ?"
+_NODES = "(SELECT unnest(?::VARCHAR[]) AS kind, unnest(?::VARCHAR[]) AS name, unnest(?::VARCHAR[]) AS revision) n"
+_SAME = "a.kind = n.kind AND a.name = n.name AND a.revision = n.revision"
+_ADD = (
+    "INSERT INTO artifacts (kind, name, revision) "  # noqa: S608  # constants
+    f"SELECT n.kind, n.name, n.revision FROM {_NODES} ANTI JOIN artifacts a ON {_SAME}"
+)
+_FIND_ALL = f"SELECT a.key, a.kind, a.name, a.revision FROM {_NODES} JOIN artifacts a ON {_SAME}"  # noqa: S608
 
 _PARENTS = """
     SELECT a.kind, a.name, a.revision, l.relation FROM lineage l JOIN artifacts a ON a.key = l.parent
@@ -99,11 +116,13 @@ _DESCENDANTS = """
     GROUP BY a.kind, a.name, a.revision ORDER BY distance, a.kind, a.name, a.revision
 """
 
-_REACHES = """
-    WITH RECURSIVE walk(key) AS (
-        SELECT ?::BIGINT UNION SELECT l.parent FROM walk JOIN lineage l ON l.child = walk.key
+# From these children upwards, and back to where it began?
+_CYCLES = """
+    WITH RECURSIVE walk(start, key) AS (
+        SELECT child, parent FROM lineage WHERE child IN (SELECT unnest(?::BIGINT[]))
+        UNION SELECT walk.start, l.parent FROM walk JOIN lineage l ON l.child = walk.key
     )
-    SELECT 1 FROM walk WHERE key = ?
+    SELECT start FROM walk WHERE start = key LIMIT 1
 """
 
 
@@ -115,11 +134,9 @@ def _relative(row: tuple[str, str, str, int]) -> Relative:
     return Relative(Artifact(*row[:3]), row[3])
 
 
-def _key(tx: Cursor, artifact: Artifact) -> int:
-    row = tx.execute(_FIND, _fields(artifact)).fetchone()
-    if row is None:
-        row = tx.execute(
-            "INSERT INTO artifacts (kind, name, revision) VALUES (?, ?, ?) RETURNING key", _fields(artifact)
-        ).fetchone()
-    assert row is not None  # noqa: S101  # RETURNING gives the row it inserted
-    return int(row[0])
+def _keys(tx: Cursor, artifacts: Sequence[Artifact]) -> dict[Artifact, int]:
+    """The keys of these nodes; those that are not there yet are added."""
+    columns = [[one.kind for one in artifacts], [one.name for one in artifacts], [one.revision for one in artifacts]]
+    for sql in (_ADD, _FIND_ALL):
+        rows = tx.execute(sql, columns).fetchall()
+    return {Artifact(*row[1:]): int(row[0]) for row in rows}

@@ -44,8 +44,9 @@ def purge(catalog: Catalog, repos: Repos, repo: RepoId, digests: Collection[Dige
             if tree.digest == old.tree and parent == old.parent:
                 continue
             new = rows_.new_commit(repo, parent, tree.digest, old.message, old.author, at=old.created_at)
-            trees.store(tx, tree)
-            rows_.insert_commit(tx, key, new)
+            trees.store(tx, [tree])
+            depth = tx.execute("SELECT depth FROM commits WHERE id = ?", [old.id]).fetchone()
+            rows_.insert_commits(tx, key, [new], depth=(depth[0] if depth else 1) - 1)
             renamed[old.id] = new.id
         for name, kind, commit in refs:
             if commit in renamed:

@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
+from registry.collection import BlobsCollected, collect_blobs
 from registry.directory import Directory
+from registry.folder import BLOBS_FOLDER, CATALOG_FILE, KEYS_FOLDER
+from registry.fsck import examine
+from registry.fsck_report import Progress, Report, silent
 from registry.gates import EvidenceGate
 from registry.git_ids import GitIds
 from registry.lineage import Lineage
 from registry.migrations import REGISTRY, MigrationSet
+from registry.policies import Policies
+from registry.provenance.keys import KeyRing
+from registry.provenance.statements import Statements
+from registry.provenance.tables import PROVENANCE
 from registry.repos import Repos
 from registry.stage_types import Gate
 from registry.stages import Stages
-from registry.xet.store import XetStore
+from registry.types import Digest
+from registry.xet.store import Collected, XetStore
 from registry.xet.tables import XET
-
-CATALOG_FILE = "catalog.duckdb"
-BLOBS_FOLDER = "blobs"
 
 
 class Registry:
     """All parts over one catalog and one blob store; made by `open`, closed by `close` or a `with` block."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, xet: XetStore, gate: Gate) -> None:
+    def __init__(self, catalog: Catalog, blobs: BlobStore, xet: XetStore, keys: KeyRing, gate: Gate | None) -> None:
         self.catalog = catalog
         self.blobs = blobs
+        self.sweeping = threading.Lock()
+        """Held by whoever removes blobs, and by whoever must not lose any meanwhile: a backup, an examination."""
         self.xet = xet
+        self.pinned: set[Digest] = {EvidenceGate().policy_digest}
+        """Blobs that no collection removes, although no row names them."""
         self.repos = Repos(catalog, blobs)
         self.directory = Directory(catalog, self.repos)
         self.git_ids = GitIds(catalog, blobs)
         self.lineage = Lineage(catalog)
-        self.stages = Stages(catalog, blobs, self.repos, gate)
+        self.keys = keys
+        self.statements = Statements(catalog, self.repos, keys)
+        self.policies = Policies(catalog, blobs, EvidenceGate().policy)
+        self.stages = Stages(catalog, blobs, self.repos, gate or self.policies, sign=keys.sign)
 
     @classmethod
     def open(
@@ -48,23 +63,40 @@ class Registry:
     ) -> Self:
         """Open or create the registry in the folder `root`; blobs lie in `root/blobs` or at `blobs_url`.
 
-        Without a `gate`, an EvidenceGate decides, and its policy is stored as a blob. Raises
-        CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError.
+        The signing key in `root/keys` is made if there is none. Without a `gate`, the policy that a move names decides
+        (`policies`). Raises CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
         """
-        catalog = Catalog.open(root / CATALOG_FILE, (REGISTRY, XET, *extra_migrations))
+        catalog = Catalog.open(root / CATALOG_FILE, (REGISTRY, XET, PROVENANCE, *extra_migrations))
         try:
             place = blobs_url or root / BLOBS_FOLDER
             xet = XetStore.open(catalog, place, staging=root / "staging")
             # A file that came in chunks is read like any other blob.
             blobs = BlobStore.open(place, staging=root / "staging").backed_by(xet)
-            if gate is None:
-                default = EvidenceGate()
-                blobs.put_bytes(default.policy, expected=default.policy_digest)
-                gate = default
-            return cls(catalog, blobs, xet, gate)
+            default = EvidenceGate()
+            blobs.put_bytes(default.policy, expected=default.policy_digest)
+            return cls(catalog, blobs, xet, KeyRing.open(root / KEYS_FOLDER), gate)
         except BaseException:
             catalog.close()
             raise
+
+    def collect(
+        self, grace: timedelta, xet_grace: timedelta, *, dry_run: bool = False, progress: Progress = silent
+    ) -> tuple[BlobsCollected, Collected]:
+        """Remove the blobs, and the chunks of Xet files, that nothing needs and that are older than their grace.
+
+        A dry run only counts, and of chunks not even that. Raises BlobStoreError, CatalogError; what is left over
+        then, the next collection removes.
+        """
+        with self.sweeping:
+            found = collect_blobs(
+                self.catalog, self.blobs, grace, pinned=self.pinned, dry_run=dry_run, progress=progress
+            )
+            return found, Collected(0, 0, 0) if dry_run else self.xet.collect(xet_grace)
+
+    def examine(self, *, quick: bool = False, progress: Progress = silent) -> Report:
+        """fsck of the open registry (`registry.fsck`). Raises BlobStoreError."""
+        with self.sweeping:
+            return examine(self.catalog, self.blobs, self.xet, quick=quick, progress=progress)
 
     def close(self) -> None:
         """Give the catalog free for another process. Twice is fine."""

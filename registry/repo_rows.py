@@ -8,11 +8,13 @@ from typing import Any
 
 from registry.canonical import canonical_json, sha256_of
 from registry.catalog import Catalog, Cursor, from_db, to_db
-from registry.errors import InvalidValueError, RefExistsError, RepoNotFoundError
+from registry.errors import CatalogError, InvalidNameError, InvalidValueError, RefExistsError, RepoNotFoundError
 from registry.types import Commit, Digest, FileEntry, Ref, RefKind, RepoId, RepoInfo, split_ref
 
 MAX_MESSAGE = 10_000
 MAX_AUTHOR = 200
+# A list of this many is answered from the index, a longer one by one look at the whole table.
+_FEW = 64
 
 INFO = "type, namespace, name, key, private, gated, created_at"
 REPO = f"SELECT {INFO} FROM repos WHERE type = ? AND namespace = ? AND name = ?"  # noqa: S608  # constants
@@ -77,20 +79,32 @@ def new_commit(
     return Commit(sha256_of(content), repo, parent, message, author, now, tree)
 
 
-def insert_commit(tx: Cursor, key: int, commit: Commit) -> None:
-    """Its parent's row gives its depth."""
-    tx.execute(
-        "INSERT OR IGNORE INTO commits "
-        "SELECT ?, ?, ?, coalesce((SELECT depth FROM commits WHERE id = ?), 0) + 1, ?, ?, ?, ?",
+def place_of(catalog: Catalog, commit: Digest | None) -> tuple[int, Digest | None]:
+    """A commit's depth and its tree; 0 and no tree for None. Raises CatalogError if it is not there."""
+    if commit is None:
+        return 0, None
+    rows = catalog.query("SELECT depth, tree FROM commits WHERE id = ?", [commit])
+    if not rows:
+        raise CatalogError(f"there is no commit {commit[:12]}")
+    return int(rows[0][0]), str(rows[0][1])
+
+
+def insert_commits(tx: Cursor, key: int, commits: Sequence[Commit], *, depth: int) -> None:
+    """Add commits, each one the parent of the next; `depth` is that of the first one's parent, 0 without one."""
+    tx.insert(
+        "commits",
         [
-            commit.id,
-            key,
-            commit.parent,
-            commit.parent,
-            commit.tree,
-            commit.message,
-            commit.author,
-            to_db(commit.created_at),
+            (
+                commit.id,
+                key,
+                commit.parent,
+                depth + number,
+                commit.tree,
+                commit.message,
+                commit.author,
+                to_db(commit.created_at),
+            )
+            for number, commit in enumerate(commits, 1)
         ],
     )
 
@@ -98,35 +112,48 @@ def insert_commit(tx: Cursor, key: int, commit: Commit) -> None:
 def insert_blobs(tx: Cursor, key: int, entries: Sequence[FileEntry]) -> None:
     """Note that the repo's history holds these blobs."""
     unique = {entry.sha256: entry.size for entry in entries}
-    if unique:
-        tx.execute(
-            "INSERT OR IGNORE INTO repo_blobs (sha256, repo, size) SELECT unnest(?), ?, unnest(?)",
-            [list(unique), key, list(unique.values())],
-        )
+    for at in range(0, len(digests := list(unique)), _FEW):
+        some = digests[at : at + _FEW]
+        marks = ", ".join("?" * len(some))
+        rows = tx.execute(f"SELECT sha256, repo FROM repo_blobs WHERE sha256 IN ({marks})", some).fetchall()  # noqa: S608
+        known = {sha256 for sha256, repo in rows if repo == key}
+        tx.insert("repo_blobs (sha256, repo, size)", [(one, key, unique[one]) for one in some if one not in known])
 
 
-def insert_ref(tx: Cursor, repo: RepoId, key: int, ref: Ref) -> None:
-    """Add a ref, or do nothing if it is there already. Raises RefExistsError.
+def insert_refs(tx: Cursor, repo: RepoId, key: int, refs: Sequence[Ref]) -> None:
+    """Add refs; one that is there already is a no-op. Raises RefExistsError.
 
     A tag may not take the name of a branch: short names mean tags first, so it would hide the branch.
     """
-    rows = tx.execute("SELECT name, kind, commit FROM refs WHERE repo = ? AND name = ?", [key, ref.name]).fetchall()
-    found = [Ref(*row) for row in rows]
-    if ref in found:
+    if not refs:
         return
-    for other in found:
-        if other.kind == ref.kind or ref.kind == "tag":
-            raise RefExistsError(repo, ref.name, other.commit)
-    tx.execute("INSERT INTO refs (repo, name, kind, commit) VALUES (?, ?, ?, ?)", [key, ref.name, ref.kind, ref.commit])
+    if len(refs) == 1:
+        rows = tx.execute("SELECT name, kind, commit FROM refs WHERE repo = ? AND name = ?", [key, refs[0].name])
+    else:
+        rows = tx.execute("SELECT name, kind, commit FROM refs WHERE repo = ?", [key])
+    there: dict[str, list[Ref]] = {}
+    for row in rows.fetchall():
+        there.setdefault(row[0], []).append(Ref(*row))
+    new = []
+    for ref in refs:
+        found = there.setdefault(ref.name, [])
+        if ref in found:
+            continue
+        for other in found:
+            if other.kind == ref.kind or ref.kind == "tag":
+                raise RefExistsError(repo, ref.name, other.commit)
+        found.append(ref)
+        new.append((key, ref.name, ref.kind, ref.commit))
+    tx.insert("refs (repo, name, kind, commit)", new)
 
 
 def set_ref(tx: Cursor, key: int, ref: Ref) -> None:
     """Move a ref, or make it."""
-    tx.execute(
-        "INSERT INTO refs (repo, name, kind, commit) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET commit = excluded.commit",
-        [key, ref.name, ref.kind, ref.commit],
-    )
+    moved = tx.execute(
+        "UPDATE refs SET commit = ? WHERE repo = ? AND name = ? AND kind = ?", [ref.commit, key, ref.name, ref.kind]
+    ).fetchone()
+    if not (moved and moved[0]):  # DuckDB answers an update with the number of rows
+        tx.insert("refs (repo, name, kind, commit)", [(key, ref.name, ref.kind, ref.commit)])
 
 
 def find_ref(catalog: Catalog, key: int, name: str) -> Ref | None:
@@ -139,8 +166,13 @@ def find_ref(catalog: Catalog, key: int, name: str) -> Ref | None:
 
 
 def head_kind(branch: str) -> tuple[RefKind, str]:
-    """What moves when somebody commits to this name: a branch, unless it is a pull request's ref."""
+    """What moves when somebody commits to this name: a branch, unless it is a pull request's ref.
+
+    Raises InvalidNameError for a stage's ref.
+    """
     kind, name = split_ref(branch)
+    if kind == "stage":
+        raise InvalidNameError("branch", branch, "only a decision moves a stage; promote a variant")
     return ("pull" if kind == "pull" else "branch"), (name if kind != "tag" else branch)
 
 

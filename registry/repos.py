@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from registry import repo_rows as rows_
 from registry import trees
 from registry.blobs import BlobStore
+from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
+from registry.content.door import ContentDoor
+from registry.drafts import AddFile as AddFile
+from registry.drafts import CommitDraft, apply
+from registry.drafts import DeleteFile as DeleteFile
+from registry.drafts import DeleteFolder as DeleteFolder
+from registry.drafts import Operation as Operation
 from registry.errors import (
     BlobNotFoundError,
     EntryNotFoundError,
@@ -31,7 +37,6 @@ from registry.types import (
     RepoInfo,
     RepoType,
     Unset,
-    check_path,
     check_ref_name,
     pull_ref,
 )
@@ -40,39 +45,15 @@ MAIN = "main"
 MIN_SHORT_ID = 7
 """A commit id may be shortened to this many characters (or to git's 40) if it stays unambiguous in its repo."""
 
+_CACHED_FILES = 50_000  # some 400 bytes each
 _HEX = frozenset("0123456789abcdef")
-
-AddFile: TypeAlias = FileEntry
-"""Put a file, stored as a blob before, at a path; replaces what is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteFile:
-    """Take the file at a path away; with `or_folder` also the files below it, if it is a folder."""
-
-    path: str
-    or_folder: bool = False
-
-    def __post_init__(self) -> None:
-        check_path(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteFolder:
-    """Take all files below a path away."""
-
-    path: str
-
-    def __post_init__(self) -> None:
-        check_path(self.path)
-
-
-Operation: TypeAlias = AddFile | DeleteFile | DeleteFolder
 
 DeleteGuard: TypeAlias = Callable[[Cursor, RepoId], None]
 """Called inside the transaction that deletes or renames a repo; raises to keep the repo."""
 TagGuard: TypeAlias = Callable[[Cursor, RepoId, str], None]
 """Called inside the transaction that deletes a tag; raises to keep the tag."""
+ContentGuard: TypeAlias = Callable[[RepoId, Sequence[FileEntry]], None]
+"""Called with the files that a commit adds, before it begins; raises to refuse them."""
 
 
 class Repos:
@@ -81,8 +62,10 @@ class Repos:
     def __init__(self, catalog: Catalog, blobs: BlobStore) -> None:
         self._catalog = catalog
         self._blobs = blobs
+        self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
         self.delete_guards: list[DeleteGuard] = []
         self.tag_guards: list[TagGuard] = []
+        self.content_guards: list[ContentGuard] = [ContentDoor(blobs)]
 
     def create(self, repo: RepoId, *, private: bool = False, exist_ok: bool = False) -> RepoInfo:
         """Create an empty repo; with `exist_ok` an existing one is given back as it is.
@@ -161,34 +144,80 @@ class Repos:
 
         Raises BlobNotFoundError (blobs come first, with the size they are said to have), EntryNotFoundError
         (deleting what is not there), RefConflictError (the branch has moved), RefExistsError (a tag is taken),
-        InvalidNameError, InvalidPathError, InvalidValueError, RepoNotFoundError, RevisionNotFoundError.
+        InvalidNameError, InvalidPathError, InvalidValueError, RepoNotFoundError, RevisionNotFoundError,
+        UnsafeFileError (what the content guards refuse).
         """
-        rows_.check_text("message", message, rows_.MAX_MESSAGE)
-        rows_.check_text("author", author, rows_.MAX_AUTHOR)
+        draft = CommitDraft(operations, message, author, tags)
+        return self.commit_all(repo, [draft], branch=branch, expected_parent=expected_parent)[0]
+
+    def commit_all(
+        self,
+        repo: RepoId,
+        drafts: Sequence[CommitDraft],
+        *,
+        branch: str = MAIN,
+        expected_parent: Digest | Unset | None = UNSET,
+    ) -> tuple[Commit, ...]:
+        """Make several commits, one on top of the other, all or none, at the price of about one.
+
+        For a history that comes from elsewhere. Gives them oldest first. Raises as `commit`.
+        """
         kind, name = rows_.head_kind(branch)
-        for short in (*([name] if kind == "branch" else []), *tags):
-            check_ref_name(short)
-        added = [op for op in operations if isinstance(op, FileEntry)]
-        self._check_blobs(added)
-        while True:
-            key = self.get(repo).key
-            head = self._head(repo, key, kind, name)
-            if not isinstance(expected_parent, Unset) and expected_parent != head:
-                raise RefConflictError(repo, name, expected_parent, head)
-            # A large tree is built outside the lock, so that other writers do not wait for it.
-            before = self.tree(repo, head) if head else ()
-            tree = trees.build(_apply(repo, name, before, operations))
-            with self._catalog.write() as tx:
-                if rows_.key_of(tx, repo) != key or self._head(repo, key, kind, name) != head:
-                    continue  # somebody else's commit came first: look again
-                commit = rows_.new_commit(repo, head, tree.digest, message, author)
-                trees.store(tx, tree)
-                rows_.insert_commit(tx, key, commit)
-                rows_.insert_blobs(tx, key, added)
-                rows_.set_ref(tx, key, Ref(name, kind, commit.id))
-                for tag in tags:
-                    rows_.insert_ref(tx, repo, key, Ref(tag, "tag", commit.id))
-            return commit
+        for draft in drafts:
+            rows_.check_text("message", draft.message, rows_.MAX_MESSAGE)
+            rows_.check_text("author", draft.author, rows_.MAX_AUTHOR)
+            for short in (*([name] if kind == "branch" else []), *draft.tags):
+                check_ref_name(short)
+        added = [file for draft in drafts for file in draft.added]
+        # From the check until they are written down as needed, no collection may take them.
+        with self._blobs.holding(file.sha256 for file in added):
+            self._check_blobs(added)
+            for judge in self.content_guards:
+                judge(repo, added)
+            while True:
+                made = self._try_commits(repo, kind, name, drafts, added, expected_parent)
+                if made is not None:  # else somebody else's commit came first: look again
+                    return made
+
+    def _try_commits(
+        self,
+        repo: RepoId,
+        kind: RefKind,
+        name: str,
+        drafts: Sequence[CommitDraft],
+        added: Sequence[FileEntry],
+        expected_parent: Digest | Unset | None,
+    ) -> tuple[Commit, ...] | None:
+        key = self.get(repo).key
+        head = self._head(repo, key, kind, name)
+        if not isinstance(expected_parent, Unset) and expected_parent != head:
+            raise RefConflictError(repo, name, expected_parent, head)
+        # Large trees are built outside the lock, so that other writers do not wait for them.
+        depth, before = rows_.place_of(self._catalog, head)
+        files: Sequence[FileEntry] = self._files(before) if before else ()
+        grown, made, parent = [], [], head
+        for draft in drafts:
+            files = apply(repo, name, files, draft.operations)
+            tree = trees.build(files)
+            made.append(rows_.new_commit(repo, parent, tree.digest, draft.message, draft.author))
+            grown.append(tree)
+            parent = made[-1].id
+        with self._catalog.write() as tx:
+            # A repo that has a head is still there; one without may be gone by now.
+            if self._head(repo, key, kind, name) != head or (head is None and rows_.key_of(tx, repo) != key):
+                return None
+            trees.store(tx, grown)
+            rows_.insert_commits(tx, key, made, depth=depth)
+            rows_.insert_blobs(tx, key, added)
+            if made:
+                rows_.set_ref(tx, key, Ref(name, kind, made[-1].id))
+            tags = [
+                Ref(tag, "tag", commit.id) for draft, commit in zip(drafts, made, strict=True) for tag in draft.tags
+            ]
+            rows_.insert_refs(tx, repo, key, tags)
+        if grown:
+            self._remember(grown[-1].digest, grown[-1].entries)
+        return tuple(made)
 
     def resolve(self, repo: RepoId, revision: str) -> Commit:
         """The commit that a tag, a branch or a commit id (from 7 characters on) names, in this order.
@@ -213,7 +242,7 @@ class Repos:
 
     def tree(self, repo: RepoId, revision: str) -> tuple[FileEntry, ...]:
         """All files of a revision, sorted by path. Raises as `resolve`."""
-        return trees.load(self._catalog, self.resolve(repo, revision).tree)
+        return self._files(self.resolve(repo, revision).tree)
 
     def entry(self, repo: RepoId, revision: str, path: str) -> FileEntry:
         """The file at `path`. Raises EntryNotFoundError, and as `resolve`."""
@@ -263,6 +292,8 @@ class Repos:
             key = rows_.key_of(tx, repo)
             if kind == "branch" and name == MAIN:
                 raise RefProtectedError(repo, name, "it is the main branch")
+            if kind == "stage":
+                raise RefProtectedError(repo, name, "only a decision moves a stage")
             if kind == "tag":
                 for guard in self.tag_guards:
                     guard(tx, repo, name)
@@ -286,7 +317,7 @@ class Repos:
             if head is None:
                 raise RevisionNotFoundError(repo, branch)
             commit = rows_.new_commit(repo, None, self.resolve(repo, head).tree, message, author)
-            rows_.insert_commit(tx, key, commit)
+            rows_.insert_commits(tx, key, [commit], depth=0)
             rows_.set_ref(tx, key, Ref(name, kind, commit.id))
         return commit
 
@@ -311,6 +342,16 @@ class Repos:
             at = found[-1].parent
         return tuple(found)
 
+    def _files(self, tree: Digest) -> tuple[FileEntry, ...]:
+        # What a digest names never changes.
+        if (found := self._trees.get(tree)) is None:
+            found = trees.load(self._catalog, tree)
+            self._remember(tree, found)
+        return found
+
+    def _remember(self, tree: Digest, files: tuple[FileEntry, ...]) -> None:
+        self._trees.put(tree, files, len(files) + 1)
+
     def _head(self, repo: RepoId, key: int, kind: RefKind, name: str) -> Digest | None:
         rows = self._catalog.query("SELECT kind, commit FROM refs WHERE repo = ? AND name = ?", [key, name])
         heads = dict(rows)
@@ -327,7 +368,7 @@ class Repos:
             check_ref_name(name, kind)
         with self._catalog.write() as tx:
             ref = Ref(name, kind, self.resolve(repo, revision).id)
-            rows_.insert_ref(tx, repo, rows_.key_of(tx, repo), ref)
+            rows_.insert_refs(tx, repo, rows_.key_of(tx, repo), [ref])
         return ref
 
     def _free_handle(self, tx: Cursor, repo: RepoId) -> None:
@@ -347,19 +388,3 @@ class Repos:
         for entry in entries:
             if sizes[entry.sha256] != entry.size:
                 raise BlobNotFoundError(entry.sha256, claimed=entry.size, actual=sizes[entry.sha256])
-
-
-def _apply(repo: RepoId, branch: str, before: Sequence[FileEntry], operations: Sequence[Operation]) -> list[FileEntry]:
-    files = {entry.path: entry for entry in before}
-    for operation in operations:
-        if isinstance(operation, FileEntry):
-            files[operation.path] = operation
-        elif isinstance(operation, DeleteFolder) or (operation.or_folder and operation.path not in files):
-            inside = [path for path in files if path.startswith(operation.path + "/")]
-            if not inside:
-                raise EntryNotFoundError(repo, branch, operation.path)
-            for path in inside:
-                del files[path]
-        elif files.pop(operation.path, None) is None:
-            raise EntryNotFoundError(repo, branch, operation.path)
-    return list(files.values())

@@ -54,36 +54,59 @@ def build(entries: Iterable[FileEntry]) -> Tree:
     whole = hashlib.sha256()
     pages = []
     for group in _cut(ordered):
-        lines = b"".join(f"{e.sha256} {e.size}{'+' * e.lfs} {e.path}\n".encode() for e in group)
+        lines = lines_of(group)
         whole.update(lines)
         pages.append(Page(sha256_of(lines), tuple(group)))
     return Tree(whole.hexdigest(), tuple(pages))
 
 
-def store(tx: Cursor, tree: Tree) -> None:
-    """Write the pages and the tree that are not there yet."""
-    if tx.execute("SELECT 1 FROM trees WHERE digest = ?", [tree.digest]).fetchone():
-        return
-    for page in tree.pages:
-        paths = [entry.path for entry in page.entries]
-        digests = [entry.sha256 for entry in page.entries]
-        sizes = [entry.size for entry in page.entries]
+def lines_of(entries: Iterable[FileEntry]) -> bytes:
+    """The lines of a manifest."""
+    return b"".join(f"{e.sha256} {e.size}{'+' * e.lfs} {e.path}\n".encode() for e in entries)
+
+
+def store(tx: Cursor, trees: Sequence[Tree]) -> None:
+    """Write the pages and the trees that are not there yet."""
+    unique = {tree.digest: tree for tree in trees}
+    for known in _known(tx, "trees", list(unique)):
+        del unique[known]
+    pages = {page.digest: page for tree in unique.values() for page in tree.pages}
+    for known in _known(tx, "tree_pages", list(pages)):
+        del pages[known]
+    rows = []
+    for page in pages.values():
         large = [entry.lfs for entry in page.entries]
-        tx.execute(
-            "INSERT OR IGNORE INTO tree_pages (digest, paths, sha256s, sizes, lfs) VALUES (?, ?, ?, ?, ?)",
-            [page.digest, paths, digests, sizes, large if any(large) else None],
+        rows.append(
+            (
+                page.digest,
+                [entry.path for entry in page.entries],
+                [entry.sha256 for entry in page.entries],
+                [entry.size for entry in page.entries],
+                large if any(large) else None,
+            )
         )
-    entries = tree.entries
-    tx.execute(
-        "INSERT INTO trees VALUES (?, ?, ?, ?, ?)",
+    tx.insert("tree_pages (digest, paths, sha256s, sizes, lfs)", rows)
+    tx.insert(
+        "trees",
         [
-            tree.digest,
-            len(entries),
-            sum(entry.size for entry in entries),
-            [page.digest for page in tree.pages],
-            [page.entries[0].path for page in tree.pages],
+            (
+                tree.digest,
+                len(tree.entries),
+                sum(entry.size for entry in tree.entries),
+                [page.digest for page in tree.pages],
+                [page.entries[0].path for page in tree.pages],
+            )
+            for tree in unique.values()
         ],
     )
+
+
+def _known(tx: Cursor, table: str, digests: Sequence[Digest]) -> Iterator[Digest]:
+    for at in range(0, len(digests), _FETCH):
+        some = digests[at : at + _FETCH]
+        marks = ", ".join("?" * len(some))
+        for row in tx.execute(f"SELECT digest FROM {table} WHERE digest IN ({marks})", some).fetchall():  # noqa: S608
+            yield row[0]
 
 
 def load(catalog: Catalog, digest: Digest) -> tuple[FileEntry, ...]:

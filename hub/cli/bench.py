@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from hub.cli import bench_registry
+from hub.cli.bench_serving import batching, serving
 from hub.cli.common import err, json_option, out, print_json, table
 from hub.errors import InputError
 from hub.settings import SHIPPED
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Benchmarks: the generator's speed, and what the shared base is worth."""
+    """Benchmarks: the generator, the registry, what the shared base is worth."""
+
+
+bench.add_command(serving)
+bench.add_command(batching)
 
 
 @bench.command("fewshot")
@@ -164,22 +170,87 @@ def _numbers(text: str) -> tuple[int, ...]:
     return found
 
 
+@bench.command("api")
+@click.option("--variants", type=click.IntRange(1), default=10_000, show_default=True)
+@click.option("--datasets", type=click.IntRange(1), default=1_000, show_default=True)
+@click.option("--images", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of all datasets together.")
+@click.option("--calls", type=click.IntRange(1), default=300, show_default=True, help="Of each kind.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Fill this folder, or use what an earlier run filled.")
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
+def api(variants: int, datasets: int, images: int, calls: int, keep: Path | None, target: Path | None) -> None:
+    """How long lists and lookups take over HTTP, with a catalog of this size behind them.
+
+    \b
+    Example:
+      parcelhub bench api --json api.json
+      parcelhub bench api --variants 100 --datasets 20 --images 2000 --calls 50
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from hub.bench.api import Size, as_json, run
+
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("", total=None)
+        found = run(
+            Size(variants, datasets, images),
+            calls=calls,
+            keep=keep,
+            report=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+        )
+    if target is not None:
+        import msgspec
+
+        target.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(found)), indent=2) + b"\n")
+    shown = table(f"{calls} calls of each kind, ms", "call", "p50", "p99", "worst")
+    for timing in found.timings:
+        shown.add_row(timing.name, *(f"{value:.1f}" for value in (timing.p50, timing.p99, timing.worst)))
+    out.print(shown)
+    out.print(f"filled in {found.fill_seconds:.0f} s; catalog of {found.catalog_bytes / 1e6:.0f} MB")
+
+
 @bench.command("scenes")
 @click.option("--size", type=int, default=256, show_default=True, help="Pixels a side.")
-@click.option("--count", type=int, default=300, show_default=True)
+@click.option("--count", type=int, default=300, show_default=True, help="Scenes of the fast tier; others make fewer.")
+@click.option("--tiers", help="Comma-separated: fast, physical, path [default: those whose libraries are installed].")
 @json_option
-def scenes(size: int, count: int, as_json: bool) -> None:
-    """How many scenes a second one core makes.
+def scenes(size: int, count: int, tiers: str | None, as_json: bool) -> None:
+    """How many scenes a second one process makes, and what the steps of the physical tiers take.
 
     \b
     Example:
       parcelhub bench scenes --size 256
+      parcelhub bench scenes --tiers physical,path --size 384 --count 200
     """
-    from finetune.scenes.speed import measure_speed
+    from finetune.scenes import TIERS
+    from finetune.scenes.physical.backend import has
+    from finetune.scenes.speed import measure_speed, measure_steps
 
-    found = measure_speed(size=size, count=count)
+    needs = {"fast": (), "physical": ("mujoco",), "path": ("mujoco", "mitsuba")}
+    fewer = {"fast": 1, "physical": 10, "path": 60}
+    chosen = [t for t in TIERS if all(has(m) for m in needs[t])] if tiers is None else tiers.split(",")
+    unknown = set(chosen) - set(TIERS)
+    if unknown:
+        raise InputError(f"there is no tier {sorted(unknown)[0]!r}; there are {', '.join(TIERS)}")
+    rows: list[dict[str, object]] = []
+    for tier in TIERS:
+        if tier in chosen:
+            rows.append({"tier": tier, **measure_speed(size=size, count=max(2, count // fewer[tier]), tier=tier)})
+    steps = measure_steps(traced="path" in chosen) if {"physical", "path"} & set(chosen) else {}
     if as_json:
-        print_json(found)
+        print_json({"tiers": rows, "steps": steps})
         return
-    rate, packages = found["images_per_second"], found["instances"]
-    out.print(f"{rate:.0f} scenes/s of {size} pixels on one core, {packages:.1f} packages each")
+    for row in rows:
+        out.print(
+            f"{row['tier']}: {row['images_per_second']:.3g} scenes/s of {size} pixels in one process, "
+            f"{row['instances']:.1f} packages each"
+        )
+    if steps:
+        parts = ", ".join(f"{name} {steps[name]:.0f} ms" for name in ("make", "drop", "picture", "ids"))
+        out.print(f"25 packages at 384 pixels: {parts}")
+    if "path_seconds" in steps:
+        out.print(f"path-traced, 384 pixels, 24 samples: {steps['path_seconds']:.1f} s a picture")
+
+
+for command in (bench_registry.registry, bench_registry.crash, bench_registry.clients):
+    bench.add_command(command)

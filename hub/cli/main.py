@@ -8,7 +8,26 @@ from collections.abc import Sequence
 import rich_click as click
 
 from hub import __version__
-from hub.cli import base, bench, cell, dataset, demo, doctor, evaluate, finetune, model, scenes, segment, service, token
+from hub.cli import (
+    audit,
+    base,
+    bench,
+    cell,
+    dataset,
+    demo,
+    doctor,
+    evaluate,
+    finetune,
+    model,
+    outcomes,
+    registry,
+    rollout,
+    scenes,
+    segment,
+    service,
+    team,
+    token,
+)
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
 
@@ -16,6 +35,9 @@ click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
+        {"name": "In production", "commands": ["outcomes", "captures", "rollout", "robot"]},
+        {"name": "What is stored", "commands": ["registry", "backup", "restore"]},
+        {"name": "Who may do what", "commands": ["team", "token", "audit"]},
         {"name": "The shared base", "commands": ["base", "eval", "scenes", "bench"]},
         {"name": "Parts of the service", "commands": ["hub", "serve", "worker", "job"]},
     ]
@@ -31,6 +53,13 @@ def cli() -> None:
     Example:
       parcelhub demo          everything once, on a cell it makes up
       parcelhub up            the hub, its worker and Triton
+
+    \b
+    Exit codes:
+      0  done                     3  there is no such thing
+      1  it failed                4  refused: rights, quota or gate
+      2  bad input or usage       5  conflict: it exists, it moved on
+      130  interrupted
     """
 
 
@@ -39,10 +68,19 @@ for command in (
     *(doctor.doctor, demo.demo, segment.segment),
     *(
         cell.cell,
+        team.team,
         token.token,
+        audit.audit,
+        registry.backup,
+        registry.restore,
         dataset.dataset,
         finetune.finetune,
         model.model,
+        registry.registry,
+        outcomes.outcomes,
+        outcomes.captures,
+        rollout.rollout,
+        rollout.robot,
         base.base,
         evaluate.evaluate,
         scenes.scenes,

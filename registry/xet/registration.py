@@ -81,12 +81,13 @@ class Registration:
                 raise XetFormatError("term", f"has not the {run.length} bytes that the shard says")
             parts.append(part)
             lengths.append(of_part)
-        if _file_hash(parts, lengths) != file.hash:
+        if file_hash(parts, lengths) != file.hash:
             raise XetFormatError("file", f"{file.hash[:16]} is not what its terms hash to")
         return CheckedFile(file, runs)
 
 
-def _file_hash(parts: list[hashes.Hashes], lengths: list[NDArray[np.uint32]]) -> XetHash:
+def file_hash(parts: list[hashes.Hashes], lengths: list[NDArray[np.uint32]]) -> XetHash:
+    """The hash of the file whose chunks are these, run by run."""
     if not parts:
         return hashes.to_text(hashes.ZERO)
     return hashes.to_text(hashes.file_hash(np.concatenate(parts), np.concatenate(lengths)))

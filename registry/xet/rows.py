@@ -218,7 +218,7 @@ def touch_files(tx: Cursor, names: Sequence[XetHash]) -> None:
 
 
 def runs_of_file(catalog: Catalog, name: XetHash) -> tuple[XetFile, tuple[Run, ...]]:
-    """Raises XetFileNotFoundError."""
+    """Raises XetFileNotFoundError, and BlobNotFoundError if one of its xorbs is lost."""
     with catalog.read() as tx:
         row = tx.execute(
             "SELECT hash, sha256, size, xorbs, starts, ends, lengths FROM xet_files WHERE hash = ?", [name]
@@ -231,6 +231,8 @@ def runs_of_file(catalog: Catalog, name: XetHash) -> tuple[XetFile, tuple[Run, .
             _one_or_list(keys),
         ).fetchall()
     xorbs = {one[0]: StoredXorb(*one) for one in found}
+    if len(xorbs) < len(keys):
+        raise BlobNotFoundError(name)
     runs = zip(row[3], row[4], row[5], row[6], strict=True)
     return XetFile(*row[:3]), tuple(Run(xorbs[key], start, end, length) for key, start, end, length in runs)
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from registry.blob_writer import BlobWriter
 from registry.blobs import CHUNK, BlobStore
+from registry.caches import BoundedCache
 from registry.catalog import Catalog, to_db
 from registry.errors import InvalidRangeError, TooLargeError, XetFileNotFoundError
 from registry.types import Digest, check_digest
 from registry.xet import hashes, rows
-from registry.xet.caches import BoundedCache
 from registry.xet.hashes import XetHash
 from registry.xet.keyed import keyed_shard, landmarks
 from registry.xet.plan import Reconstruction, Run, StoredXorb, cut, reconstruction
-from registry.xet.registration import Registration
+from registry.xet.registration import Registration, file_hash
 from registry.xet.rows import XetFile
 from registry.xet.shards import parse_shard
 from registry.xet.xorbs import ChunkTable, XorbCheck, read_chunks
@@ -43,6 +43,14 @@ class Collected:
     files: int
     xorbs: int
     bytes: int
+
+
+def xorbs_location(blobs_location: str | Path) -> str | Path:
+    """Where xorbs lie beside the blobs at a folder or URL."""
+    if isinstance(blobs_location, Path):
+        return blobs_location / XORBS_FOLDER
+    slash = "" if blobs_location.endswith("/") else "/"
+    return f"{blobs_location}{slash}{XORBS_FOLDER}"
 
 
 class XorbSink:
@@ -86,14 +94,15 @@ class XetStore:
     @classmethod
     def open(cls, catalog: Catalog, blobs_location: str | Path, *, staging: Path | None = None) -> Self:
         """Open the store beside the blobs at a folder or URL. Raises BlobStoreError, CatalogError."""
-        if isinstance(blobs_location, Path):
-            xorbs = BlobStore.open(blobs_location / XORBS_FOLDER)
-        else:
-            slash = "" if blobs_location.endswith("/") else "/"
-            xorbs = BlobStore.open(f"{blobs_location}{slash}{XORBS_FOLDER}", staging=staging)
+        xorbs = BlobStore.open(xorbs_location(blobs_location), staging=staging)
         with catalog.write() as tx:
             rows.ensure_identity(tx)
         return cls(catalog, xorbs)
+
+    @property
+    def xorbs(self) -> BlobStore:
+        """Where the bytes of xorbs lie. For those who examine or copy the store; write nothing there."""
+        return self._xorbs
 
     # Xorbs
 
@@ -215,7 +224,7 @@ class XetStore:
 
         Chunk hashes are under `key` (32 bytes); good for so many seconds. Raises XetFileNotFoundError.
         """
-        runs = self._file_and_runs(name)[1]
+        runs = self.file_and_runs(name)[1]
         raw = hashes.from_text(chunk)
         first = next((at for at, run in enumerate(runs) if self._holds(run, raw)), 0)
         now = int(time.time())
@@ -230,7 +239,7 @@ class XetStore:
 
         Raises XetFileNotFoundError, and InvalidRangeError if there is no such byte.
         """
-        file, runs = self._file_and_runs(name)
+        file, runs = self.file_and_runs(name)
         end = file.size if stop is None else min(stop, file.size)
         if not 0 <= start < end:
             raise InvalidRangeError(file.sha256, start, stop, file.size)
@@ -266,7 +275,7 @@ class XetStore:
         name = self.hashes_of([sha256]).get(sha256)
         if name is None:
             raise XetFileNotFoundError(sha256)
-        file, runs = self._file_and_runs(name)
+        file, runs = self.file_and_runs(name)
         if not 0 <= start <= stop <= file.size:
             raise InvalidRangeError(sha256, start, stop, file.size)
         if start == stop:
@@ -274,7 +283,8 @@ class XetStore:
         skip, chosen = cut(runs, self.table, start, stop)
         return _clipped(self._unpacked(chosen), skip, stop - start, chunk)
 
-    def _file_and_runs(self, name: XetHash) -> tuple[XetFile, tuple[Run, ...]]:
+    def file_and_runs(self, name: XetHash) -> tuple[XetFile, tuple[Run, ...]]:
+        """A file and what it is made of. Raises XetFileNotFoundError, InvalidValueError."""
         if (found := self._runs.get(name)) is None:
             found = rows.runs_of_file(self._catalog, check_digest(name))
             self._runs.put(name, found, len(found[1]))
@@ -287,6 +297,13 @@ class XetStore:
 
     def _sha256(self, runs: Sequence[Run]) -> Digest:
         return rows.sha256_of_pieces(self._unpacked(runs))
+
+    def recompute(self, runs: Sequence[Run]) -> XetFile:
+        """What the file of these runs is by the bytes that are stored. Raises BlobNotFoundError, XetFormatError."""
+        tables = [self.table(run.xorb) for run in runs]
+        parts = [table.hashes[run.start : run.end] for table, run in zip(tables, runs, strict=True)]
+        lengths = [table.lengths[run.start : run.end] for table, run in zip(tables, runs, strict=True)]
+        return XetFile(file_hash(parts, lengths), self._sha256(runs), sum(run.length for run in runs))
 
     # Time
 

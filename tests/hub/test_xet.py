@@ -6,15 +6,16 @@ import hashlib
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from blake3 import blake3
 from litestar.testing import TestClient
 
+from hub.collector import collecting
 from hub.errors import SettingsError
 from hub.hf.xet_access import LINK_SECONDS, TOKEN_SECONDS, CasGrant
-from hub.hf.xet_collector import collecting
 from hub.services import Services
 from hub.settings import Settings
 from hub.tokens import Scope
@@ -348,23 +349,22 @@ class TestCollector:
     def test_it_collects_while_the_hub_runs(self, services, cas, xorb):
         cas().put(xorb)
         xet, catalog = services.registry.xet, services.registry.catalog
-        with collecting(xet, grace=timedelta(0), first=timedelta(milliseconds=1), every=timedelta(milliseconds=5)):
+        work = partial(xet.collect, timedelta(0))
+        with collecting(work, first=timedelta(milliseconds=1), every=timedelta(milliseconds=5)):
             wait_for(lambda: catalog.query("SELECT count(*) FROM xet_xorbs") == [(0,)])
         assert not xet.touch_xorb(xorb.name)
 
-    def test_a_failure_is_not_the_end(self, services, cas, xorb, monkeypatch, caplog):
+    def test_a_failure_is_not_the_end(self, services, cas, xorb, caplog):
         cas().put(xorb)
-        xet = services.registry.xet
-        real, calls = xet.collect, []
+        calls = []
 
-        def collect(grace: timedelta) -> Collected:
-            calls.append(grace)
+        def collect() -> Collected:
+            calls.append(1)
             if len(calls) == 1:
                 raise BlobStoreError("the disk is away")
-            return real(grace)
+            return services.registry.xet.collect(timedelta(0))
 
-        monkeypatch.setattr(xet, "collect", collect)
-        with collecting(xet, grace=timedelta(0), first=timedelta(0), every=timedelta(milliseconds=5)):
+        with collecting(collect, first=timedelta(0), every=timedelta(milliseconds=5)):
             wait_for(lambda: len(calls) >= 2)
         assert "tried again" in caplog.text
 

@@ -1,0 +1,163 @@
+"""Removes blobs that nothing needs any more: uploads that no commit came to name, files of deleted repos.
+
+A blob is needed if a commit's tree or a repo's history holds it, or if any other table of the catalog so much as
+mentions its digest, in whatever column: tables of other floors count without being known here, and so do policies,
+decks, decision records and statements. A record that is needed so keeps what it mentions in its turn. What is not
+needed stays for a grace period from the time when it was last stored, or when somebody was told that it is there
+(`BlobStore.sizes`).
+
+Beside commits it is safe without regard to the grace: a commit holds its blobs from looking at them until its rows are
+written (`BlobStore.holding`), and a removal looks for such rows once more under the write lock. A process that dies
+here leaves nothing half done: what is left over, the next collection finds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from registry.blobs import BlobStore
+from registry.catalog import Catalog, Cursor
+from registry.errors import NotFoundError
+from registry.fsck_report import Progress, silent
+from registry.types import Digest
+
+_SLICE: Final = 20_000
+_BATCH: Final = 64
+_RECORD_BYTES: Final = 1 << 20
+"""Records are small; a large file that a table mentions mentions nothing itself."""
+_WORD: Final = re.compile(rb"[0-9a-f]{64}")
+# What these mention is looked at exactly, or says only what somebody once sent.
+_EXACT: Final = frozenset({"repo_blobs", "tree_pages", "trees", "commits", "refs", "blob_git_ids", "hub_possessions"})
+
+_IN_TREES = (
+    "SELECT DISTINCT w.sha256 FROM (SELECT DISTINCT unnest(p.sha256s) AS sha256 FROM tree_pages p WHERE p.digest IN "
+    "(SELECT unnest(t.pages) FROM trees t WHERE t.digest IN (SELECT tree FROM commits))) w "
+    "SEMI JOIN gc_unneeded g ON g.sha256 = w.sha256"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unneeded:
+    """A blob that nothing needs, and its size in bytes."""
+
+    sha256: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlobsCollected:
+    """What a collection of blobs removed, or would; `looked_at` counts the blobs that were old enough to go."""
+
+    looked_at: int
+    blobs: int
+    bytes: int
+
+
+def collect_blobs(
+    catalog: Catalog,
+    blobs: BlobStore,
+    grace: timedelta,
+    *,
+    pinned: Iterable[Digest] = (),
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> BlobsCollected:
+    """Remove what nothing needs, is not `pinned`, and is older than `grace`.
+
+    Let no backup run meanwhile (`Registry.sweeping`). Raises BlobStoreError, CatalogError; what is left over then, the
+    next collection removes.
+    """
+    before = time.time() - grace.total_seconds()
+    looked_at, found = _unneeded(catalog, blobs, before, pinned, progress)
+    if dry_run:
+        return BlobsCollected(looked_at, len(found), sum(one.size for one in found))
+    count = size = 0
+    for at in range(0, len(found), _BATCH):
+        progress("removed", at, len(found))
+        gone = _discard(catalog, blobs, [one.sha256 for one in found[at : at + _BATCH]], before)
+        count += len(gone)
+        size += sum(gone)
+    progress("removed", len(found), len(found))
+    return BlobsCollected(looked_at, count, size)
+
+
+def _unneeded(
+    catalog: Catalog, blobs: BlobStore, before: float, pinned: Iterable[Digest], progress: Progress
+) -> tuple[int, list[Unneeded]]:
+    """How many blobs are old enough, and those of them that nothing needs."""
+    looked_at = 0
+    suspects: dict[Digest, int] = {}
+    listed = (one for one in blobs.all() if one.renewed_at < before)
+    while some := list(itertools.islice(listed, _SLICE)):
+        looked_at += len(some)
+        progress("looked at", looked_at, 0)
+        rows = catalog.query(
+            "SELECT x.sha256, x.size FROM (SELECT unnest(?::VARCHAR[]) AS sha256, unnest(?::BIGINT[]) AS size) x "
+            "ANTI JOIN repo_blobs b ON b.sha256 = x.sha256",
+            [[one.sha256 for one in some], [one.size for one in some]],
+        )
+        suspects |= dict(rows)
+    if not suspects:
+        return looked_at, []
+    with catalog.read() as tx:
+        tx.execute("CREATE OR REPLACE TEMP TABLE gc_unneeded AS SELECT unnest(?::VARCHAR[]) AS sha256", [[*suspects]])
+        for (needed,) in tx.execute(_IN_TREES).fetchall():
+            suspects.pop(needed, None)
+        mentioned = {*_mentioned(tx), *pinned}
+        # Most of them name commits, which are no blobs: an object store need not be asked about those.
+        commits = "SELECT x.id FROM (SELECT unnest(?::VARCHAR[]) AS id) x SEMI JOIN commits c ON c.id = x.id"
+        mentioned -= {row[0] for row in tx.execute(commits, [[*mentioned]]).fetchall()}
+    # Records are read until they mention nothing new.
+    seen: set[Digest] = set()
+    while fresh := mentioned - seen:
+        seen |= fresh
+        mentioned = set(_mentioned_by(blobs, fresh))
+    found = [Unneeded(sha256, size) for sha256, size in sorted(suspects.items()) if sha256 not in seen]
+    return looked_at, found
+
+
+def _mentioned(tx: Cursor) -> Iterator[Digest]:
+    """Every digest in any text of the tables that are not looked at exactly."""
+    columns = tx.execute(
+        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE NOT internal AND data_type IN ('VARCHAR', 'VARCHAR[]', 'JSON') AND NOT starts_with(table_name, 'xet_') "
+        "AND database_name = current_database() ORDER BY ALL"
+    ).fetchall()
+    for schema, table, column, kind in columns:
+        if table in _EXACT or table == "gc_unneeded":
+            continue
+        text = f'"{column}"' if kind != "VARCHAR[]" else f"array_to_string(\"{column}\", ' ')"
+        for (word,) in tx.execute(
+            f"SELECT DISTINCT unnest(regexp_extract_all({text}, '[0-9a-f]{{64}}')) "  # noqa: S608  # the catalog's own
+            f'FROM "{schema}"."{table}"'
+        ).fetchall():
+            yield word
+
+
+def _mentioned_by(blobs: BlobStore, records: Iterable[Digest]) -> Iterator[Digest]:
+    for record in records:
+        try:
+            if blobs.size(record) <= _RECORD_BYTES:
+                for word in _WORD.findall(b"".join(blobs.iter_range(record))):
+                    yield word.decode()
+        except NotFoundError:  # most digests are no blobs
+            continue
+
+
+def _discard(catalog: Catalog, blobs: BlobStore, digests: Sequence[Digest], before: float) -> list[int]:
+    """Remove those that no commit has come to name; gives the sizes of what went."""
+    with catalog.write() as tx:
+        marks = ", ".join("?" * len(digests))
+        named = tx.execute(f"SELECT sha256 FROM repo_blobs WHERE sha256 IN ({marks})", digests).fetchall()  # noqa: S608
+        kept = {row[0] for row in named}
+        gone = {one: blobs.discard(one, before) for one in digests if one not in kept}
+        removed = [one for one, size in gone.items() if size is not None]
+        if removed:
+            tx.execute("DELETE FROM blob_git_ids WHERE list_contains(?::VARCHAR[], sha256)", [removed])
+    return [size for size in gone.values() if size is not None]
