@@ -83,7 +83,6 @@ def base_card(
     spare = sum(label.startswith(RESERVED) for label in labels)
     environments = ", ".join(recipe.look.environments)
     batch = recipe.batch_size * recipe.accumulate * processes()
-    alone = "" if recipe.start else f"; for the first {recipe.encoder_share:.0%} of the time the encoder alone"
     begin = "weights of another base" if recipe.start else "random weights: no pre-trained weights of anyone are in it"
     rows = "\n".join(
         f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} |"
@@ -93,22 +92,22 @@ def base_card(
 library_name: transformers
 pipeline_tag: image-segmentation
 license: apache-2.0
-tags: [parcelhub, base, instance-segmentation, eomt]
+tags: [parcelhub, base, instance-segmentation, {a.family}]
 ---
 
 # A universal package-segmentation base
 
 Instance segmentation of packages: {known}; {spare} spare labels that variants may take for classes of their own.
 
-EoMT (`transformers`), {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
-{a.image_size} pixels, {a.queries} queries. It started from {begin}.
+Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
+{a.image_size} pixels, {a.queries} answers at most. It started from {begin}.
 
 ## What it saw
 
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
 {seconds / 60:.0f} minutes and nothing else, no photograph among them.
 Environments: {environments}.
-{steps:,} steps of {batch} pictures{alone}.
+{steps:,} steps of {batch} pictures.
 Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
 {recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.
 

@@ -15,7 +15,7 @@ from finetune.datasets import Dataset, read_dataset
 from finetune.deck import make_deck
 from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, evaluate
-from finetune.model import base_labels, load_base
+from finetune.model import base_labels, load_base, picture_size
 from finetune.service import SOURCE_SCALE, load_sources
 from finetune.training.adapt import AdaptRecipe, Method, adapt
 from finetune.training.loop import Tick, core
@@ -75,7 +75,7 @@ def train_and_measure(
     labels = base_labels(base)
     deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
     train, holdout = deck.select(dataset)
-    sources = load_sources(train, deck, labels, int(base.config.image_size * SOURCE_SCALE))
+    sources = load_sources(train, deck, labels, int(picture_size(base) * SOURCE_SCALE))
     recipe = replace(
         AdaptRecipe(),
         method=method,
@@ -98,7 +98,7 @@ def train_and_measure(
         model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
     spent = time.monotonic() - started
     segmenter = Segmenter.from_model(
-        core(model), preprocessor_config(int(base.config.image_size)), labels=deck.label_map
+        core(model), preprocessor_config(picture_size(base)), labels=deck.label_map
     )
     same = {team: team for team in deck.class_map}
     found = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)

@@ -10,6 +10,7 @@ one cell costs. An image belongs wholly to one variant, hence a slot per row is 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from torch import nn
 
 from serving.adapter_files import Adapter
 from serving.errors import NoFreeSlot, UnknownVariant
+from serving.families.types import InstanceModel
 
 
 @dataclass(slots=True)
@@ -60,8 +62,12 @@ class SlotLinear(nn.Module):
             low = x.reshape(-1, x.shape[-1]) @ self.a[rows.single, :rank].T
             y.view(-1, y.shape[-1]).addmm_(low, self.b[rows.single, :rank])
             return y
-        a = self.a[:, :rank].index_select(0, rows.index)
-        b = self.b[:, :rank].index_select(0, rows.index)
+        index = rows.index
+        if len(index) != x.shape[0]:
+            # A network that attends in windows makes several rows of each image, one image's windows side by side.
+            index = index.repeat_interleave(x.shape[0] // len(index))
+        a = self.a[:, :rank].index_select(0, index)
+        b = self.b[:, :rank].index_select(0, index)
         low = torch.bmm(x.reshape(x.shape[0], -1, x.shape[-1]), a.transpose(1, 2))
         y.view(y.shape[0], -1, y.shape[-1]).baddbmm_(low, b)
         return y
@@ -87,12 +93,14 @@ class AdapterBank:
     Thread-safe: adapters may be added while batches run. A slot that a batch pinned is never overwritten.
     """
 
-    def __init__(self, model: nn.Module, *, slots: int, max_rank: int, hot: int = 256) -> None:
+    def __init__(self, model: InstanceModel, *, slots: int, max_rank: int, hot: int = 256) -> None:
         if slots < 2 or max_rank < 1 or hot < 1:
             raise ValueError("an adapter bank needs at least two slots, rank 1 and one hot adapter")
         self.slots = slots
         self.max_rank = max_rank
         self.hot = hot
+        self.swaps = 0
+        """How often an adapter was copied into a slot."""
         self._lock = threading.RLock()
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()  # least recently used first
         self._slot_of: OrderedDict[str, int] = OrderedDict()  # least recently used first
@@ -100,7 +108,12 @@ class AdapterBank:
         self._free = list(range(slots - 1, 0, -1))
         self._pins = [0] * slots
         self._rows = RowSlots(torch.zeros(0, dtype=torch.int64))
-        linears = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        targets = re.compile(model.adapter_targets or r"(?!)")
+        linears = [
+            (name, module)
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and targets.fullmatch(name)
+        ]
         self._layers = {name: SlotLinear(linear, slots, max_rank, self._rows) for name, linear in linears}
         for name, layer in self._layers.items():
             parent, _, leaf = name.rpartition(".")
@@ -192,6 +205,7 @@ class AdapterBank:
         with torch.inference_mode():
             for linear, layer in self._layers.items():
                 layer.write(slot, adapter.weights.get(linear))
+        self.swaps += 1
         self._rank_of[slot] = adapter.rank
         self._slot_of[name] = slot
         return slot

@@ -43,17 +43,17 @@ class Row:
     choice: Choice
 
 
-def postprocess(mask_logits: torch.Tensor, class_logits: torch.Tensor, rows: Sequence[Row]) -> list[Instances]:
+def postprocess(mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Sequence[Row]) -> list[Instances]:
     """Instances of each image, highest score first, on the original pixel grid.
 
     Args:
         mask_logits: float [B, Q, h, w], over the model's whole square, padding included.
-        class_logits: float [B, Q, C + 1]; the last entry is "no object".
+        class_scores: probabilities, float [B, Q, C].
         rows: B rows. A label that is not in a row's `names` is never answered for it.
 
     A query's score is its class probability times the mean mask probability inside its mask.
     """
-    best, certain = _score(mask_logits, class_logits, rows)
+    best, certain = _score(mask_logits, class_scores, rows)
     labels, scores = best.cpu().numpy(), certain.cpu().numpy()
     results = []
     for i, row in enumerate(rows):
@@ -68,19 +68,19 @@ def postprocess(mask_logits: torch.Tensor, class_logits: torch.Tensor, rows: Seq
 
 
 def _score(
-    mask_logits: torch.Tensor, class_logits: torch.Tensor, rows: Sequence[Row]
+    mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Sequence[Row]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Best allowed label int64 [B, Q] and score float32 [B, Q]; padding counts for nothing."""
     device, (height, width) = mask_logits.device, mask_logits.shape[-2:]
-    allowed = torch.zeros(len(rows), class_logits.shape[-1] - 1)
+    allowed = torch.zeros(len(rows), class_scores.shape[-1])
     inside = torch.zeros(len(rows), height, width)
     for i, row in enumerate(rows):
         allowed[i, list(row.names)] = 1.0
         inside_height, inside_width = _content(row.box, height, width)
         inside[i, : int(np.ceil(inside_height)), : int(np.ceil(inside_width))] = 1.0
-    # The softmax runs over all classes and the forbidden ones are struck out afterwards: an object that the model
-    # takes for a class this cell does not have must not come back as the next best guess with a high score.
-    probabilities = class_logits.float().softmax(-1)[..., :-1] * allowed.to(device)[:, None]
+    # Scores come normalised over all classes and the forbidden ones are struck out here: an object that the model takes
+    # for a class this cell does not have must not come back as the next best guess with a high score.
+    probabilities = class_scores.float() * allowed.to(device)[:, None]
     best, labels = probabilities.max(-1)
     logits = mask_logits.float()
     positive = (logits > 0) * inside.to(device)[:, None]

@@ -17,7 +17,8 @@ from serving.adapter_files import Adapter, read_adapter
 from serving.adapters import AdapterBank
 from serving.errors import BaseError, UnknownVariant
 from serving.instances import Instances
-from serving.network import Eomt
+from serving.families.load import load_model
+from serving.families.types import InstanceModel, Prediction
 from serving.postprocess import Choice, Row, postprocess
 from serving.preprocess import Image, Preprocess, check_pixels
 
@@ -40,7 +41,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: InstanceModel,
         preprocess: Preprocess,
         *,
         base_name: str,
@@ -51,12 +52,12 @@ class Segmenter:
         """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out."""
         self.base_name = base_name
         self.preprocess = preprocess
-        self.choice = choice or Choice()
+        self.choice = choice or Choice(duplicate_iou=model.duplicate_iou)
         self._model = model
         self._labels = dict(labels)
         self._bank = bank
         self._lock = threading.Lock()
-        self._id_of = {name: i for i, name in _id2label(model).items()}
+        self._id_of = {name: i for i, name in model.labels.items()}
 
     @classmethod
     def load(
@@ -87,14 +88,11 @@ class Segmenter:
                 raise BaseError(f"the base folder '{base_dir.name}' has no {file}")
         try:
             config = json.loads((base_dir / "preprocessor_config.json").read_text())
-            model = Eomt.from_pretrained(base_dir, dtype=dtype, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError) as error:
+            model = load_model(base_dir, dtype=dtype)
+        except (OSError, ValueError, BaseError) as error:
             raise BaseError(f"the base folder '{base_dir.name}' cannot be loaded: {error}") from error
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.to(target).requires_grad_(False).eval()
-        # While training anneals its masked attention, the probabilities lie between 0 and 1 and the model draws random
-        # numbers in each forward pass. The same frame must get the same answer twice.
-        model.attn_mask_probs.round_()
         bank = AdapterBank(model, slots=slots, max_rank=max_rank, hot=hot)
         return cls(
             model,
@@ -108,7 +106,7 @@ class Segmenter:
     @classmethod
     def from_model(
         cls,
-        model: nn.Module,
+        model: InstanceModel,
         preprocess_config: Mapping[str, Any],
         *,
         base_name: str = "memory@v0",
@@ -122,7 +120,7 @@ class Segmenter:
         """
         names = _own_labels(model)
         if labels is not None:
-            ids = {name: i for i, name in _id2label(model).items()}
+            ids = {name: i for i, name in model.labels.items()}
             unknown = sorted(set(labels) - set(ids))
             if unknown:
                 raise BaseError(f"the model has no label {', '.join(map(repr, unknown))}")
@@ -139,6 +137,21 @@ class Segmenter:
     def variants(self) -> tuple[str, ...]:
         """Names of the variants that can be asked for right now."""
         return self._bank.names if self._bank is not None else ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that the base itself answers."""
+        return tuple(self._labels.values())
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """(in, out) features of every layer that a variant may adapt, by the base model's own names."""
+        return self._need_bank().linears
+
+    @property
+    def swaps(self) -> int:
+        """How often an adapter was copied into a slot."""
+        return self._bank.swaps if self._bank is not None else 0
 
     def has_variant(self, name: str) -> bool:
         """Whether `name` can be asked for right now."""
@@ -193,15 +206,15 @@ class Segmenter:
         with torch.inference_mode():
             device = self.device
             pixels, boxes = self.preprocess.batch([check_pixels(image) for image in images], device=device)
-            mask_logits, class_logits = self._forward(pixels, [order.variant for order in orders])
+            said = self._forward(pixels, [order.variant for order in orders])
             rows = [
                 Row(box, name, Choice(order.min_score, self.choice.top_k, self.choice.duplicate_iou))
                 for box, name, order in zip(boxes, names, orders, strict=True)
             ]
-            return postprocess(mask_logits, class_logits, rows)
+            return postprocess(said.masks, said.scores, rows)
 
-    def logits(self, images: Sequence[Image], variants: Sequence[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Raw mask logits [B, Q, h, w] and class logits [B, Q, C + 1], for checks against other implementations."""
+    def predict(self, images: Sequence[Image], variants: Sequence[str | None]) -> Prediction:
+        """What the network says before anything is chosen, for checks against other implementations."""
         with torch.inference_mode():
             pixels, _ = self.preprocess.batch(images, device=self.device)
             return self._forward(pixels, variants)
@@ -212,12 +225,11 @@ class Segmenter:
         for size in batch_sizes:
             self.segment([blank] * size)
 
-    def _forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> Prediction:
         with self._lock, _evaluating(self._model):
             rows = self._bank.rows(variants, pixels.device) if self._bank is not None else nullcontext()
             with rows:
-                output = self._model(pixel_values=pixels)
-        return output.masks_queries_logits, output.class_queries_logits
+                return self._model.answer(pixels)
 
     def _names(self, variant: str | None) -> dict[int, str]:
         """Label id -> what to call it, for every label that may be answered."""
@@ -234,12 +246,8 @@ class Segmenter:
         return self._bank
 
 
-def _id2label(model: nn.Module) -> dict[int, str]:
-    return {int(i): name for i, name in model.config.id2label.items()}  # type: ignore[union-attr,operator]
-
-
-def _own_labels(model: nn.Module) -> dict[int, str]:
-    return {i: name for i, name in _id2label(model).items() if not name.startswith(RESERVED)}
+def _own_labels(model: InstanceModel) -> dict[int, str]:
+    return {i: name for i, name in model.labels.items() if not name.startswith(RESERVED)}
 
 
 @contextmanager

@@ -14,23 +14,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from finetune.errors import DeckError
-from finetune.model import random_model
+from finetune.errors import BaseModelError, DeckError
+from finetune.model import picture_size, random_model
 from finetune.training.augment import AugmentedExamples, Source, Strength
 from finetune.training.fit import FitSettings, fit
-from finetune.training.learner import ScratchLearner, start_from_scratch
+from finetune.training.learner import learner_for
 from finetune.training.loop import Tick
-from serving.network import Eomt
+from finetune.training.start import start_from_scratch
+from serving.families.types import InstanceModel
 
 Method = Literal["lora", "full", "scratch"]
-
-SCRATCH_ENCODER_SHARE = 0.2  # of the budget; the encoder first, as when a base is trained
-
-# Every linear layer of the network: the backbone's attention and MLPs, the mask head and the class head.
-# Convolutions, norms and
-# query embeddings stay the base's, so that variants can share a batch.
-TARGETS = r"layers\.\d+\.(attention\.(q_proj|k_proj|v_proj|out_proj)|mlp\.(fc1|fc2))|mask_head\.fc[123]|class_predictor"
-
 
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe:
@@ -47,7 +40,6 @@ class AdaptRecipe:
     learning_rate: float = 3e-3
     muon_rate: float | None = None
     weight_decay: float = 0.01
-    supervised: tuple[int, ...] = ()  # the last prediction is enough for a short fine-tune, in half the time a step
     average: float = 0.99
     seed: int = 0
     workers: int = 1
@@ -56,7 +48,7 @@ class AdaptRecipe:
 
 
 def adapt(
-    base: Eomt,
+    base: InstanceModel,
     sources: Sequence[Source],
     recipe: AdaptRecipe,
     workspace: Path,
@@ -70,39 +62,39 @@ def adapt(
 
     With LoRA that is a `PeftModel` around `base`, from scratch a new model of its shape, otherwise `base`
     itself. Goes on from a checkpoint in `workspace`.
-    Raises DeckError without sources, TrainingError when the loss diverges.
+    Raises DeckError without sources, BaseModelError where the base's family takes no adapters, TrainingError when the loss diverges.
     """
     if not sources:
         raise DeckError("there is no picture to train on")
     examples = AugmentedExamples(
         sources,
-        size=int(base.config.image_size),
+        size=picture_size(base),
         count=recipe.max_steps * recipe.batch_size,
         seed=recipe.seed,
         weights=weights,
         strength=recipe.strength,
     )
-    base.supervised = recipe.supervised
     model: nn.Module = base
-    learner: nn.Module = base
-    hidden = "layers."
     if recipe.method == "lora":
+        if base.adapter_targets is None:
+            raise BaseModelError(f"a {base.config.model_type} base takes no LoRA adapters")
         config = LoraConfig(
-            r=recipe.rank, lora_alpha=recipe.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none"
+            r=recipe.rank,
+            lora_alpha=recipe.alpha,
+            target_modules=base.adapter_targets,
+            lora_dropout=0.0,
+            bias="none",
         )
         torch.manual_seed(recipe.seed)
-        model = learner = get_peft_model(base, config)
-        hidden = "base_model.model.layers."
+        model = get_peft_model(base, config)  # puts the adapters into `base` itself
+        learner = learner_for(base, scratch=False)
     elif recipe.method == "scratch":
         # All that helps a base learn from scratch helps here too, or the comparison would flatter the base.
-        fresh = random_model(base.config, seed=recipe.seed)
+        fresh = random_model(type(base), base.config, seed=recipe.seed)
         start_from_scratch(fresh, [examples[k] for k in range(min(200, len(examples)))], seed=recipe.seed)
-        fresh.supervised = (1,) if base.config.num_blocks > 1 else (0,)
-        model, learner, hidden = fresh, ScratchLearner(fresh, dense_weight=0.5), "model.layers."
-
-    def stage(progress: float) -> None:
-        if isinstance(learner, ScratchLearner):
-            learner.encoder_only = progress < SCRATCH_ENCODER_SHARE
+        model, learner = fresh, learner_for(fresh, scratch=True)
+    else:
+        learner = learner_for(base, scratch=False)
 
     settings = FitSettings(
         max_steps=recipe.max_steps,
@@ -123,7 +115,7 @@ def adapt(
         workspace,
         report=report,
         should_stop=should_stop,
-        hidden=hidden,
-        on_progress=stage,
+        hidden=learner.hidden,
+        on_progress=learner.stage,
     )
     return model

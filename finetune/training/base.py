@@ -13,20 +13,17 @@ from finetune.model import Architecture, load_base, new_base
 from finetune.scenes import BROAD, LABELS, Look, SceneGenerator
 from finetune.training.examples import MASK_STRIDE, Example
 from finetune.training.fit import FitSettings, fit
-from finetune.training.learner import ScratchLearner, start_from_scratch
+from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
-from serving.network import Eomt
+from finetune.training.start import start_from_scratch
+from serving.families.types import InstanceModel
 
 WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 
 @dataclass(frozen=True, slots=True)
 class BaseRecipe:
-    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from.
-
-    For the first `encoder_share` of the budget only the encoder learns, from dense targets, which is twice as fast a
-    step and more to learn from; then all learns, from the predictions before the query blocks in `supervised` as well.
-    """
+    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from."""
 
     architecture: Architecture = field(default_factory=Architecture)
     start: Path | None = None
@@ -37,9 +34,6 @@ class BaseRecipe:
     learning_rate: float = 1e-3
     muon_rate: float = 0.015
     weight_decay: float = 0.05
-    encoder_share: float = 0.33
-    dense_weight: float = 0.5
-    supervised: tuple[int, ...] = (1,)
     seed: int = 1
     workers: int = 2
     save_steps: int = 500
@@ -73,7 +67,7 @@ def train_base(
     *,
     report: Callable[[Tick], None],
     should_stop: Callable[[], bool] = lambda: False,
-) -> Eomt:
+) -> InstanceModel:
     """Train a base and return it with averaged weights, in eval mode on the CPU.
 
     Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
@@ -88,12 +82,7 @@ def train_base(
     else:
         model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
         start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
-    model.supervised = recipe.supervised
-    learner = ScratchLearner(model, dense_weight=recipe.dense_weight)
-
-    def stage(progress: float) -> None:
-        learner.encoder_only = recipe.start is None and progress < recipe.encoder_share
-
+    learner = learner_for(model, scratch=recipe.start is None)
     settings = FitSettings(
         max_steps=recipe.max_steps,
         max_seconds=recipe.max_seconds,
@@ -117,7 +106,7 @@ def train_base(
         report=report,
         should_stop=should_stop,
         schedule=hold_then_fall,
-        hidden="model.layers.",
-        on_progress=stage,
+        hidden=learner.hidden,
+        on_progress=learner.stage,
     )
     return model

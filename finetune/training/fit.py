@@ -115,13 +115,14 @@ def fit(
     optimizer = None
     if settings.muon_rate is not None:
         inner, others = split_parameters(model, hidden)
-        optimizer = MuonAdamW(
-            inner,
-            others,
-            muon_rate=settings.muon_rate,
-            adam_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
+        if inner:  # a network of convolutions has none, and the Trainer's AdamW takes all of it
+            optimizer = MuonAdamW(
+                inner,
+                others,
+                muon_rate=settings.muon_rate,
+                adam_rate=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+            )
     trainer = BudgetTrainer(
         budget=budget,
         schedule=schedule,

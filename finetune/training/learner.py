@@ -1,32 +1,79 @@
-"""A network that learns from scratch: EoMT with a dense head beside it, encoder first."""
+"""What is minimised: one wrapper per family of networks, all with the same forward for the Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from finetune.training.aligned import aligned_loss, mask_boxes
 from finetune.training.dense import CELLS, DenseHead, dense_loss, dense_targets
-from finetune.training.examples import Example, collate
-from finetune.training.start import mimic_attention, whiten_patches
-from serving.network import Eomt
+from serving.families.eomt import Eomt
+from serving.families.mask2former import Mask2Former
+from serving.families.mask_rcnn import MaskRcnn
+from serving.families.parcelseg import ParcelSeg
+from serving.families.rf_detr import RfDetr
+from serving.families.types import InstanceModel
+
+ENCODER_SHARE = 0.33  # of the time, for the families whose encoder learns alone first
 
 
-class ScratchLearner(nn.Module):
-    """`model` and a dense head. While `encoder_only` is set, the encoder alone learns from the dense head's loss;
-    afterwards all of it learns from the set prediction's loss with the dense one beside it, `dense_weight` times.
-    """
+class Learner(nn.Module):
+    """`model` with its family's loss. By default the library's own, for set prediction (Mask2Former, EoMT)."""
 
-    def __init__(self, model: Eomt, *, dense_weight: float) -> None:
+    def __init__(self, model: InstanceModel) -> None:
         super().__init__()
         self.model = model
-        self.head = DenseHead(model.config.hidden_size, model.config.num_labels)
-        self.dense_weight = dense_weight
-        self.encoder_only = False
+
+    @property
+    def hidden(self) -> str:
+        """Prefix of the names of the encoder's layers, whose matrices Muon takes."""
+        swin = isinstance(self.model, Mask2Former)
+        return "model.model.pixel_level_module.encoder." if swin else "model.layers."
+
+    def stage(self, progress: float) -> None:
+        """Told the spent share of the budget before each step."""
 
     def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
         """A dict with `loss`, as Trainer wants it. Arguments as `collate` makes them."""
+        output = self.model(pixel_values=pixel_values, mask_labels=mask_labels, class_labels=class_labels)
+        return {"loss": output.loss}
+
+
+class AlignedLearner(Learner):
+    """ParcelSeg."""
+
+    model: ParcelSeg
+
+    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
+        """A dict with `loss`. Arguments as `collate` makes them."""
+        parts = aligned_loss(self.model.dense(pixel_values), mask_labels, class_labels)
+        return {"loss": torch.stack(list(parts.values())).sum()}
+
+
+class EncoderFirst(Learner):
+    """EoMT from random weights, with a dense head beside it. For the first ENCODER_SHARE of the budget the encoder
+    alone learns from the dense head's loss; afterwards all of it learns from the set prediction's loss with the dense
+    one beside it, `dense_weight` times.
+    """
+
+    model: Eomt
+
+    def __init__(self, model: Eomt, *, dense_weight: float = 0.5) -> None:
+        super().__init__(model)
+        self.head = DenseHead(model.config.hidden_size, model.config.num_labels)
+        self.dense_weight = dense_weight
+        self.encoder_only = False
+        # One intermediate prediction to learn from beside the last.
+        model.supervised = (1,) if model.config.num_blocks > 1 else (0,)
+
+    def stage(self, progress: float) -> None:
+        """The encoder alone first."""
+        self.encoder_only = progress < ENCODER_SHARE
+
+    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
+        """A dict with `loss`. Arguments as `collate` makes them."""
         model = self.model
         if self.encoder_only:
             loss, patches = pixel_values.new_zeros(()), model.features(pixel_values)
@@ -34,14 +81,66 @@ class ScratchLearner(nn.Module):
             output = model(pixel_values=pixel_values, mask_labels=mask_labels, class_labels=class_labels)
             skipped = model.config.num_queries + model.embeddings.num_prefix_tokens
             loss, patches = output.loss, output.last_hidden_state[:, skipped:]
-        if self.encoder_only or self.dense_weight:
-            cells = model.grid_size[0] * CELLS
-            targets = dense_targets(mask_labels, class_labels, cells=cells, background=self.head.classes)
-            loss = loss + (1.0 if self.encoder_only else self.dense_weight) * dense_loss(self.head(patches), targets)
+        cells = model.grid_size[0] * CELLS
+        targets = dense_targets(mask_labels, class_labels, cells=cells, background=self.head.classes)
+        loss = loss + (1.0 if self.encoder_only else self.dense_weight) * dense_loss(self.head(patches), targets)
         return {"loss": loss}
 
 
-def start_from_scratch(model: Eomt, examples: Sequence[Example], *, seed: int) -> None:
-    """Give a randomly initialised model its start: whitened patches of `examples`, mimetic attention."""
-    whiten_patches(model, collate(examples)["pixel_values"])
-    mimic_attention(model, seed=seed)
+class RfDetrLearner(Learner):
+    """RF-DETR-Seg, whose loss wants boxes beside masks."""
+
+    @property
+    def hidden(self) -> str:
+        """Prefix of the names of the encoder's layers."""
+        return "model.model.model.backbone.backbone.encoder."
+
+    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
+        """A dict with `loss`. Arguments as `collate` makes them."""
+        labels = []
+        for masks, classes in zip(*_with_pixels(mask_labels, class_labels), strict=True):
+            boxes = mask_boxes(masks) if len(masks) else masks.new_zeros(0, 4)
+            middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+            labels.append({"class_labels": classes, "boxes": torch.cat([middle, size], dim=1), "masks": masks})
+        return {"loss": self.model(pixel_values=pixel_values, labels=labels).loss}
+
+
+class RegionLearner(Learner):
+    """Mask R-CNN."""
+
+    model: MaskRcnn
+
+    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
+        """A dict with `loss`. Arguments as `collate` makes them."""
+        side = pixel_values.shape[-1]
+        targets = []
+        for masks, classes in zip(*_with_pixels(mask_labels, class_labels), strict=True):
+            boxes = mask_boxes(masks) * side if len(masks) else masks.new_zeros(0, 4)
+            fine = masks.repeat_interleave(side // max(1, masks.shape[-1]), 1) if len(masks) else masks
+            fine = fine.repeat_interleave(side // max(1, masks.shape[-1]), 2) if len(masks) else fine
+            targets.append({"boxes": boxes, "labels": classes + 1, "masks": fine.to(torch.uint8)})
+        # Regions are cut out and boxes decoded in float32: bfloat16 rounds a coordinate of 250 pixels to even numbers.
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            losses = self.model(pixel_values.float(), targets)
+        return {"loss": torch.stack(list(losses.values())).sum()}
+
+
+def _with_pixels(masks: list[Tensor], classes: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Without the instances that have no pixel at the labels' resolution: they have no box."""
+    seen = [m.flatten(1).any(1) if len(m) else torch.zeros(0, dtype=torch.bool, device=m.device) for m in masks]
+    return [m[s] for m, s in zip(masks, seen, strict=True)], [c[s] for c, s in zip(classes, seen, strict=True)]
+
+
+def learner_for(model: InstanceModel, *, scratch: bool) -> Learner:
+    """The learner of a model's family; `scratch` where it starts from random weights."""
+    if isinstance(model, ParcelSeg):
+        return AlignedLearner(model)
+    if isinstance(model, RfDetr):
+        return RfDetrLearner(model)
+    if isinstance(model, MaskRcnn):
+        return RegionLearner(model)
+    if isinstance(model, Eomt):
+        if scratch:
+            return EncoderFirst(model)
+        model.supervised = ()  # the last prediction is enough for a short training, in half the time a step
+    return Learner(model)

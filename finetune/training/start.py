@@ -5,23 +5,64 @@ pictures; a good start supplies some of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import EomtForUniversalSegmentation
+
+from finetune.training.examples import Example, collate
+from serving.families.eomt import Eomt
+from serving.families.parcelseg import ParcelSeg
+from serving.families.types import InstanceModel
+
+
+def start_from_scratch(model: InstanceModel, examples: Sequence[Example], *, seed: int) -> None:
+    """Give a randomly initialised plain vision transformer its start: whitened patches of `examples`, mimetic
+    attention. Families without one are left as they are."""
+    if isinstance(model, ParcelSeg):
+        patches = model.patch_embedding
+    elif isinstance(model, Eomt):
+        patches = model.embeddings.patch_embeddings.projection
+    else:
+        return
+    whiten_patches(patches, collate(examples)["pixel_values"])
+    mimic_attention([attention_views(layer.attention) for layer in model.layers], seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionViews:
+    """The matrices of one attention layer [width, width], as views that may be written to, and its biases."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    out: Tensor
+    biases: tuple[Tensor, ...]
+    heads: int
+
+
+def attention_views(attention: nn.Module) -> AttentionViews:
+    """The matrices of an attention layer, whether it keeps queries, keys and values apart or in one."""
+    if hasattr(attention, "qkv"):
+        query, key, value = attention.qkv.weight.data.chunk(3)  # type: ignore[union-attr,operator]
+        biases = (attention.qkv.bias, attention.out_proj.bias)  # type: ignore[union-attr]
+        return AttentionViews(query, key, value, attention.out_proj.weight, biases, attention.heads)  # type: ignore[union-attr,arg-type]
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    weights = [part.weight for part in parts]  # type: ignore[union-attr]
+    return AttentionViews(*weights, tuple(part.bias for part in parts), attention.num_heads)  # type: ignore[arg-type,union-attr]
 
 
 @torch.no_grad()
-def whiten_patches(model: EomtForUniversalSegmentation, pixel_values: Tensor, *, damping: float = 0.01) -> None:
-    """Set the patch embedding to the whitened principal components of the patches of `pixel_values` [N, 3, S, S].
+def whiten_patches(layer: nn.Conv2d, pixel_values: Tensor, *, damping: float = 0.01) -> None:
+    """Set a patch embedding to the whitened principal components of the patches of `pixel_values` [N, 3, S, S].
 
     Raw patches are nearly constant: almost all their variance is their mean colour, and edges and print, by which
     packages are told apart, are faint in comparison. After whitening every component weighs the same (cf. the frozen
     first layer of Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv 2404.00498). `damping`, as a share
     of the mean kept variance, keeps noise from being blown up.
     """
-    layer: nn.Conv2d = model.embeddings.patch_embeddings.projection
     size, width = layer.kernel_size[0], layer.out_channels
     patches = F.unfold(pixel_values, size, stride=size).transpose(1, 2).flatten(0, 1).double()
     mean = patches.mean(0)
@@ -40,7 +81,7 @@ def whiten_patches(model: EomtForUniversalSegmentation, pixel_values: Tensor, *,
 
 @torch.no_grad()
 def mimic_attention(
-    model: EomtForUniversalSegmentation,
+    layers: Sequence[AttentionViews],
     *,
     seed: int,
     products: tuple[float, float] = (0.7, 0.4),
@@ -52,21 +93,20 @@ def mimic_attention(
     "Mimetic Initialization of Self-Attention Layers", arXiv 2305.09828). Each pair is (random part, identity part).
     """
     generator = torch.Generator().manual_seed(seed)
-    for layer in model.layers:
-        attention = layer.attention
-        width, heads = attention.embed_dim, attention.num_heads
-        head = width // heads
+    for layer in layers:
+        width = layer.out.shape[0]
+        head = width // layer.heads
         eye = torch.eye(width)
-        for index in range(heads):
+        for index in range(layer.heads):
             rows = slice(index * head, (index + 1) * head)
             target = products[0] * torch.randn(width, width, generator=generator) / math.sqrt(width) + products[1] * eye
             left, strength, right = torch.linalg.svd(target)
             root = strength[:head].sqrt()
-            attention.q_proj.weight[rows] = (left[:, :head] * root).T
-            attention.k_proj.weight[rows] = root[:, None] * right[:head]
+            layer.query[rows] = (left[:, :head] * root).T
+            layer.key[rows] = root[:, None] * right[:head]
         target = values[0] * torch.randn(width, width, generator=generator) / math.sqrt(width) - values[1] * eye
         left, strength, right = torch.linalg.svd(target)
-        attention.v_proj.weight.copy_(strength.sqrt()[:, None] * right)
-        attention.out_proj.weight.copy_(left * strength.sqrt())
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
-            linear.bias.zero_()
+        layer.value.copy_(strength.sqrt()[:, None] * right)
+        layer.out.copy_(left * strength.sqrt())
+        for bias in layer.biases:
+            bias.zero_()

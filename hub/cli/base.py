@@ -36,6 +36,12 @@ def base() -> None:
 @click.option("--batch-size", type=int, default=16, show_default=True)
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="AdamW's, for all but the layers.")
 @click.option("--muon-rate", type=float, default=0.015, show_default=True, help="Muon's, for the encoder's matrices.")
+@click.option(
+    "--family",
+    type=click.Choice(["parcelseg", "eomt", "rf_detr", "mask2former", "mask_rcnn"]),
+    default="parcelseg",
+    show_default=True,
+)
 @click.option("--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32.")
 @click.option("--layers", type=int, default=8, show_default=True)
 @click.option("--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16.")
@@ -51,6 +57,7 @@ def train(
     batch_size: int,
     learning_rate: float,
     muon_rate: float,
+    family: str,
     hidden_size: int,
     layers: int,
     image_size: int,
@@ -73,7 +80,11 @@ def train(
 
     recipe = BaseRecipe(
         architecture=Architecture(
-            image_size=image_size, hidden_size=hidden_size, layers=layers, heads=max(1, hidden_size // 32)
+            family=family,
+            image_size=image_size,
+            hidden_size=hidden_size,
+            layers=layers,
+            heads=max(1, hidden_size // 32),
         ),
         start=start,
         max_steps=steps,
@@ -134,8 +145,13 @@ def _facts(judgement: Judgement) -> dict[str, float]:
 
 
 def _show(judgements: Sequence[Judgement]) -> None:
+    from finetune.base_service import left_out
+
     rows = table("zero-shot", "judged on", "images", "AP", "AP50", "AP75")
     for judgement in judgements:
         found = judgement.evaluation
         rows.add_row(judgement.name, str(found.images), *(f"{v:.3f}" for v in (found.ap, found.ap50, found.ap75)))
     out.print(rows)
+    missing = left_out()
+    if missing:
+        err.print(missing)

@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from transformers import EomtConfig, EomtForUniversalSegmentation
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.eomt.modeling_eomt import EomtForUniversalSegmentationOutput
-from transformers.utils import logging as hf_logging
 
-# Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
-hf_logging.disable_progress_bar()
+from serving.families.types import InstanceModel, Prediction
 
 ATTENTION = "parcelhub"
 MASKED = -1e9
@@ -51,7 +49,7 @@ def attention(
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attention)
 
 
-class Eomt(EomtForUniversalSegmentation):  # type: ignore[misc]  # untyped in the library
+class Eomt(EomtForUniversalSegmentation, InstanceModel):  # type: ignore[misc]  # untyped in the library
     """`EomtForUniversalSegmentation` with the forward pass described above.
 
     `supervised` names the query blocks (0 is the first) before which a prediction is made and learnt from while the
@@ -59,10 +57,23 @@ class Eomt(EomtForUniversalSegmentation):  # type: ignore[misc]  # untyped in th
     prediction for masked attention and have it in any mode.
     """
 
+    adapter_targets = (
+        r"layers\.\d+\.(attention\.(q_proj|k_proj|v_proj|out_proj)|mlp\.fc[12])|mask_head\.fc[123]|class_predictor"
+    )
+
     def __init__(self, config: EomtConfig) -> None:
         super().__init__(config)
         self.config._attn_implementation = ATTENTION
         self.supervised: tuple[int, ...] = tuple(range(config.num_blocks))
+
+    def answer(self, pixel_values: Tensor) -> Prediction:
+        """Predict on normalised pictures float [B, 3, S, S]."""
+        # While training anneals its masked attention, the probabilities lie between 0 and 1 and the network draws random
+        # numbers in each forward pass. The same frame must get the same answer twice.
+        self.attn_mask_probs.round_()
+        output = self(pixel_values=pixel_values)
+        scores = output.class_queries_logits.float().softmax(-1)[..., :-1]
+        return Prediction(output.masks_queries_logits.float(), scores)
 
     def features(self, pixel_values: Tensor) -> Tensor:
         """What the encoder alone makes of a picture, without queries: normalised patch tokens [B, patches, width]."""

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from finetune.model import new_base
 from finetune.scenes import LABELS, SceneGenerator
 from finetune.training.dense import CELLS, DenseHead, dense_loss, dense_targets
-from finetune.training.learner import ScratchLearner
+from finetune.training.learner import EncoderFirst
 from finetune.training.loop import hold_then_fall
 from finetune.training.optimizer import MuonAdamW, split_parameters
-from finetune.training.start import mimic_attention, whiten_patches
-from tests.finetune.test_training import TINY
+from finetune.training.start import attention_views, mimic_attention, whiten_patches
+from serving.families.parcelseg import sine_positions
+from tests.finetune.test_training import TINY, TINY_OF
+
+EOMT = TINY_OF["eomt"]
 
 
 def scene_pixels(count: int = 40, size: int = 64) -> torch.Tensor:
@@ -28,27 +31,28 @@ def scene_pixels(count: int = 40, size: int = 64) -> torch.Tensor:
 
 
 def test_whitened_patches_are_uncorrelated():
-    model = new_base(TINY, LABELS)
+    layer = new_base(TINY, LABELS).patch_embedding
     pixels = scene_pixels()
-    raw = model.embeddings.patch_embeddings(pixels).flatten(0, 1).detach()
-    whiten_patches(model, pixels, damping=1e-6)
-    white = model.embeddings.patch_embeddings(pixels).flatten(0, 1).detach()
+    raw = layer(pixels).flatten(2).transpose(1, 2).flatten(0, 1).detach()
+    whiten_patches(layer, pixels, damping=1e-6)
+    white = layer(pixels).flatten(2).transpose(1, 2).flatten(0, 1).detach()
     spread = torch.cov(white.T)
     torch.testing.assert_close(spread, torch.eye(len(spread)), atol=0.05, rtol=0)
     assert white.mean(0).abs().max() < 0.01
     assert not torch.allclose(torch.cov(raw.T), torch.eye(len(spread)), atol=0.3), "it was not so before"
 
 
-def test_mimetic_attention_looks_at_its_own_place_first():
+@pytest.mark.parametrize("family", ["parcelseg", "eomt"])
+def test_mimetic_attention_looks_at_its_own_place_first(family):
     def own_share(seed: int, mimic: bool) -> float:
-        model = new_base(TINY, LABELS, seed=seed)
+        model = new_base(TINY_OF[family], LABELS, seed=seed)
+        views = [attention_views(layer.attention) for layer in model.layers]
         if mimic:
-            mimic_attention(model, seed=seed)
-        attention = model.layers[0].attention
-        tokens = F.layer_norm(model.embeddings.position_embeddings.weight.detach(), (32,))
-        head = attention.head_dim
-        query, key = (p(tokens).detach()[:, :head] for p in (attention.q_proj, attention.k_proj))
-        return (query @ key.T * attention.scale).softmax(-1).diagonal().mean().item()
+            mimic_attention(views, seed=seed)
+        tokens = F.layer_norm(sine_positions(4, 32), (32,))
+        head = 32 // views[0].heads
+        query, key = (tokens @ w[:head].T.detach() for w in (views[0].query, views[0].key))
+        return (query @ key.T * head**-0.5).softmax(-1).diagonal().mean().item()
 
     assert np.mean([own_share(s, True) for s in range(4)]) > 1.5 * np.mean([own_share(s, False) for s in range(4)])
 
@@ -111,17 +115,17 @@ def test_cells_lie_where_their_patch_lies():
 
 
 def test_the_encoder_learns_alone_first():
-    learner = ScratchLearner(new_base(TINY, LABELS), dense_weight=0.5)
+    learner = EncoderFirst(new_base(EOMT, LABELS))
     masks = torch.zeros(1, 32, 32)
     masks[0, 8:20, 8:20] = 1
     batch = {"pixel_values": scene_pixels(1), "mask_labels": [masks], "class_labels": [torch.tensor([0])]}
     learner.train()
-    learner.encoder_only = True
+    learner.stage(0.1)
     learner(**batch)["loss"].backward()
     moved = {n for n, p in learner.named_parameters() if p.grad is not None}
     assert "model.layers.0.mlp.fc1.weight" in moved
     assert "model.query.weight" not in moved
-    learner.encoder_only = False
+    learner.stage(0.5)
     learner(**batch)["loss"].backward()
     assert {n for n, p in learner.named_parameters() if p.grad is None} <= {"model.embeddings.mask_token"}
 

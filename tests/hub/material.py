@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import safetensors.numpy
 
 COLOURS = ((60, 140, 200), (80, 180, 90), (190, 120, 60))
 
@@ -22,15 +23,18 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def tiny_weights(content: bytes) -> bytes:
+    """A safetensors file whose one tensor has these bytes."""
+    return safetensors.numpy.save({"tensor": np.frombuffer(content, np.uint8)})
+
+
 def write_tiny_base(folder: Path, *, seed: int = 0) -> Path:
     """A base that loads, answers and can be fine-tuned, in well under a second."""
     import torch
 
     from finetune.model import Architecture, new_base, save_base
 
-    architecture = Architecture(
-        image_size=64, hidden_size=32, layers=3, heads=2, query_blocks=1, queries=10, spare_labels=3
-    )
+    architecture = Architecture(image_size=64, hidden_size=32, layers=3, heads=2, blocks=1, queries=10, spare_labels=3)
     model = new_base(architecture, ["box", "bag"], seed=seed)
     save_base(model, folder, card="# A base with random weights\n", dtype=torch.float32)
     return folder
@@ -41,7 +45,7 @@ def write_base_files(folder: Path, *, mark: bytes = b"") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text('{"model_type": "eomt", "id2label": {"0": "box"}}')
     (folder / "preprocessor_config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights" + mark)
+    (folder / "model.safetensors").write_bytes(tiny_weights(b"weights" + mark))
     (folder / "README.md").write_text("# A base\n")
     return folder
 
@@ -76,6 +80,6 @@ def write_variant(folder: Path, base_commit: str, mark: str, *, base: str = "bas
     folder.mkdir(parents=True)
     (folder / "variant.json").write_text(json.dumps(document))
     (folder / "adapter_config.json").write_text(json.dumps({"r": 4}))
-    (folder / "adapter_model.safetensors").write_bytes(b"weights " + mark.encode())
+    (folder / "adapter_model.safetensors").write_bytes(tiny_weights(b"weights " + mark.encode()))
     (folder / "README.md").write_text(f"# Variant {mark}\n")
     return folder, deck

@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import EomtConfig, EomtForUniversalSegmentation
+from transformers import EomtConfig, Mask2FormerConfig, RfDetrConfig, SwinConfig
 
 from serving.adapter_files import FILES
+from serving.families.eomt import Eomt
+from serving.families.load import FAMILIES, load_model
+from serving.families.mask2former import Mask2Former
+from serving.families.parcelseg import ParcelSeg, ParcelSegConfig
+from serving.families.rf_detr import RfDetr
 from serving.preprocess import preprocessor_config
 from serving.routing import CellRoute, RoutingTable, materialise, write_routing
 from serving.segmenter import Segmenter
@@ -25,11 +30,21 @@ torch.set_num_threads(1)
 LABELS = ("box", "bag", "tube", "reserved_0", "reserved_1")
 SIZE = 64
 
-
-def make_base(folder: Path, *, seed: int = 0) -> Path:
-    """Write a base with 8 queries whose random masks cover parts of the image."""
-    torch.manual_seed(seed)
-    config = EomtConfig(
+_LABELS = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+CONFIGS = {
+    "parcelseg": lambda: ParcelSegConfig(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        mlp_ratio=2,
+        image_size=SIZE,
+        stem_channels=(8, 16),
+        pyramid_channels=16,
+        num_prototypes=8,
+        num_queries=20,
+        **_LABELS,
+    ),
+    "eomt": lambda: EomtConfig(
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -39,16 +54,71 @@ def make_base(folder: Path, *, seed: int = 0) -> Path:
         num_queries=8,
         num_blocks=2,
         num_upscale_blocks=2,
-        id2label=dict(enumerate(LABELS)),
-        label2id={name: i for i, name in enumerate(LABELS)},
-    )
-    model = EomtForUniversalSegmentation(config)
+        **_LABELS,
+    ),
+    "rf_detr": lambda: RfDetrConfig(
+        backbone_config={
+            "model_type": "rf_detr_dinov2",
+            "hidden_size": 32,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "image_size": SIZE,
+            "patch_size": 16,
+            "num_windows": 2,
+            "out_features": ["stage2", "stage4"],
+        },
+        d_model=32,
+        decoder_layers=2,
+        decoder_ffn_dim=64,
+        decoder_self_attention_heads=4,
+        decoder_cross_attention_heads=4,
+        num_queries=8,
+        group_detr=2,
+        **_LABELS,
+    ),
+    "mask2former": lambda: Mask2FormerConfig(
+        backbone_config=SwinConfig(
+            image_size=SIZE,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[2, 2, 2, 2],
+            window_size=4,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        ),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=64,
+        dim_feedforward=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=4,
+        num_queries=8,
+        **_LABELS,
+    ),
+}
+
+
+def make_base(folder: Path, *, seed: int = 0, family: str = "parcelseg") -> Path:
+    """Write a small base whose random masks cover parts of the image."""
+    torch.manual_seed(seed)
+    model = FAMILIES[family](CONFIGS[family]())
     with torch.no_grad():
-        model.attn_mask_probs.zero_()
-        model.class_predictor.weight.mul_(6)
-        model.class_predictor.bias[-1] -= 2
-        model.query.weight.normal_(std=2)
-        model.mask_head.fc3.weight.mul_(4)
+        if isinstance(model, ParcelSeg):
+            model.class_predictor.weight.mul_(6)
+            model.class_predictor.bias.zero_()
+            model.mask_head.weight.mul_(8)
+        elif isinstance(model, Eomt | Mask2Former):
+            model.class_predictor.weight.mul_(6)
+            model.class_predictor.bias[-1] -= 2
+        elif isinstance(model, RfDetr):
+            model.model.class_embed.weight.mul_(6)
+            model.model.class_embed.bias.zero_()
+            model.query_features_proj.weight.mul_(20)
+        if isinstance(model, Eomt):
+            model.attn_mask_probs.zero_()
+            model.query.weight.normal_(std=2)
+            model.mask_head.fc3.weight.mul_(4)
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor_config(SIZE)))
     return folder
@@ -59,9 +129,8 @@ def make_variant(
 ) -> Path:
     """Write a random LoRA variant of `base` as peft itself saves it, plus variant.json."""
     torch.manual_seed(seed)
-    model = EomtForUniversalSegmentation.from_pretrained(base)
-    targets = r".*\.(q_proj|v_proj|fc1|fc2)|class_predictor"
-    peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets, **lora))
+    model = load_model(base)
+    peft_model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=model.adapter_targets, **lora))
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:

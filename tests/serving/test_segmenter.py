@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from transformers import EomtForUniversalSegmentation
 
 from serving.errors import (
     AdapterError,
@@ -22,11 +21,12 @@ from serving.errors import (
     UnknownVariant,
     WrongBase,
 )
+from serving.families.load import load_model
 from serving.instances import Instances
 from serving.postprocess import Axis, Choice, Row, postprocess, upsample_positive
 from serving.preprocess import Letterbox, preprocessor_config
 from serving.segmenter import Order, Segmenter
-from tests.serving.conftest import SIZE, make_variant, scene
+from tests.serving.conftest import SIZE, make_base, make_variant, scene
 
 
 def same(ours: Instances, theirs: Instances) -> None:
@@ -38,22 +38,30 @@ def same(ours: Instances, theirs: Instances) -> None:
     assert ((a & b).sum((1, 2)) >= 0.999 * union).all()
 
 
-@pytest.mark.parametrize("name", ["north@v1", "south@v2"])
-def test_a_slot_gives_what_peft_merged_gives(
-    name: str, segmenter: Segmenter, base_dir: Path, variant_dirs: dict[str, Path]
-) -> None:
-    base = EomtForUniversalSegmentation.from_pretrained(base_dir)
-    merged = PeftModel.from_pretrained(base, variant_dirs[name]).merge_and_unload().eval()
-    labels = json.loads((variant_dirs[name] / "variant.json").read_text())["labels"]
-    reference = Segmenter.from_model(merged, preprocessor_config(SIZE), labels=labels)
+@pytest.mark.parametrize("family", ["parcelseg", "eomt", "rf_detr", "mask2former"])
+def test_a_slot_gives_what_peft_merged_gives(family: str, tmp_path: Path) -> None:
+    base_dir = make_base(tmp_path / "base", family=family)
+    names = ("north@v1", "south@v2")
+    variants = {name: make_variant(base_dir, tmp_path / name, seed=3 + k) for k, name in enumerate(names)}
+    segmenter = Segmenter.load(base_dir, device="cpu", slots=4, max_rank=8)
     images = [scene(seed=i) for i in range(3)]
-    for ours, theirs in zip(segmenter.logits(images, [name] * 3), reference.logits(images, [None] * 3), strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-4)
-    for ours, theirs in zip(segmenter.segment(images, [name] * 3), reference.segment(images), strict=True):
-        assert len(ours) > 0
-        same(ours, theirs)
-    plain = segmenter.logits(images, [None] * 3)[0]
-    assert (plain - segmenter.logits(images, [name] * 3)[0]).abs().max() > 0.05, "it must make a difference"
+    plain = segmenter.predict(images, [None] * 3)
+    for name, folder in variants.items():
+        segmenter.add_variant(name, folder)
+        merged = PeftModel.from_pretrained(load_model(base_dir), folder).merge_and_unload().eval()
+        labels = json.loads((folder / "variant.json").read_text())["labels"]
+        reference = Segmenter.from_model(merged, preprocessor_config(SIZE), labels=labels)
+        ours, theirs = segmenter.predict(images, [name] * 3), reference.predict(images, [None] * 3)
+        assert torch.allclose(ours.scores, theirs.scores, atol=1e-4)
+        assert torch.allclose(ours.masks, theirs.masks, atol=1e-3)
+        assert (plain.scores - ours.scores).abs().max() > 1e-3, "it must make a difference"
+        for one, other in zip(segmenter.segment(images, [name] * 3), reference.segment(images), strict=True):
+            assert len(one) > 0
+            same(one, other)
+    mixed = segmenter.predict(images, [names[0], None, names[1]])
+    for row, name in ((0, names[0]), (1, None), (2, names[1])):
+        alone = segmenter.predict(images, [name] * 3)
+        assert torch.allclose(mixed.scores[row], alone.scores[row], atol=1e-4)
 
 
 def test_rows_of_a_mixed_batch_equal_their_single_runs(segmenter: Segmenter) -> None:
@@ -72,7 +80,7 @@ def test_labels_are_the_variants_own_and_reserved_ones_stay_silent(segmenter: Se
 
 
 def test_evaluating_a_model_in_memory_leaves_it_as_it_was(base_dir: Path) -> None:
-    model = EomtForUniversalSegmentation.from_pretrained(base_dir).train()
+    model = load_model(base_dir).train()
     before = set(model.state_dict())
     reference = Segmenter.from_model(model, preprocessor_config(SIZE), labels={"box": "carton"})
     assert {label for a in reference.segment([scene()]) for label in a.labels} <= {"carton"}
@@ -109,10 +117,10 @@ def test_more_variants_than_slots_take_turns(base_dir: Path, tmp_path: Path) -> 
     names = [f"cell{i}@v1" for i in range(6)]
     for i, name in enumerate(names):
         small.add_variant(name, make_variant(base_dir, tmp_path / name, seed=10 + i))
-    alone = {name: small.logits([scene()], [name])[0] for name in names}
+    alone = {name: small.predict([scene()], [name]).masks for name in names}
     for _ in range(2):
         for one, two in zip(names, reversed(names), strict=True):
-            got = small.logits([scene(), scene()], [one, two])[0]
+            got = small.predict([scene(), scene()], [one, two]).masks
             assert torch.allclose(got, torch.cat([alone[one], alone[two]]), atol=1e-5)
     with pytest.raises(NoFreeSlot):
         small.segment([scene()] * 3, names[:3])
@@ -131,11 +139,11 @@ def test_the_host_cache_forgets_the_least_recently_used(base_dir: Path, variant_
 
 
 def test_a_replaced_variant_answers_with_its_new_weights(segmenter: Segmenter, variant_dirs: dict[str, Path]) -> None:
-    old = segmenter.logits([scene()], ["north@v1"])[0]
+    old = segmenter.predict([scene()], ["north@v1"]).masks
     segmenter.add_variant("north@v1", variant_dirs["south@v2"])
-    new = segmenter.logits([scene()], ["north@v1"])[0]
+    new = segmenter.predict([scene()], ["north@v1"]).masks
     assert not torch.allclose(old, new, atol=1e-3)
-    assert torch.allclose(new, segmenter.logits([scene()], ["south@v2"])[0], atol=1e-5)
+    assert torch.allclose(new, segmenter.predict([scene()], ["south@v2"]).masks, atol=1e-5)
 
 
 def test_variants_may_come_and_go_while_batches_run(segmenter: Segmenter, variant_dirs: dict[str, Path]) -> None:
@@ -255,7 +263,8 @@ def test_windowed_upsampling_is_bilinear_upsampling(shape: tuple[int, int]) -> N
 def rows(masks: torch.Tensor, classes: list[list[float]], **choice: float) -> Instances:
     names = {0: "box", 1: "bag"}
     row = Row(Letterbox.fit(32, 32, 32), names, Choice(**choice))  # type: ignore[arg-type]
-    return postprocess(masks[None], torch.tensor([classes]), [row])[0]
+    scores = torch.tensor([classes]).softmax(-1)[..., :-1]
+    return postprocess(masks[None], scores, [row])[0]
 
 
 def test_duplicates_go_and_empty_masks_go() -> None:

@@ -1,0 +1,61 @@
+"""Which family a base folder is of, and its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging as hf_logging
+
+from serving.errors import BaseError
+from serving.families.eomt import Eomt
+from serving.families.mask2former import Mask2Former
+from serving.families.mask_rcnn import MaskRcnn
+from serving.families.parcelseg import ParcelSeg
+from serving.families.rf_detr import RfDetr
+from serving.families.types import InstanceModel
+
+# Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
+hf_logging.disable_progress_bar()
+
+FAMILIES: Mapping[str, type[InstanceModel]] = {
+    "parcelseg": ParcelSeg,
+    "eomt": Eomt,
+    "rf_detr": RfDetr,
+    "mask2former": Mask2Former,
+    "mask_rcnn": MaskRcnn,
+}
+"""`model_type` of config.json -> the class that reads it."""
+
+MAX_CONFIG_BYTES = 1024 * 1024
+
+
+def family_of(folder: Path) -> str:
+    """The `model_type` of a folder's config.json. Raises BaseError where that is none of FAMILIES."""
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise BaseError(f"{path.name}: larger than {MAX_CONFIG_BYTES:,} bytes")
+        family = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except OSError as error:
+        raise BaseError(f"{path.name}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise BaseError(f"{path.name}: not a JSON object ({error})") from error
+    if family not in FAMILIES:
+        raise BaseError(f"{path.name}: model_type is {family!r}; known are {', '.join(FAMILIES)}")
+    return str(family)
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> InstanceModel:
+    """The network of a folder (config.json, model.safetensors) on the CPU, in eval mode. Raises BaseError."""
+    family = FAMILIES[family_of(folder)]
+    try:
+        model: InstanceModel = family.from_pretrained(  # type: ignore[attr-defined]
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise BaseError(f"model.safetensors or config.json cannot be loaded as {family.__name__}: {error}") from error
+    return model.eval()

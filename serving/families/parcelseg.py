@@ -1,0 +1,296 @@
+"""ParcelSeg: one-stage instance segmentation made to learn from few pictures and to carry many adapters.
+
+Every cell of a fine grid answers for the instance around its middle: which class it is, where its box ends (Tian et al.,
+"FCOS", arXiv 1904.01355) and, as coefficients of prototype masks, its outline (Bolya et al., "YOLACT", arXiv
+1904.02689). Thousands of cells learn from each picture, where a set of queries has as many positives as packages; from
+scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
+
+The encoder is convolutions down to an eighth of the picture, then a plain vision transformer at a sixteenth. All that
+an adapter may want to change, in the transformer and in the heads, is `nn.Linear` with the batch axis first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from serving.families.types import InstanceModel, Prediction
+
+OUTSIDE = -12.0  # the logit of a mask outside of its box
+BOX_UNIT = 16.0  # pixels: what a softplus of one means as a distance to a box's edge
+
+
+class ParcelSegConfig(PreTrainedConfig):  # type: ignore[misc]  # untyped in the library
+    """Sizes of a ParcelSeg. `image_size` and `patch_size` are pixels; masks come at a quarter of the picture's side,
+    `num_queries` is how many instances a picture is answered with at most."""
+
+    model_type = "parcelseg"
+
+    image_size: int = 256
+    patch_size: int = 16
+    hidden_size: int = 192
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 6
+    mlp_ratio: int = 4
+    num_register_tokens: int = 4
+    stem_channels: tuple[int, int] | list[int] = (32, 64)
+    pyramid_channels: int = 96
+    num_prototypes: int = 32
+    num_queries: int = 100
+    layer_norm_eps: float = 1e-6
+
+
+@dataclass
+class ParcelSegOutput(ModelOutput):  # type: ignore[misc]  # untyped in the library
+    """`masks` are logits [B, K, h, w], far below zero outside of their boxes, `logits` the classes' [B, K, C] for a
+    sigmoid each, `boxes` [B, K, 4] x0, y0, x1, y1 as shares of the side; best score first."""
+
+    masks: Tensor | None = None
+    logits: Tensor | None = None
+    boxes: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """What every cell says, G x G cells in rows, and the prototypes: `logits` float32 [B, G * G, C], `boxes` float32
+    [B, G * G, 4] as shares of the side, `coefficients` [B, G * G, P], `prototypes` [B, h, w, P]."""
+
+    logits: Tensor
+    boxes: Tensor
+    coefficients: Tensor
+    prototypes: Tensor
+
+
+def _convolve(layer: nn.Conv2d, pixels: Tensor) -> Tensor:
+    """A convolution of channels-last pictures [B, h, w, C]; the permuted view is what its kernels take fastest."""
+    return layer(pixels.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _unfold(wide: Tensor) -> Tensor:
+    """[B, h, w, 4 C] to [B, 2 h, 2 w, C]: each place becomes four."""
+    count, height, width, channels = wide.shape
+    fine = wide.view(count, height, width, 2, 2, channels // 4).permute(0, 1, 3, 2, 4, 5)
+    return fine.reshape(count, 2 * height, 2 * width, channels // 4)
+
+
+class ConvNorm(nn.Module):
+    """3 x 3 convolution, LayerNorm over the channels, GELU; channels-last."""
+
+    def __init__(self, inner: int, outer: int, *, stride: int = 1, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.norm = nn.LayerNorm(outer, eps=eps)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, h, w, inner] to [B, h / stride, w / stride, outer]."""
+        return F.gelu(self.norm(_convolve(self.conv, pixels)))
+
+
+class Residual(ConvNorm):
+    """A ConvNorm beside a shortcut."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """[B, h, w, C] to the same."""
+        return pixels + super().forward(pixels)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matrix for queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T, width] to the same."""
+        count, number, width = tokens.shape
+        shape = (count, number, 3, self.heads, width // self.heads)
+        query, key, value = self.qkv(tokens).view(shape).permute(2, 0, 3, 1, 4)
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+            # The fused kernel is slower there than two matrix products.
+            with torch.autocast("cpu", enabled=False):
+                scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+                mixed = torch.matmul(scores.softmax(-1), value)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).reshape(count, number, width))
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ParcelSegConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.norm1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = Attention(width, config.num_attention_heads)
+        self.norm2 = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.fc1 = nn.Linear(width, config.mlp_ratio * width)
+        self.fc2 = nn.Linear(config.mlp_ratio * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T, width] to the same."""
+        tokens = tokens + self.attention(self.norm1(tokens))
+        return tokens + self.fc2(F.gelu(self.fc1(self.norm2(tokens))))
+
+
+class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untyped in the library
+    """The network. `forward` answers; training reads what each cell says from `dense`."""
+
+    config_class = ParcelSegConfig
+    duplicate_iou = 0.6
+    adapter_targets = r"layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])|class_predictor|box_head|mask_head"
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: ParcelSegConfig) -> None:
+        super().__init__(config)
+        width, pyramid, eps = config.hidden_size, config.pyramid_channels, config.layer_norm_eps
+        fine, fourth = config.stem_channels
+        self.side = config.image_size // config.patch_size
+        self.stem = nn.ModuleList(
+            [
+                ConvNorm(3, fine, stride=2, eps=eps),
+                ConvNorm(fine, fourth, stride=2, eps=eps),
+                Residual(fourth, fourth, eps=eps),
+                ConvNorm(fourth, pyramid, stride=2, eps=eps),
+                Residual(pyramid, pyramid, eps=eps),
+                Residual(pyramid, pyramid, eps=eps),
+            ]
+        )
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, config.patch_size)
+        self.stem_embedding = nn.Conv2d(pyramid, width, config.patch_size // 8, config.patch_size // 8)
+        self.position_embedding = nn.Parameter(torch.zeros(1, self.side * self.side, width))
+        self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, width))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layernorm = nn.LayerNorm(width, eps=eps)
+        self.widen8 = nn.Linear(width, 4 * pyramid)
+        self.lateral8 = nn.Linear(pyramid, pyramid)
+        self.mix8 = ConvNorm(pyramid, pyramid, eps=eps)
+        self.widen4 = nn.Linear(pyramid, 4 * fourth)
+        self.lateral4 = nn.Linear(fourth, fourth)
+        self.mix4 = ConvNorm(fourth, fourth, eps=eps)
+        self.prototypes = nn.Linear(fourth, config.num_prototypes)
+        # What a thing is and where it ends are read from different features (Ge et al., "YOLOX", arXiv 2107.08430).
+        self.class_tower = nn.ModuleList(ConvNorm(pyramid, pyramid, eps=eps) for _ in range(2))
+        self.shape_tower = nn.ModuleList(ConvNorm(pyramid, pyramid, eps=eps) for _ in range(2))
+        self.class_predictor = nn.Linear(pyramid, config.num_labels)
+        self.box_head = nn.Linear(pyramid, 4)
+        self.mask_head = nn.Linear(pyramid, config.num_prototypes)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Called by the library for weights that did not come from a file."""
+        if isinstance(module, nn.Linear):
+            module.reset_parameters()
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, ParcelSeg):
+            module.position_embedding.copy_(sine_positions(module.side, module.config.hidden_size)[None])
+            nn.init.normal_(module.register_tokens, std=0.02)
+            # Patches and positions are what attention starts from; the convolutions join in as they learn.
+            nn.init.normal_(module.stem_embedding.weight, std=0.01)
+            # At first nearly every cell is background and says so (focal loss's prior, Lin et al., arXiv 1708.02002);
+            # boxes start about four cells wide.
+            nn.init.constant_(module.class_predictor.bias, -4.6)
+            nn.init.ones_(module.box_head.bias)
+            nn.init.normal_(module.prototypes.weight, std=0.1)
+            nn.init.normal_(module.mask_head.weight, std=0.05)
+
+    def dense(self, pixel_values: Tensor) -> Dense:
+        """What every cell says of normalised pictures [B, 3, S, S]."""
+        pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        half, quarter, *eighth = self.stem
+        fourth = eighth[0](quarter(half(pixels)))
+        eight = fourth
+        for layer in eighth[1:]:
+            eight = layer(eight)
+        tokens = _convolve(self.patch_embedding, pixels) + _convolve(self.stem_embedding, eight)
+        tokens = tokens.flatten(1, 2) + self.position_embedding
+        registers = self.register_tokens.expand(len(tokens), -1, -1).to(tokens.dtype)
+        tokens = torch.cat([registers, tokens], dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        tokens = self.layernorm(tokens)[:, registers.shape[1] :]
+        grid = tokens.reshape(len(tokens), self.side, self.side, -1)
+        eight = self.mix8(_unfold(self.widen8(grid)) + self.lateral8(eight))
+        fourth = self.mix4(_unfold(self.widen4(eight)) + self.lateral4(fourth))
+        kind = shape = eight
+        for layer in self.class_tower:
+            kind = layer(kind)
+        for layer in self.shape_tower:
+            shape = layer(shape)
+        kind, shape = kind.flatten(1, 2), shape.flatten(1, 2)
+        reach = F.softplus(self.box_head(shape).float()) * (BOX_UNIT / self.config.image_size)
+        middle = cell_middles(2 * self.side, shape.device)
+        return Dense(
+            logits=self.class_predictor(kind).float(),
+            boxes=torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1),
+            coefficients=self.mask_head(shape),
+            prototypes=self.prototypes(fourth),
+        )
+
+    def forward(self, pixel_values: Tensor, **_: Any) -> ParcelSegOutput:  # noqa: ANN401 - the Trainer's extras
+        """The `num_queries` best cells of normalised pictures [B, 3, S, S]; neighbours answer for one instance more
+        than once, which post-processing clears up."""
+        dense = self.dense(pixel_values)
+        best = dense.logits.amax(-1).topk(min(self.config.num_queries, dense.logits.shape[1]), dim=1).indices
+        logits, boxes, coefficients = (
+            field.gather(1, best[..., None].expand(-1, -1, field.shape[-1]))
+            for field in (dense.logits, dense.boxes, dense.coefficients)
+        )
+        count, height, width, _channels = dense.prototypes.shape
+        masks = torch.bmm(coefficients.float(), dense.prototypes.float().flatten(1, 2).transpose(1, 2))
+        masks = masks.view(count, -1, height, width)
+        # One sample of margin: a box is never exact, and the outline inside it is the better judge.
+        masks = masks.masked_fill(~inside_boxes(boxes, height, width, margin=1.0), OUTSIDE)
+        return ParcelSegOutput(masks=masks, logits=logits, boxes=boxes)
+
+    def answer(self, pixel_values: Tensor) -> Prediction:
+        """Predict on normalised pictures float [B, 3, S, S]."""
+        output = self(pixel_values)
+        return Prediction(output.masks, output.logits.sigmoid())
+
+
+def cell_middles(side: int, device: torch.device | None = None) -> Tensor:
+    """Middles x, y of side x side cells in rows, as shares of the side: float32 [side * side, 2]."""
+    along = (torch.arange(side, device=device) + 0.5) / side
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    return torch.stack([x, y], dim=-1).view(-1, 2)
+
+
+def inside_boxes(boxes: Tensor, height: int, width: int, *, margin: float) -> Tensor:
+    """Which samples of a height x width grid lie in boxes [..., 4] (shares of the side) grown by `margin` samples:
+    bool [..., height, width]."""
+    x = (torch.arange(width, device=boxes.device) + 0.5) / width
+    y = (torch.arange(height, device=boxes.device) + 0.5) / height
+    across = (x > boxes[..., 0:1] - margin / width) & (x < boxes[..., 2:3] + margin / width)
+    down = (y > boxes[..., 1:2] - margin / height) & (y < boxes[..., 3:4] + margin / height)
+    return down[..., :, None] & across[..., None, :]
+
+
+def sine_positions(side: int, width: int) -> Tensor:
+    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, per axis)."""
+    quarter = width // 4
+    frequency = 1.0 / (100.0 ** (torch.arange(quarter) / quarter))
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    parts = [f(axis.reshape(-1, 1) * frequency) for axis in (rows, columns) for f in (torch.sin, torch.cos)]
+    table = torch.cat(parts, dim=1)
+    return F.pad(table, (0, width - table.shape[1]))
+
+
+AutoConfig.register("parcelseg", ParcelSegConfig)

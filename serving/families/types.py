@@ -1,0 +1,46 @@
+"""What every family of networks gives the segmenter."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a network says of a batch, before anything is chosen.
+
+    `masks` are logits, float32 [B, Q, h, w] over the model's whole square, `scores` probabilities, float32 [B, Q, C].
+    Where classes exclude each other (a softmax) a row of `scores` adds up to at most one.
+    """
+
+    masks: Tensor
+    scores: Tensor
+
+
+class InstanceModel(nn.Module):
+    """A network that segments instances, whatever its family; mixed into the `transformers` classes.
+
+    `duplicate_iou` is the overlap of masks from which on two answers are one instance twice, as suits the family: where
+    one query is made to answer for one instance, only near copies are; where neighbouring cells all answer, more.
+
+    `adapter_targets` matches the whole names of the linear layers that a variant may adapt, None where there are none:
+    those whose first axis is the batch, or the batch times a number of windows, image by image, so that the variants
+    of a batch can be told apart by row. Convolutions, norms and query embeddings always stay the base's.
+    """
+
+    config: Any
+    duplicate_iou: float = 0.8
+    adapter_targets: str | None = None
+
+    @abstractmethod
+    def answer(self, pixel_values: Tensor) -> Prediction:
+        """Predict on normalised pictures float [B, 3, S, S]."""
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Index -> name of every label, spare ones included."""
+        return {int(index): str(name) for index, name in self.config.id2label.items()}
