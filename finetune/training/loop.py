@@ -116,6 +116,8 @@ class BudgetTrainer(Trainer):
         self._losses: list[torch.Tensor] = []
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        # The first rate is set here, before the first step: it too must be the same in every process.
+        self.budget.agree()
         scheduler = LambdaLR(optimizer or self.optimizer, lambda _: self._schedule(self.budget.progress))
         self.lr_scheduler: LambdaLR | None = scheduler
         return scheduler

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli.common import err, json_option, out, print_json, table
+from hub.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +116,51 @@ def train(
             judge_folders=judges,
         )
     _show(judgements)
+    out.print(f"written: {target}")
+
+
+@base.command("seed")
+@click.option("--from", "source", required=True, metavar="ORG/NAME|FOLDER", help="A checkpoint in safetensors.")
+@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Folder of the finished base.")
+@click.option("--map", "pairs", multiple=True, metavar="LABEL=CLASS", help="Start a label from a class of theirs.")
+@click.option("--new-head", is_flag=True, help="Accept that no class is mapped; fine-tuning then learns all of them.")
+@click.option("--image-size", type=int, help="Pixels a side; by default the checkpoint's.")
+@json_option
+def seed(
+    source: str, target: Path, pairs: tuple[str, ...], new_head: bool, image_size: int | None, as_json: bool
+) -> None:
+    """Make a public checkpoint of a known family (ParcelSeg, EoMT, RF-DETR-Seg, Mask2Former, Mask R-CNN) a base.
+
+    Names are looked up at the hub of HF_ENDPOINT. Serve it with PARCELHUB_BASE_SOURCE=OUT: the hub publishes it as the
+    next version of base/universal.
+
+    \b
+    Example:
+      parcelhub base seed --from ORG/rf-detr-seg --map box=suitcase --out ./my-base
+      PARCELHUB_BASE_SOURCE=./my-base parcelhub up
+    """
+    import tempfile
+
+    from finetune.seed import fetch_checkpoint, seed_base
+
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise InputError(f"--map {wrong[0]}: write LABEL=CLASS")
+    class_map = dict(pair.split("=", 1) for pair in pairs)
+    with tempfile.TemporaryDirectory() as cache:
+        folder = fetch_checkpoint(source, Path(cache))
+        found = seed_base(
+            folder, target, class_map=class_map, new_head=new_head, image_size=image_size, origin=source
+        )
+    if as_json:
+        facts = {"family": found.family, "image_size": found.image_size, "mapped": dict(found.mapped)}
+        print_json({**facts, "untrained": list(found.fresh), "folder": str(target)})
+        return
+    out.print(f"a {found.family} for pictures of {found.image_size} pixels")
+    for label, name in found.mapped.items():
+        out.print(f"  {label} starts from {name}")
+    if found.fresh:
+        out.print(f"  untrained: {', '.join(found.fresh)}")
     out.print(f"written: {target}")
 
 
