@@ -10,9 +10,11 @@ from pathlib import Path
 from finetune.cards import base_card
 from finetune.datasets import Sample, read_dataset
 from finetune.datasets.classes import map_classes
+from finetune.errors import SceneToolError
 from finetune.evaluate import Evaluation, evaluate
 from finetune.model import base_labels, load_base, save_base
-from finetune.scenes import BROAD, HELD_OUT, Look, write_cell
+from finetune.scenes import BROAD, HELD_OUT, PHYSICAL_HELD_OUT, Look, write_cell
+from finetune.scenes.physical.backend import renders
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.fit import is_first_process
 from finetune.training.loop import Tick
@@ -22,6 +24,10 @@ from serving.segmenter import Segmenter
 JUDGES: Mapping[str, tuple[Look, int]] = {
     "scenes of the trained looks, new seeds": (BROAD, 900_001),
     **{f"held-out cell `{name}`": (look, 900_002 + k) for k, (name, look) in enumerate(HELD_OUT.items())},
+}
+PHYSICAL_JUDGES: Mapping[str, tuple[Look, int]] = {
+    f"held-out cell `{name}` (physical)": (look, 900_102 + k)
+    for k, (name, look) in enumerate(PHYSICAL_HELD_OUT.items())
 }
 
 
@@ -65,20 +71,38 @@ def make_base(
     save_base(model, out, card="")
     judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
     card = base_card(recipe, base_labels(model), judgements, steps=ticks[-1].step, seconds=ticks[-1].seconds)
+    missing = left_out()
+    if missing:
+        card += f"\nNot judged on {missing}.\n"
     (out / "README.md").write_text(card, encoding="utf-8")
     return judgements
 
 
+def left_out() -> str | None:
+    """Why the cells of the physical tier do not judge here, None when they do."""
+    try:
+        renders()
+    except SceneToolError as error:
+        return f"{', '.join(PHYSICAL_JUDGES)}: left out ({error})"
+    return None
+
+
+def judges() -> dict[str, tuple[Look, int]]:
+    """The looks and seeds of the scenes that judge on this machine."""
+    return {**JUDGES, **({} if left_out() else PHYSICAL_JUDGES)}
+
+
 def judge_base(folder: Path, *, judge_folders: Sequence[Path] = (), scenes: int = 150) -> list[Judgement]:
     """Zero-shot evaluation of a base folder on scenes and on datasets (their `valid` images where they have a
-    split).
+    split). Held-out cells of the physical tier are among the scenes where MuJoCo can draw; `left_out` says when they
+    are not.
     """
     labels = base_labels(load_base(folder))
     segmenter = Segmenter.load(folder)
     judgements: list[Judgement] = []
     with tempfile.TemporaryDirectory() as temporary:
         places = []
-        for k, (name, (look, seed)) in enumerate(JUDGES.items()):
+        for k, (name, (look, seed)) in enumerate(judges().items()):
             place = write_cell(Path(temporary) / str(k), look, images=scenes, seed=seed, valid_share=1.0)
             places.append((name, place))
         places += [(f"`{folder.name}`", folder) for folder in judge_folders]

@@ -40,3 +40,8 @@ class TrainingError(FinetuneError):
 
 class BaseModelError(FinetuneError):
     """Raised when a base model folder is not one we can fine-tune (missing file, unknown family, corrupt weights)."""
+
+
+class SceneToolError(FinetuneError):
+    """Raised when a tier of scenes needs a package or a graphics library that is not there, or a mesh cannot be
+    used."""

@@ -24,6 +24,10 @@ class Camera:
     width: int
     height: int
 
+    def resized(self, size: int) -> Camera:
+        """The same view as a picture of `size` x `size` pixels."""
+        return Camera(self.eye, self.rotation, self.focal * size / self.width, size, size)
+
     def project(self, points: Array) -> tuple[Array, Array]:
         """World points [N, 3] to pixels [N, 2] and depths [N] (metres along the optical axis)."""
         local = (points - self.eye) @ self.rotation.T

@@ -64,7 +64,7 @@ class SceneGenerator:
         if rng.random() < self.look.distortion:
             image, ids = effects.lens(rng, image, ids)
         image = effects.sensor(rng, image, self.look, self._bank)
-        ids, kept = _compact(ids, labels, self.min_area)
+        ids, kept = compact(ids, labels, self.min_area)
         return Scene(image, ids, kept, environment)
 
 
@@ -93,9 +93,7 @@ def _paint(world: World, canvas: Canvas, rng: np.random.Generator, bank: Texture
     return labels
 
 
-def _compact(
-    ids: NDArray[np.uint8], labels: dict[int, str], min_area: int
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def compact(ids: NDArray[np.uint8], labels: dict[int, str], min_area: int) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Drop instances with fewer than `min_area` visible pixels and number the rest 1, 2, ... without gaps."""
     area = np.bincount(ids.ravel(), minlength=256)
     table = np.zeros(256, np.uint8)

@@ -10,7 +10,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from finetune.base_service import make_base
+from finetune.base_service import judges, make_base
+from finetune.contract import Earlier
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.examine import examine
@@ -62,7 +63,7 @@ def finished(base_dir, cell_dir, tmp_path_factory):
 def test_a_fine_tune_goes_through_its_stages(finished):
     result, stages = finished
     order = list(dict.fromkeys(p.stage for p in stages))
-    assert order == ["check", "deck", "train", "evaluate", "write"]
+    assert order == ["check", "deck", "train", "evaluate", "report", "write"]
     assert all(0 <= p.step <= p.total for p in stages)
     assert result.metrics["images_train"] == 6
     assert result.metrics["images_holdout"] == 3
@@ -77,6 +78,9 @@ def test_the_variant_is_what_peft_and_serving_read(finished, base_dir):
         "adapter_config.json",
         "adapter_model.safetensors",
         "variant.json",
+        "report.json",
+        "report.html",
+        "predictions.json",
     }
     model = PeftModel.from_pretrained(load_base(base_dir), result.variant_dir)
     stored = load_file(result.variant_dir / "adapter_model.safetensors")
@@ -156,8 +160,46 @@ def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
         judge_folders=[cell_dir],
         scenes=4,
     )
-    assert len(judgements) == 2 + len(HELD_OUT), "its own looks, the held-out cells, the folder"
+    assert len(judgements) == len(judges()) + 1 >= 2 + len(HELD_OUT), "its own looks, the held-out cells, the folder"
     card = (tmp_path / "base" / "README.md").read_text()
     assert "no photograph" in " ".join(card.split())
     assert f"| {judgements[0].name} | 4 |" in card
     Segmenter.load(tmp_path / "base")
+
+
+def test_the_report_says_what_came_of_it(finished):
+    result, stages = finished
+    facts = json.loads((result.variant_dir / "report.json").read_text())
+    assert facts["verdict"] in ("better", "worse", "unclear")
+    assert facts["variant"]["ap50"] == pytest.approx(result.metrics["variant_ap50"], abs=1e-5)
+    assert facts["recipe"]["deck_sha256"] == Deck.from_json(result.deck_json).digest
+    assert facts["forgetting"][0]["images"] > 0 and facts["learning_curve"] is None
+    assert result.metrics["summary"] == facts["sentences"]
+    shown = json.loads((result.variant_dir / "predictions.json").read_text())
+    assert len(shown["images"]) == 3 and all(image["truth"] for image in shown["images"])
+    page = (result.variant_dir / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 6 and "No learning curve" in page
+    assert [p.stage for p in stages].count("report") == 5
+
+
+def test_a_longer_budget_has_a_curve_and_earlier_data_is_looked_at(
+    base_dir, finished, cell_dir, tmp_path_factory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("finetune.learning_curve.MIN_SECONDS", 0.5)
+    cell = write_cell(tmp_path_factory.mktemp("more"), DEMO_CELL, images=24, seed=4, size=96)
+    before, _ = finished
+    stages = []
+    result = run_finetune(
+        request(max_seconds=8.0, curve_share=0.4, dataset_ref="north/other@" + "d" * 64),
+        dataset_dir=cell,
+        base_dir=base_dir,
+        workspace=tmp_path,
+        report=lambda p: stages.append(p.stage),
+        earlier=Earlier("dock-7@v1", before.deck_json, cell_dir, before.variant_dir),
+    )
+    assert list(dict.fromkeys(stages)) == ["check", "deck", "train", "evaluate", "curve", "report", "write"]
+    facts = json.loads((result.variant_dir / "report.json").read_text())
+    curve = facts["learning_curve"]
+    assert [point["images"] for point in curve["points"]] == [4, 8, 16] and curve["sentence"] in facts["sentences"]
+    assert "variant dock-7@v1" in facts["forgetting"][1]["what"] and facts["forgetting"][1]["images"] == 3
+    assert not list(tmp_path.glob("curve-*"))

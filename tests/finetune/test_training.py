@@ -202,7 +202,7 @@ def test_every_family_learns_and_survives_the_disk(family, tmp_path):
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         one, other = model.answer(pixels), again.answer(pixels)
-    assert torch.equal(one.scores, other.scores)
+    torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=1e-4)
     assert one.masks.shape[0] == 2
     assert one.masks.shape[:2] == one.scores.shape[:2]
     assert one.scores.shape[2] == len(LABELS) + 2

@@ -1,0 +1,1 @@
+"""The physical tiers: packages as bodies that MuJoCo lets fall, drawn by MuJoCo's renderer or traced by Mitsuba."""
