@@ -64,6 +64,24 @@ class InstancesError(ServingError):
     code = "instances"
 
 
+class Unauthorized(RequestError):
+    """Raised when a request carries no token that is good for the cell it names."""
+
+    code = "unauthorized"
+
+
+class DeadlinePassed(RequestError):
+    """Raised when the robot that sent a request has stopped waiting for its answer."""
+
+    code = "deadline"
+
+
+class OutcomeInvalid(ServingError):
+    """Raised when an outcome is none of the known ones, or names no request."""
+
+    code = "outcome"
+
+
 # --- what is stored ---------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +125,15 @@ class NoFreeSlot(ServingError):
     """Raised when one batch asks for more different variants than there are adapter slots."""
 
     code = "slots"
+
+
+class CaptureNotFound(ServingError):
+    """Raised when there is no such capture: it was never kept, or it made room for newer ones."""
+
+    code = "no_capture"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no capture '{name}'; the oldest ones make room for new ones")
 
 
 class RoutingError(ServingError):
@@ -192,3 +219,9 @@ class ServerUnavailable(ClientError):
     """Raised when the server cannot be reached, is starting, or has the model not loaded."""
 
     code = "unavailable"
+
+
+class Overloaded(ClientError):
+    """Raised when the server refused a request that would have waited past its deadline: take the next frame."""
+
+    code = "overloaded"

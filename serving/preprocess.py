@@ -10,7 +10,6 @@ turned on its side because of a tag would put every mask in the wrong place.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,53 +21,18 @@ import torch.nn.functional as F
 from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
 from serving.errors import BaseError, ImageError
+from serving.image_header import MAX_BYTES as MAX_BYTES
+from serving.image_header import MAX_PIXELS as MAX_PIXELS
+from serving.image_header import image_size as image_size
 
 Image = npt.NDArray[np.uint8]
 """uint8 [H, W, 3], RGB."""
 
-MAX_BYTES = 32 * 1024 * 1024
-MAX_PIXELS = 50_000_000
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Start-of-frame markers: C0-CF without C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning).
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
-
-
-def image_size(data: bytes) -> tuple[str, int, int]:
-    """(format, height, width) read from the header alone; format is "jpeg" or "png". Raises ImageError."""
-    if data[:8] == _PNG_SIGNATURE:
-        if len(data) < 33 or data[12:16] != b"IHDR":
-            raise ImageError("the PNG has no header chunk; it is cut short or damaged")
-        width, height = struct.unpack_from(">II", data, 16)
-        return "png", height, width
-    if data[:3] == b"\xff\xd8\xff":
-        height, width = _jpeg_size(data)
-        return "jpeg", height, width
-    raise ImageError("not a JPEG or PNG file")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise ImageError("the JPEG's segments are damaged")
-        marker = data[at + 1]
-        if marker == 0xFF or marker in _JPEG_STANDALONE:
-            at += 1 if marker == 0xFF else 2
-            continue
-        if marker in _JPEG_FRAMES and at + 9 <= len(data):
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return height, width
-        if marker in (0xD9, 0xDA):
-            break
-        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-    raise ImageError("the JPEG has no frame header; it is cut short or damaged")
 
 
 def decode_image(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image:

@@ -8,6 +8,7 @@ the one before it. No torch here: the hub's process imports this module too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -35,25 +36,51 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class Resolved:
+    """Who answers a request: the variant and the stage it holds, both None where the base answers."""
+
+    variant: str | None
+    stage: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CellRoute:
     """The variants of one cell by stage, `<cell>@<version>` or None.
 
-    `lines` says which production lines are not yet on `fleet`: line name -> "station" or "beta".
+    `lines` says which production lines are not yet on `fleet`: line name -> "station" or "beta". Of the others the
+    share `beta_share` (0 to 1) gets `beta` as well: the canary.
     """
 
     station: str | None = None
     beta: str | None = None
     fleet: str | None = None
     lines: Mapping[str, str] = field(default_factory=dict)
+    beta_share: float = 0.0
+
+    def stage_of(self, cell: str, line: str | None, robot: str | None = None) -> str:
+        """The stage that a robot on a line is on. The same line, or the same robot without one, is always on the same.
+
+        Growing the share moves more of them to `beta` and none of them back.
+        """
+        named = self.lines.get(line) if line is not None else None
+        if named is not None:
+            return named
+        who = line if line is not None else robot
+        if who is not None and self.beta_share > 0 and place_of(cell, who) < self.beta_share:
+            return "beta"
+        return "fleet"
+
+    def resolve(self, cell: str, line: str | None, robot: str | None = None) -> Resolved:
+        """The variant of the stage, or of the next more settled one that there is; at last the base."""
+        for stage in STAGES[STAGES.index(self.stage_of(cell, line, robot)) :]:
+            variant: str | None = getattr(self, stage)
+            if variant is not None:
+                return Resolved(variant, stage)
+        return Resolved(None, None)
 
     def variant_for(self, line: str | None) -> str | None:
-        """The variant for a line: its own stage's, or the next more settled one that there is; None is the base."""
-        stage = self.lines.get(line, "fleet") if line is not None else "fleet"
-        for candidate in STAGES[STAGES.index(stage) :]:
-            variant: str | None = getattr(self, candidate)
-            if variant is not None:
-                return variant
-        return None
+        """The variant for a line that `lines` may name; the canary's share aside."""
+        return replace(self, beta_share=0.0).resolve("", line).variant
 
     def variants(self) -> tuple[str, ...]:
         """Every variant that some line of this cell may get, `fleet` first."""
@@ -97,20 +124,26 @@ class RoutingTable:
 
     def to_json(self) -> bytes:
         """routing.json of this table; `parse` gives the same table back."""
-        cells = {}
+        cells: dict[str, dict[str, object]] = {}
         for name, route in self.cells.items():
             cells[name] = {stage: getattr(route, stage) for stage in STAGES}
             if route.lines:
                 cells[name]["lines"] = dict(route.lines)
+            if route.beta_share:
+                cells[name]["beta_share"] = route.beta_share
         value = {"version": self.version, "base": self.base, "cells": cells, "digests": dict(self.digests)}
         return json.dumps(value, indent=1, sort_keys=True).encode()
 
-    def resolve(self, cell: str, line: str | None = None) -> str | None:
-        """The variant that answers `cell` on `line`, or None for the base. Raises UnknownCell."""
+    def route(self, cell: str, line: str | None = None, robot: str | None = None) -> Resolved:
+        """Who answers a robot of `cell` on `line`. Raises UnknownCell."""
         route = self.cells.get(cell)
         if route is None:
             raise UnknownCell(cell)
-        return route.variant_for(line)
+        return route.resolve(cell, line, robot)
+
+    def resolve(self, cell: str, line: str | None = None, robot: str | None = None) -> str | None:
+        """The variant of `route`, or None for the base. Raises UnknownCell."""
+        return self.route(cell, line, robot).variant
 
     def variants(self) -> tuple[str, ...]:
         """Every routed variant once, those of the whole fleet first."""
@@ -135,14 +168,20 @@ class RoutingTable:
             for stage in STAGES:
                 variant, old = getattr(route, stage), getattr(before, stage, None)
                 kept[stage] = variant if variant not in broken else old if old not in broken else None
-            cells[name] = CellRoute(kept["station"], kept["beta"], kept["fleet"], route.lines)
+            cells[name] = CellRoute(kept["station"], kept["beta"], kept["fleet"], route.lines, route.beta_share)
         return replace(self, cells=cells)
+
+
+def place_of(cell: str, who: str) -> float:
+    """Where a line or robot stands in [0, 1), by a hash: the same for ever and on every server."""
+    digest = hashlib.sha256(f"{cell}\n{who}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _route(name: str, cell: object) -> CellRoute:
     if not _CELL.fullmatch(name) or not isinstance(cell, dict):
         raise RoutingError(f"cells: '{name}' is not a cell name with an object of stages")
-    unknown = set(cell) - {*STAGES, "lines"}
+    unknown = set(cell) - {*STAGES, "lines", "beta_share"}
     if unknown:
         raise RoutingError(f"cells: '{name}' has unknown keys {sorted(unknown)}")
     for stage in STAGES:
@@ -152,7 +191,10 @@ def _route(name: str, cell: object) -> CellRoute:
     lines = cell.get("lines", {})
     if not isinstance(lines, dict) or not all(isinstance(s, str) and s in STAGES for s in lines.values()):
         raise RoutingError(f"cells: '{name}': lines must map line names to stages")
-    return CellRoute(cell.get("station"), cell.get("beta"), cell.get("fleet"), lines)
+    share = cell.get("beta_share", 0.0)
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise RoutingError(f"cells: '{name}': beta_share must be a number from 0 to 1")
+    return CellRoute(cell.get("station"), cell.get("beta"), cell.get("fleet"), lines, float(share))
 
 
 class ServingFolder:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +21,9 @@ import torch
 import torch.utils.dlpack
 import triton_python_backend_utils as pb
 
+from serving.captures import Capture, CaptureStore
 from serving.errors import (
+    DeadlinePassed,
     RequestError,
     ServingError,
     UnknownCell,
@@ -28,16 +31,16 @@ from serving.errors import (
     VariantWarming,
 )
 from serving.preprocess import Image
+from serving.telemetry import Prediction, Recorder
+from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
-
-SERVING_FOLDER = "PARCELHUB_SERVING"
-THREADS = "PARCELHUB_TORCH_THREADS"
-HOT_VARIANTS = "PARCELHUB_HOT_VARIANTS"
+from serving.triton.metrics import VariantMetrics
 
 # By name: the stub puts TritonError into its module only after it has imported this one.
 _STATUS = (
     ((UnknownCell, UnknownVariant), "NOT_FOUND"),
     ((VariantWarming,), "UNAVAILABLE"),
+    ((DeadlinePassed,), "CANCELLED"),
     ((RequestError,), "INVALID_ARG"),
 )
 
@@ -47,6 +50,7 @@ class Request(Protocol):
 
     def parameters(self) -> str: ...
     def request_id(self) -> str: ...
+    def is_cancelled(self) -> bool: ...
 
 
 class TritonPythonModel:
@@ -56,20 +60,25 @@ class TritonPythonModel:
         """Load the base and the routed variants. Raises TritonModelException, which fails the model's load."""
         logging.getLogger("serving").addHandler(_TritonLog())
         logging.getLogger("serving").setLevel(logging.INFO)
-        folder = os.environ.get(SERVING_FOLDER)
-        if not folder:
-            raise pb.TritonModelException(f"{SERVING_FOLDER} must name the serving folder")
-        threads = os.environ.get(THREADS)
-        if threads:
-            torch.set_num_threads(int(threads))
         try:
-            self._engine = Engine(Path(folder), hot=int(os.environ.get(HOT_VARIANTS, "256")))
+            settings = BackendSettings.read(os.environ)
+            if settings.threads:
+                torch.set_num_threads(settings.threads)
+            self._engine = Engine(settings.serving, hot=settings.hot, check_tokens=settings.check_tokens)
         except ServingError as error:
             raise pb.TritonModelException(f"{error.code}: {error}") from error
+        self._policy = settings.captures
+        self._recorder = None
+        if settings.telemetry is not None:
+            captures = CaptureStore(settings.telemetry / "captures", settings.captures)
+            self._recorder = Recorder(settings.telemetry, captures)
+        self._metrics = VariantMetrics(pb)
 
     def execute(self, requests: Sequence[Request]) -> list[object]:
         """One response per request, in order. A bad request gets its own error; its neighbours get answers."""
+        started, at = time.perf_counter(), time.time()
         responses: list[object] = [None] * len(requests)
+        ids = [request.request_id() or uuid.uuid4().hex for request in requests]
         queries, places = [], []
         for i, request in enumerate(requests):
             try:
@@ -77,27 +86,100 @@ class TritonPythonModel:
                 places.append(i)
             except ServingError as error:
                 responses[i] = _failure(error)
-        for i, result in zip(places, self._engine.answer(queries), strict=True):
+                self._metrics.failed(None, error.code)
+        for i, query, result in zip(places, queries, self._engine.answer(queries), strict=True):
             if isinstance(result, Reply):
-                responses[i] = _success(result, requests[i].request_id())
+                responses[i] = _success(result, ids[i])
             else:
                 responses[i] = _failure(result)
+            self._note(ids[i], query, result, at, time.perf_counter() - started, len(requests))
+        self._count()
         return responses
 
     def finalize(self) -> None:
-        """Stop the background thread."""
+        """Stop the background threads; what they hold is written."""
         self._engine.close()
+        self._metrics.close()
+        if self._recorder is not None:
+            self._recorder.close()
+
+    def _note(
+        self, request_id: str, query: Query, result: Reply | ServingError, at: float, seconds: float, batch: int
+    ) -> None:
+        """Count a request and hand its record to the telemetry thread; nothing here waits."""
+        reply = result if isinstance(result, Reply) else None
+        if reply is not None:
+            self._metrics.answered(reply.variant, reply.stage, seconds)
+        else:
+            self._metrics.failed(query.variant, result.code if isinstance(result, ServingError) else "serving")
+        if self._recorder is None:
+            return
+        found = reply.instances if reply is not None else None
+        top = float(found.scores[0]) if found is not None and len(found) else None
+        prediction = Prediction(
+            request_id=request_id,
+            at=at,
+            cell=query.cell,
+            line=query.line,
+            robot=query.robot,
+            variant=reply.variant if reply is not None else query.variant,
+            base=reply.base if reply is not None else None,
+            stage=reply.stage if reply is not None else None,
+            table_version=reply.table_version if reply is not None else 0,
+            instances=len(found) if found is not None else 0,
+            top_score=top,
+            top_label=found.labels[0] if found is not None and len(found) else None,
+            labels=dict(Counter(found.labels).most_common(20)) if found is not None else {},
+            latency_ms=round(seconds * 1000, 2),
+            batch=batch,
+            error=None if reply is not None else getattr(result, "code", "serving"),
+        )
+        capture = None
+        if reply is not None:
+            reason = self._policy.reason(request_id, top)
+            if reason is not None:
+                # Pixels are a view of Triton's shared memory, which is used again after this batch.
+                image = query.image if isinstance(query.image, bytes) else query.image.copy()
+                capture = Capture(
+                    image, reply.instances, request_id, at, reason, reply.served_by, query.cell, query.line, query.robot
+                )
+        self._recorder.record(prediction, capture)
+
+    def _count(self) -> None:
+        counts = self._engine.counts
+        for metric, per_variant in (("hits", counts.hits), ("misses", counts.misses), ("loads", counts.loads)):
+            for variant, total in per_variant.copy().items():
+                self._metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
+        self._metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
+        self._metrics.total("parcelhub_routing_version", self._engine.table_version)
 
 
 def _query(request: Request) -> Query:
+    if request.is_cancelled():
+        # The robot has hung up: its row would only make its neighbours wait.
+        raise DeadlinePassed("the robot has stopped waiting for this answer")
     parameters = json.loads(request.parameters() or "{}")
-    texts = {}
-    for key in ("cell", "variant", "line"):
+    texts: dict[str, str | None] = {}
+    for key in ("cell", "variant", "line", "robot"):
         value = parameters.get(key)
         if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
             raise RequestError(f"parameter '{key}' must be a text of 1 to 200 characters")
         texts[key] = value
-    return Query(_image(request), **texts, min_score=_min_score(parameters.get("min_score", 0.05)))
+    return Query(
+        _image(request),
+        **texts,
+        min_score=_min_score(parameters.get("min_score", 0.05)),
+        token=_token(parameters),
+    )
+
+
+def _token(parameters: dict[str, Any]) -> str | None:
+    """The robot's token: the parameter `token`, or the `authorization` metadata, which Triton forwards as one."""
+    for key, value in parameters.items():
+        if key.lower() == "authorization" and isinstance(value, str) and value.lower().startswith("bearer "):
+            return value[7:].strip()
+    token = parameters.get("token")
+    return token if isinstance(token, str) else None
 
 
 def _min_score(value: object) -> float:
@@ -134,7 +216,7 @@ def _success(reply: Reply, request_id: str) -> object:
             _text("labels", json.dumps(instances.labels)),
             _text("masks", json.dumps(masks)),
             _text("served_by", reply.served_by),
-            _text("request_id", request_id or uuid.uuid4().hex),
+            _text("request_id", request_id),
         ]
     )
 

@@ -7,13 +7,18 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+from torchvision.io import encode_jpeg
+
+from serving.access import RobotAccess
+from serving.digests import check_base
 from serving.errors import AdapterError, RequestError, ServingError, UnknownVariant, VariantWarming
 from serving.instances import Instances
 from serving.preprocess import Image, check_pixels, decode_image
-from serving.routing import RoutingTable, ServingFolder
+from serving.routing import Resolved, RoutingTable, ServingFolder
 from serving.segmenter import Order, Segmenter
 
 log = logging.getLogger(__name__)
@@ -21,27 +26,52 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One robot's request. `image` is encoded JPEG or PNG bytes, or uint8 [H, W, 3]."""
+    """One robot's request. `image` is encoded JPEG or PNG bytes, or uint8 [H, W, 3].
+
+    `token` is the robot's; it counts only where the engine checks tokens.
+    """
 
     image: bytes | Image
     cell: str | None = None
     variant: str | None = None
     line: str | None = None
     min_score: float = 0.05
+    robot: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: the instances and who made them (`<cell>@v3 on base/universal@v1`)."""
+    """What goes back: the instances and who made them (`<cell>@v3 on base/universal@v1`).
+
+    `stage` is the stage whose variant it was, `pinned` where the request named the variant, None for the base.
+    """
 
     instances: Instances
     served_by: str
+    variant: str | None = None
+    base: str = ""
+    stage: str | None = None
+    table_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
     image: Image
     order: Order
+    stage: str | None
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the engine did with variants, cumulative: asked for one in memory, for one that was not, files read."""
+
+    hits: dict[str, int] = field(default_factory=dict)
+    misses: dict[str, int] = field(default_factory=dict)
+    loads: dict[str, int] = field(default_factory=dict)
+
+    def add(self, counts: dict[str, int], variant: str) -> None:
+        counts[variant] = counts.get(variant, 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +90,14 @@ class Engine:
     then puts the new state in place: robots never wait for a file. A running batch finishes on the state it began with.
     """
 
-    def __init__(self, folder: Path, *, check_every_s: float = 0.2, hot: int = 256) -> None:
-        """Loads the base and its variants. Raises RoutingError and BaseError."""
+    def __init__(self, folder: Path, *, check_every_s: float = 0.2, hot: int = 256, check_tokens: bool = False) -> None:
+        """Loads the base and its variants. Raises RoutingError and BaseError.
+
+        With `check_tokens`, a query needs a robot's token that robots.json allows for its cell.
+        """
+        self.counts = Counts()
+        self._swaps_before = 0
+        self._access = RobotAccess(folder, check_every_s=check_every_s) if check_tokens else None
         self._folder = ServingFolder(folder, check_every_s=check_every_s)
         self._every = check_every_s
         self._hot = hot
@@ -72,8 +108,14 @@ class Engine:
         self._lock = threading.Lock()
         self._closed = False
         self._state = self._next_state(self._folder.table(), None)
+        self._warm_decoders()
         self._watcher = threading.Thread(target=self._watch, name="routing", daemon=True)
         self._watcher.start()
+
+    def _warm_decoders(self) -> None:
+        """Decode a picture on every thread: the first robot must not pay for the codec's start either."""
+        blank = encode_jpeg(torch.zeros(3, 64, 64, dtype=torch.uint8)).numpy().tobytes()
+        list(self._decoders.map(decode_image, [blank] * 8))
 
     def close(self) -> None:
         """Stop the background thread."""
@@ -81,6 +123,16 @@ class Engine:
         self._wanted.put(None)
         self._watcher.join()
         self._decoders.shutdown()
+
+    @property
+    def swaps(self) -> int:
+        """Adapters that were copied into a slot since the base was loaded, and before that on earlier bases."""
+        return self._swaps_before + self._state.segmenter.swaps
+
+    @property
+    def table_version(self) -> int:
+        """Of the routing table in place."""
+        return self._state.table.version
 
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
@@ -104,7 +156,14 @@ class Engine:
             # It was pushed out of memory between the check and the batch; the next try brings it back.
             raise VariantWarming(str(error)) from error
         return [
-            Reply(instances, self._served_by(state, row.order.variant))
+            Reply(
+                instances,
+                self._served_by(state, row.order.variant),
+                row.order.variant,
+                state.segmenter.base_name,
+                row.stage,
+                state.table.version,
+            )
             for instances, row in zip(answers, rows, strict=True)
         ]
 
@@ -116,26 +175,34 @@ class Engine:
 
     def _prepare(self, state: _State, query: Query) -> _Ready | ServingError:
         try:
-            variant = _variant_of(state.table, query)
-            if variant is not None:
-                self._require(state, variant)
+            if self._access is not None:
+                self._access.check(query.token, query.cell or _cell_of(query.variant))
+            resolved = _resolve(state.table, query)
+            if resolved.variant is not None:
+                self._require(state, resolved.variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
             return _as_serving_error(error)
-        return _Ready(image, Order(variant, query.min_score))
+        return _Ready(image, Order(resolved.variant, query.min_score), resolved.stage)
 
     def _require(self, state: _State, variant: str) -> None:
         if state.segmenter.has_variant(variant):
+            self._count(self.counts.hits, variant)
             return
         refused = self._refused.get(variant)
         if refused is not None:
             raise refused
         self._folder.variant_folder(variant)
+        self._count(self.counts.misses, variant)
         with self._lock:
             if variant not in self._loading:
                 self._loading.add(variant)
                 self._wanted.put(variant)
         raise VariantWarming(f"variant '{variant}' is being loaded; ask again")
+
+    def _count(self, counts: dict[str, int], variant: str) -> None:
+        with self._lock:
+            self.counts.add(counts, variant)
 
     @staticmethod
     def _served_by(state: _State, variant: str | None) -> str:
@@ -170,8 +237,11 @@ class Engine:
         if before is not None and before.segmenter.base_name == table.base:
             segmenter = before.segmenter
         else:
-            segmenter = Segmenter.load(self._folder.base_folder(table.base), base_name=table.base, hot=self._hot)
+            folder = self._folder.base_folder(table.base)
+            check_base(folder, table.digests_of(f"base/{table.base}"))
+            segmenter = Segmenter.load(folder, base_name=table.base, hot=self._hot)
             segmenter.warm_up()
+            self._swaps_before += before.segmenter.swaps if before is not None else 0
         self._refused = {}
         state = _State(table, table, segmenter)
         # With more variants than fit into memory, the first ones are ready and the rest come when they are asked for.
@@ -187,6 +257,7 @@ class Engine:
                 folder = self._folder.variant_folder(variant)
                 digests = state.source.digests_of(f"variants/{variant}")
                 state.segmenter.add_variant(variant, folder, digests)
+                self._count(self.counts.loads, variant)
         except AdapterError as error:
             log.warning("%s", error)
             self._refused[variant] = error
@@ -198,12 +269,16 @@ class Engine:
                 self._loading.discard(variant)
 
 
-def _variant_of(table: RoutingTable, query: Query) -> str | None:
+def _resolve(table: RoutingTable, query: Query) -> Resolved:
     if query.cell is None:
-        return query.variant
+        return Resolved(query.variant, None if query.variant is None else "pinned")
     if query.variant is not None:
         raise RequestError("name a cell or a variant, not both")
-    return table.resolve(query.cell, query.line)
+    return table.route(query.cell, query.line, query.robot)
+
+
+def _cell_of(variant: str | None) -> str | None:
+    return None if variant is None else variant.partition("@")[0]
 
 
 def _as_serving_error(error: Exception) -> ServingError:

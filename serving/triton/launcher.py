@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 import psutil  # type: ignore[import-untyped]
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
 
 from serving.errors import PortInUse, ServerFailed
+from serving.triton.config import TritonConfig
 from serving.triton.installation import Installation
-from serving.triton.model_repository import MAX_BATCH, MODEL, write_model_repository
+from serving.triton.model_repository import MODEL, write_model_repository
+
+__all__ = ["TritonConfig", "TritonServer"]
 
 log = logging.getLogger(__name__)
 
@@ -31,46 +32,6 @@ _GUARD = Path(__file__).with_name("guard.py")
 _MAX_LOG_BYTES = 16 * 1024 * 1024
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _STABLE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class TritonConfig:
-    """How to run the server.
-
-    Attributes:
-        data: the data folder; `triton/` in it holds the model repository, the backend folder and the log.
-        serving: the serving folder; `data/serving` by default.
-        host: the address to listen on; the local machine only, unless told otherwise.
-        shm_bytes: shared memory between server and stub at start, sized for a full batch of camera frames: growing it
-            in the middle of a request is slow, and it is never given back.
-        grace_s: how long requests in flight may take at shutdown.
-        torch_threads: threads of the model's own arithmetic; torch decides when None.
-        hot_variants: how many variants are kept in memory.
-    """
-
-    data: Path
-    serving: Path | None = None
-    host: str = "127.0.0.1"
-    grpc_port: int = 8001
-    http_port: int = 8000
-    metrics_port: int = 8002
-    shm_bytes: int = 128 * 1024 * 1024
-    shm_growth_bytes: int = 32 * 1024 * 1024
-    max_batch: int = MAX_BATCH
-    queue_delay_us: int = 1000
-    grace_s: float = 5.0
-    torch_threads: int | None = None
-    hot_variants: int = 256
-
-    @property
-    def url(self) -> str:
-        """host:port of the gRPC endpoint, as clients on this machine reach it."""
-        return f"{'127.0.0.1' if self.host in ('0.0.0.0', '::') else self.host}:{self.grpc_port}"  # noqa: S104
-
-    @property
-    def log_file(self) -> Path:
-        """Triton's own log."""
-        return self.data / "triton" / "triton.log"
 
 
 class TritonServer:
@@ -104,16 +65,12 @@ class TritonServer:
     def wait_ready(self, timeout_s: float = 120.0) -> None:
         """Return once the model answers. Raises ServerFailed, with the last log lines, if it ends or takes longer."""
         deadline = time.monotonic() + timeout_s
-        client = triton.InferenceServerClient(self.config.url)
-        try:
-            while not _model_ready(client):
-                if not self.running:
-                    raise ServerFailed("tritonserver ended while it was starting", self.log_tail())
-                if time.monotonic() > deadline:
-                    raise ServerFailed(f"tritonserver is not ready after {timeout_s:.0f} s", self.log_tail())
-                time.sleep(0.1)
-        finally:
-            client.close()
+        while not _model_ready(self.config.http_url):
+            if not self.running:
+                raise ServerFailed("tritonserver ended while it was starting", self.log_tail())
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"tritonserver is not ready after {timeout_s:.0f} s", self.log_tail())
+            time.sleep(0.1)
 
     def supervise(self) -> None:
         """From now on, restart the server whenever it dies: after a second at first, then ever more patiently."""
@@ -167,25 +124,22 @@ class TritonServer:
         backends = installation.prepare_backends(config.data / "triton" / "backends")
         environment = installation.environment()
         installation.check_libraries(backends, environment)
-        for port, purpose in (
-            (config.grpc_port, "gRPC"),
-            (config.http_port, "HTTP"),
-            (config.metrics_port, "metrics"),
+        for host, port, purpose in (
+            (config.host, config.grpc_port, "gRPC"),
+            (config.http_host, config.http_port, "HTTP"),
+            (config.http_host, config.metrics_port, "metrics"),
         ):
-            _check_port(config.host, port, purpose)
+            _check_port(host, port, purpose)
         models = config.data / "triton" / "models"
-        write_model_repository(models, max_batch=config.max_batch, queue_delay_us=config.queue_delay_us)
-        environment["PARCELHUB_SERVING"] = str((config.serving or config.data / "serving").absolute())
-        environment["PARCELHUB_HOT_VARIANTS"] = str(config.hot_variants)
+        write_model_repository(models, config.batching)
+        environment.update(config.backend_settings().environment())
         # numpy only multiplies small matrices there; its threads would take the cores from the model's.
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-        if config.torch_threads is not None:
-            environment["PARCELHUB_TORCH_THREADS"] = str(config.torch_threads)
         self._clean_shared_memory()
         guard = [sys.executable, "-I", str(_GUARD), str(config.grace_s)]
         with _open_log(config.log_file) as output:
             self._process = subprocess.Popen(
-                [*guard, *_command(config, installation, backends, models, self._shm_prefix)],
+                [*guard, *config.command(installation, backends, models, self._shm_prefix)],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -220,40 +174,16 @@ class TritonServer:
             segment.unlink(missing_ok=True)
 
 
-def _command(
-    config: TritonConfig, installation: Installation, backends: Path | None, models: Path, shm_prefix: str
-) -> list[str]:
-    command = [
-        str(installation.binary),
-        f"--model-repository={models.absolute()}",
-        "--model-control-mode=explicit",
-        f"--load-model={MODEL}",
-        "--exit-on-error=true",
-        f"--exit-timeout-secs={max(int(config.grace_s), 1)}",
-        f"--grpc-address={config.host}",
-        f"--grpc-port={config.grpc_port}",
-        f"--http-address={config.host}",
-        f"--http-port={config.http_port}",
-        f"--metrics-address={config.host}",
-        f"--metrics-port={config.metrics_port}",
-        f"--backend-config=python,shm-default-byte-size={config.shm_bytes}",
-        f"--backend-config=python,shm-growth-byte-size={config.shm_growth_bytes}",
-        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-    ]
-    if backends is not None:
-        command.append(f"--backend-directory={backends.absolute()}")
-    if shutil.which("nvidia-smi") is None:
-        command.append("--allow-gpu-metrics=false")
-    return command
-
-
-def _model_ready(client: triton.InferenceServerClient) -> bool:
-    try:
-        return bool(client.is_server_ready(client_timeout=1.0)) and bool(
-            client.is_model_ready(MODEL, client_timeout=1.0)
-        )
-    except InferenceServerException:
-        return False
+def _model_ready(http_url: str) -> bool:
+    """Asked over HTTP, which needs no certificates: with TLS it listens on this machine only."""
+    for route in ("/v2/health/ready", f"/v2/models/{MODEL}/ready"):
+        try:
+            with urllib.request.urlopen(http_url + route, timeout=2.0) as answer:  # noqa: S310  # our own http:// address
+                if answer.status != 200:
+                    return False
+        except (OSError, http.client.HTTPException):
+            return False
+    return True
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.access import ROBOTS, RobotGrant, token_hash, write_grants
 from serving.errors import (
+    BaseError,
     ImageError,
     RequestError,
     RoutingError,
@@ -38,7 +40,7 @@ def served(engine: Engine, **query: str) -> str:
     return reply.served_by if isinstance(reply, Reply) else type(reply).__name__
 
 
-def until(check: Callable[[], bool], seconds: float = 5.0) -> float:
+def until(check: Callable[[], bool], seconds: float = 60.0) -> float:
     started = time.monotonic()
     while not check():
         assert time.monotonic() - started < seconds, "it did not happen in time"
@@ -94,6 +96,16 @@ def test_a_damaged_promotion_leaves_the_cell_on_what_it_had(engine: Engine, serv
     assert served(engine, cell="north") == NORTH
 
 
+def test_a_damaged_base_never_replaces_a_whole_one(engine: Engine, serving_folder: Path) -> None:
+    make_base(serving_folder / "base/universal@v2", seed=5)
+    digests = {"base/universal@v2/model.safetensors": "0" * 64}
+    cells = {"north": CellRoute(fleet="north@v1"), "south": CellRoute()}
+    write_routing(serving_folder, RoutingTable(2, "universal@v2", cells, digests))
+    with pytest.raises(BaseError, match="SHA-256 of model.safetensors differs"):
+        Engine(serving_folder)
+    assert served(engine, cell="south") == BASE
+
+
 def test_a_new_base_replaces_the_old_with_its_variants(engine: Engine, serving_folder: Path, tmp_path: Path) -> None:
     make_base(serving_folder / "base/universal@v2", seed=5)
     folder = make_variant(serving_folder / "base/universal@v2", serving_folder / "variants/north@v9", seed=6)
@@ -120,6 +132,57 @@ def test_one_row_that_fails_unexpectedly_fails_alone(engine: Engine, monkeypatch
     replies = engine.answer([Query(scene()), Query(scene(7, 20)), Query(scene())])
     assert [isinstance(reply, Reply) for reply in replies] == [True, False, True]
     assert type(replies[1]) is ServingError
+
+
+def test_a_reply_says_which_stage_it_came_from(engine: Engine, serving_folder: Path) -> None:
+    route = CellRoute(beta="south@v2", fleet="north@v1", lines={"line-x": "beta"}, beta_share=0.5)
+    publish(serving_folder, 2, {"north": route, "south": CellRoute()})
+    until(lambda: served(engine, cell="north", line="line-x") == SOUTH)
+    asked = [
+        Query(scene(), cell="north", line="line-x"),
+        Query(scene(), cell="north"),
+        Query(scene(), cell="south"),
+        Query(scene(), variant="north@v1"),
+        *(Query(scene(), cell="north", robot=f"arm-{number}") for number in range(12)),
+    ]
+    replies = engine.answer(asked)
+    got = [(r.variant, r.stage, r.table_version) for r in replies if isinstance(r, Reply)]
+    assert got[:4] == [("south@v2", "beta", 2), ("north@v1", "fleet", 2), (None, None, 2), ("north@v1", "pinned", 2)]
+    by_stage = {"beta": ("south@v2", "beta", 2), "fleet": ("north@v1", "fleet", 2)}
+    assert got[4:] == [by_stage[route.stage_of("north", None, f"arm-{number}")] for number in range(12)]
+    assert len(set(got[4:])) == 2, "some are canaries and some are not"
+    assert engine.counts.loads["north@v1"] == 1
+    assert engine.counts.hits["south@v2"] > 0
+    assert engine.swaps >= 2
+
+
+def test_tokens_are_checked_against_the_cell(serving_folder: Path) -> None:
+    write_grants(
+        serving_folder,
+        {
+            token_hash("mine"): RobotGrant("arm", frozenset({"north"})),
+            token_hash("all"): RobotGrant("x", frozenset("*")),
+        },
+    )
+    engine = Engine(serving_folder, check_every_s=0.02, check_tokens=True)
+    try:
+        for query, wanted in (
+            ({"cell": "north", "token": "mine"}, NORTH),
+            ({"variant": "north@v1", "token": "mine"}, NORTH),
+            ({"cell": "south", "token": "all"}, BASE),
+            ({"token": "mine"}, BASE),
+            ({"cell": "south", "token": "mine"}, "Unauthorized"),
+            ({"variant": "south@v2", "token": "mine"}, "Unauthorized"),
+            ({"cell": "north", "token": "other"}, "Unauthorized"),
+            ({"cell": "north"}, "Unauthorized"),
+        ):
+            assert served(engine, **query) == wanted
+        (serving_folder / ROBOTS).write_text("{")
+        assert served(engine, cell="north", token="mine") == NORTH, "a broken file changes nothing"
+        (serving_folder / ROBOTS).unlink()
+        until(lambda: served(engine, cell="north", token="mine") == "Unauthorized")
+    finally:
+        engine.close()
 
 
 def test_no_routing_no_engine(tmp_path: Path) -> None:

@@ -10,12 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import RoutingError, UnknownCell, UnknownVariant
-from serving.routing import ROUTING, CellRoute, RoutingTable, ServingFolder, materialise, write_routing
+from serving.routing import (
+    ROUTING,
+    CellRoute,
+    Resolved,
+    RoutingTable,
+    ServingFolder,
+    materialise,
+    place_of,
+    write_routing,
+)
 
 names = st.from_regex(r"\A[a-z][a-z0-9-]{0,8}\Z")
 variants = st.none() | st.builds("{}@v{}".format, names, st.integers(1, 9))
 routes = st.builds(
-    CellRoute, variants, variants, variants, st.dictionaries(names, st.sampled_from(["station", "beta"]), max_size=2)
+    CellRoute,
+    variants,
+    variants,
+    variants,
+    st.dictionaries(names, st.sampled_from(["station", "beta"]), max_size=2),
+    st.floats(0, 1),
 )
 
 
@@ -39,6 +53,27 @@ def test_a_table_survives_its_file(version: int, cells: dict[str, CellRoute]) ->
 )
 def test_a_line_gets_its_stage_or_the_next_settled_one(route: CellRoute, line: str | None, variant: str | None) -> None:
     assert RoutingTable(1, "universal@v1", {"c": route}).resolve("c", line) == variant
+
+
+def test_a_canary_is_a_share_of_the_lines_and_each_line_stays_where_it_is() -> None:
+    lines = [f"line-{number}" for number in range(2000)]
+    before: set[str] = set()
+    for share in (0.0, 0.05, 0.25, 1.0):
+        table = RoutingTable(1, "universal@v1", {"c": CellRoute(None, "c@v2", "c@v1", beta_share=share)})
+        routed = {line: table.route("c", line, "r1") for line in lines}
+        beta = {line for line, one in routed.items() if one == Resolved("c@v2", "beta")}
+        assert all(one == Resolved("c@v1", "fleet") for line, one in routed.items() if line not in beta)
+        assert abs(len(beta) / len(lines) - share) < 0.03
+        assert before <= beta, "growing the share moves none back"
+        before = beta
+        assert table.resolve("c") == "c@v1", "who says neither line nor robot is no canary"
+    table = RoutingTable(1, "universal@v1", {"c": CellRoute(None, None, "c@v1", beta_share=1.0)})
+    assert table.route("c", "line-1") == Resolved("c@v1", "fleet"), "no beta variant: the fleet's"
+
+
+def test_two_cells_do_not_have_the_same_canaries() -> None:
+    robots = [f"robot-{number}" for number in range(200)]
+    assert [place_of("a", robot) < 0.5 for robot in robots] != [place_of("b", robot) < 0.5 for robot in robots]
 
 
 def test_an_unknown_cell_is_named() -> None:
@@ -68,6 +103,8 @@ GOOD = {"version": 1, "base": "universal@v1", "cells": {"c": {"fleet": "c@v1"}},
         ({"cells": {"c": {"fleet": "../../etc@v1"}}}, "fleet must be"),
         ({"cells": {"c": {"flet": None}}}, "unknown keys"),
         ({"cells": {"c": {"lines": {"l1": "everywhere"}}}}, "lines must map"),
+        ({"cells": {"c": {"beta_share": 1.5}}}, "beta_share"),
+        ({"cells": {"c": {"beta_share": True}}}, "beta_share"),
         ({"digests": {"x": "abc"}}, "no SHA-256"),
     ],
 )

@@ -1,0 +1,88 @@
+"""Outcomes of picks: robots report them, people ask for success rates."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import msgspec
+from litestar import Controller, get, post
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+from litestar.params import JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK
+
+from hub import schemas_serving as v
+from hub.api.auth import identity_of
+from hub.api.parts import Asked, Hub
+from hub.errors import ForbiddenError, InputError
+from hub.robots import require_cell
+from hub.telemetry import DIMENSIONS
+from hub.tokens import Scope
+from serving.statistics import Rate
+
+DEFAULT_DAYS = 30.0
+Wanted = Annotated[str | None, QueryParameter(max_length=200)]
+
+
+def reports(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
+    """A guard: robots, and those who may promote."""
+    who = identity_of(connection)
+    if who.robot_cells is None and not who.may(Scope.PROMOTE):
+        raise ForbiddenError(f"the token {who.name!r} is no robot's and lacks the scope 'promote'")
+
+
+class OutcomeController(Controller):
+    """What the picks did."""
+
+    path = "/outcomes"
+    tags = ("outcomes",)
+
+    @post(sync_to_thread=True, status_code=HTTP_200_OK, guards=[reports], opt={"robots": True})
+    def report_outcomes(self, services: Hub, request: Asked, data: JSONBody[v.OutcomesIn]) -> v.OutcomesTaken:
+        """Report outcomes of picks. Safe to repeat: of a request id the first outcome stays."""
+        who = identity_of(request)
+        rows = []
+        for outcome in data.outcomes:
+            row = msgspec.structs.asdict(outcome)
+            rows.append(row | {"cell": require_cell(who, outcome.cell)})
+        taken, repeated = services.production.telemetry.add_outcomes(rows, reporter=who.name)
+        services.production.watch.arrived({row["cell"] for row in rows})
+        return v.OutcomesTaken(taken=taken, repeated=repeated)
+
+    @get("/rates", sync_to_thread=True)
+    def get_rates(
+        self,
+        services: Hub,
+        by: Annotated[
+            str, QueryParameter(max_length=100, description="Dimensions, comma-separated: cell, variant, stage, class…")
+        ] = "cell",
+        cell: Wanted = None,
+        variant: Wanted = None,
+        stage: Wanted = None,
+        days: Annotated[float, QueryParameter(gt=0, le=3650, description="How far back.")] = DEFAULT_DAYS,
+    ) -> v.Rates:
+        """Success rates with Wilson intervals at 95 %, by any of the dimensions."""
+        names = [name.strip() for name in by.split(",") if name.strip()]
+        unknown = [name for name in names if name not in DIMENSIONS]
+        if unknown or len(set(names)) != len(names):
+            raise InputError(f"by: {', '.join(unknown) or by!r}: choose each once of {', '.join(DIMENSIONS)}")
+        wanted = {"cell": cell, "variant": variant, "stage": stage}
+        where = {name: value for name, value in wanted.items() if value is not None}
+        groups, unmatched = services.production.telemetry.rates(names, where=where, since=time.time() - days * 86_400)
+        rates = []
+        for group in groups:
+            rate = Rate(group.successes, group.picks)
+            low, high = rate.interval
+            rates.append(
+                v.Rate(
+                    group=dict(zip(names, group.key, strict=True)),
+                    picks=group.picks,
+                    successes=group.successes,
+                    rate=rate.value,
+                    low=low,
+                    high=high,
+                    outcomes=dict(group.outcomes),
+                )
+            )
+        return v.Rates(by=names, rates=rates, unmatched=unmatched)

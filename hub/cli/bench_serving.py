@@ -1,0 +1,189 @@
+"""`parcelhub bench serving` and `bench batching`: the robots' server, measured as robots see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from hub.cli.common import err, out, table
+from hub.errors import InputError
+from hub.settings import SHIPPED
+
+if TYPE_CHECKING:
+    from serving.routing import RoutingTable
+    from serving.triton.config import TritonConfig
+
+base_option = click.option(
+    "--base",
+    "base_dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The shipped base, if not.",
+)
+threads_option = click.option("--threads", type=int, help="Threads of the model's arithmetic [default: torch decides].")
+json_file = click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures.")
+
+
+@click.command("serving")
+@base_option
+@click.option(
+    "--variants", type=click.IntRange(3, 100_000), default=100, show_default=True, help="Registered variants."
+)
+@click.option("--hot", type=click.IntRange(1), default=64, show_default=True, help="Of them in memory.")
+@click.option("--rank", type=click.IntRange(1, 16), default=8, show_default=True)
+@click.option("--seconds", type=float, default=20.0, show_default=True, help="Of each load.")
+@click.option("--cycles", type=click.IntRange(1), default=1000, show_default=True, help="Promotions and rollbacks.")
+@click.option("--swaps", type=click.IntRange(1), default=10_000, show_default=True, help="Requests of the memory part.")
+@threads_option
+@json_file
+def serving(
+    base_dir: Path | None,
+    variants: int,
+    hot: int,
+    rank: int,
+    seconds: float,
+    cycles: int,
+    swaps: int,
+    threads: int | None,
+    target: Path | None,
+) -> None:
+    """Latency at 70 % of capacity, promotions under load, cold variants, memory over swaps: one server, one run.
+
+    \b
+    Example:
+      parcelhub bench serving --json serving.json
+      parcelhub bench serving --variants 1000 --hot 64 --cycles 100 --swaps 2000
+    """
+    from serving.benchmark.parts import run_all
+
+    with _serving(base_dir, variants, rank, hot, threads) as (config, folder, routing):
+        report = {
+            "machine": _machine(),
+            **run_all(config, folder, routing, seconds=seconds, cycles=cycles, swaps=swaps, say=_say),
+        }
+    _write(report, target)
+    shown = table("the robots' server", "what", "figure")
+    load, rollout, memory = report["load_all_hot"], report["rollout"], report["memory"]
+    shown.add_row("one robot, p50", f"{load['one_robot']['p50_ms']} ms")
+    shown.add_row("capacity with 16 robots", f"{load['capacity_16_robots']['per_second']} /s")
+    opened = load["open_loop_at_0.7"]
+    shown.add_row("open loop at 70 %, p50 / p99", f"{opened['p50_ms']} / {opened['p99_ms']} ms")
+    if "cold" in report:
+        cold = report["cold"]
+        shown.add_row("a cold variant, p50 / p99", f"{cold['cold_p50_ms']} / {cold['cold_p99_ms']} ms")
+    failed, foreign = rollout["failed_requests"], rollout["answers_never_routed"]
+    shown.add_row(f"{rollout['cycles']} promotions", f"{failed} failed requests, {foreign} answers never routed")
+    shown.add_row("seen by robots after (p99)", f"{rollout['visible_p99_ms']} ms")
+    shown.add_row(f"memory over {memory['requests']} requests", f"{memory['growth']:+.1%}")
+    out.print(shown)
+
+
+@click.command("batching")
+@base_option
+@click.option("--variants", type=click.IntRange(1, 32), default=16, show_default=True)
+@click.option("--delays", default="0,500,1000,2000,5000", show_default=True, help="max_queue_delay in microseconds.")
+@click.option("--preferred", default="-,8,16", show_default=True, help="Preferred sizes; several as 4+8; - is none.")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each load.")
+@threads_option
+@json_file
+def batching(
+    base_dir: Path | None,
+    variants: int,
+    delays: str,
+    preferred: str,
+    seconds: float,
+    threads: int | None,
+    target: Path | None,
+) -> None:
+    """Find the best settings of Triton's dynamic batcher on this machine: a server start for each pair.
+
+    \b
+    Example:
+      parcelhub bench batching --delays 0,1000,5000 --preferred -,8
+    """
+    from serving.benchmark.parts import batching_sweep, best_batching
+    from serving.triton.model_repository import Batching
+
+    try:
+        sizes = [tuple(int(n) for n in one.split("+")) if one.strip() != "-" else () for one in preferred.split(",")]
+        choices = [
+            Batching(queue_delay_us=int(delay), preferred=size)
+            for delay in delays.split(",")
+            for size in sizes
+            if int(delay) or not size
+        ]
+    except ValueError as error:
+        raise InputError(f"numbers separated by commas are wanted: {error}") from error
+    with _serving(base_dir, variants, 8, max(variants, 1), threads) as (config, _, _):
+        rows = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, say=_say)
+    chosen = best_batching(rows)
+    _write({"machine": _machine(), "rows": rows, "chosen": chosen}, target)
+    shown = table(
+        "dynamic batching", "delay us", "preferred", "1 robot p50 ms", "4 robots /s", "16 robots /s", "p99 ms"
+    )
+    for row in rows:
+        sixteen = row["robots_16"]
+        mark = " *" if row is chosen else ""
+        shown.add_row(
+            f"{row['queue_delay_us']}{mark}",
+            "+".join(map(str, row["preferred"])) or "-",
+            str(row["robots_1"]["p50_ms"]),
+            str(row["robots_4"]["per_second"]),
+            str(sixteen["per_second"]),
+            str(sixteen["p99_ms"]),
+        )
+    out.print(shown)
+
+
+@contextmanager
+def _serving(
+    base_dir: Path | None, variants: int, rank: int, hot: int, threads: int | None
+) -> Iterator[tuple[TritonConfig, Path, RoutingTable]]:
+    """A serving folder in a temporary place, and how to run Triton on it."""
+    from hub.locks import free_ports
+    from serving.benchmark.folder import make_folder
+    from serving.triton.config import TritonConfig
+
+    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
+        folder = Path(place) / "serving"
+        _say(f"{variants} variants of rank {rank}")
+        routing = make_folder(folder, base_dir or SHIPPED, variants=variants, rank=rank)
+        grpc, http, metrics = free_ports("127.0.0.1", 3)
+        yield (
+            TritonConfig(
+                Path(place) / "data",
+                folder,
+                grpc_port=grpc,
+                http_port=http,
+                metrics_port=metrics,
+                hot_variants=hot,
+                torch_threads=threads,
+                telemetry=Path(place) / "telemetry",
+            ),
+            folder,
+            routing,
+        )
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    load = os.getloadavg()[0]
+    return {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__, "load_before": load}
+
+
+def _write(report: dict[str, Any], target: Path | None) -> None:
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _say(text: str) -> None:
+    err.print(text, style="dim")

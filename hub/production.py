@@ -1,0 +1,63 @@
+"""What the hub knows of production, wired once: telemetry, captures, roll-outs, trials and the robots' tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from hub.cells import Cells
+from hub.promotions import Promotions
+from hub.robots import Robots
+from hub.rollouts import Plans, Rollouts
+from hub.serving_folder import ServingFolder
+from hub.settings import Settings
+from hub.telemetry import Telemetry
+from hub.tokens import Tokens
+from hub.trials import Trials, TrialWatch
+from registry.registry import Registry
+from serving.captures import CaptureStore
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """These parts; `close` ends their threads."""
+
+    telemetry: Telemetry
+    captures: CaptureStore
+    rollouts: Rollouts
+    trials: Trials
+    watch: TrialWatch
+    robots: Robots
+
+    @classmethod
+    def over(
+        cls,
+        settings: Settings,
+        registry: Registry,
+        tokens: Tokens,
+        cells: Cells,
+        folder: ServingFolder,
+        promotions: Promotions,
+    ) -> Self:
+        """Open them. The serving folder follows the plans from now on: call its `sync` after this."""
+        catalog = registry.catalog
+        plans = Plans(catalog)
+        folder.plans = plans.all
+        telemetry = Telemetry(settings.telemetry_folder, keep_days=settings.telemetry_days)
+        trials = Trials(
+            catalog, registry.blobs, registry.stages, promotions, telemetry, automatic=bool(settings.trials)
+        )  # fmt: skip
+        robots = Robots(catalog, tokens, cells, settings.serving_folder)
+        robots.sync()
+        return cls(
+            telemetry=telemetry,
+            captures=CaptureStore(settings.telemetry_folder / "captures"),
+            rollouts=Rollouts(catalog, cells, plans, folder),
+            trials=trials,
+            watch=TrialWatch(trials),
+            robots=robots,
+        )
+
+    def close(self) -> None:
+        self.watch.close()
+        self.telemetry.close()

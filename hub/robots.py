@@ -1,0 +1,84 @@
+"""Robots and their tokens: what Triton checks against the cell, and what the hub takes outcomes with.
+
+A robot's token is a row of the token table with the scope `robot` and one `cell:<name>` for each of its cells. Its
+SHA-256 goes into the serving folder, so that robots are let in while the hub is down, and locked out within a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hub.cells import Cells
+from hub.errors import ForbiddenError, InputError, UnknownRobotError
+from hub.schemas_serving import Robot
+from hub.tables import timestamp
+from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens
+from registry.catalog import Catalog
+from serving.access import RobotGrant, write_grants
+
+PREFIX = "robot:"
+
+
+class Robots:
+    """The tokens of robots."""
+
+    def __init__(self, catalog: Catalog, tokens: Tokens, cells: Cells, folder: Path) -> None:
+        self._catalog = catalog
+        self._tokens = tokens
+        self._cells = cells
+        self._folder = folder
+
+    def add(self, name: str, cells: Sequence[str]) -> str:
+        """Make a robot's token, which is returned this once.
+
+        Raises UnknownCellError, and InputError for a name that is taken.
+        """
+        for cell in cells:
+            if cell != "*":
+                self._cells.get(cell)
+        if any(robot.name == name for robot in self.all()):
+            raise InputError(f"there is a robot {name!r} already; remove it first to give it another token")
+        token = self._tokens.issue(PREFIX + name, {ROBOT_SCOPE, *(CELL_SCOPE + cell for cell in cells)})
+        self.sync()
+        return token
+
+    def all(self) -> list[Robot]:
+        """All robots by name."""
+        return [
+            Robot(id=digest[:ID_LENGTH], name=name, cells=cells, created_at=timestamp(made))
+            for digest, name, cells, made in self._rows()
+        ]
+
+    def remove(self, id_: str) -> None:
+        """End a robot's token, at once. Raises UnknownRobotError."""
+        if not any(robot.id == id_ for robot in self.all()):
+            raise UnknownRobotError(f"there is no robot {id_!r}")
+        self._tokens.revoke(id_)
+        self.sync()
+
+    def sync(self) -> None:
+        """Make robots.json say what the token table says."""
+        write_grants(self._folder, {d: RobotGrant(name, frozenset(cells)) for d, name, cells, _ in self._rows()})
+
+    def _rows(self) -> list[tuple[str, str, list[str], float]]:
+        rows = self._catalog.query(
+            "SELECT sha256, name, scopes, created_at FROM hub_tokens WHERE starts_with(name, ?) ORDER BY name", [PREFIX]
+        )
+        found = []
+        for digest, name, scopes, made in rows:
+            cells = sorted(one.removeprefix(CELL_SCOPE) for one in scopes.split() if one.startswith(CELL_SCOPE))
+            found.append((digest, name.removeprefix(PREFIX), cells, made))
+        return found
+
+
+def require_cell(who: Identity, cell: str | None) -> str | None:
+    """The cell that a robot may speak for: the one it named, or its only one. Others than robots name any."""
+    allowed = who.robot_cells
+    if allowed is None or "*" in allowed:
+        return cell
+    if cell is None and len(allowed) == 1:
+        return next(iter(allowed))
+    if cell not in allowed:
+        raise ForbiddenError(f"the token of {who.name!r} is not good for the cell {cell!r}")
+    return cell

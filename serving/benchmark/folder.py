@@ -1,0 +1,57 @@
+"""A serving folder for measurements: a base as it is, and as many random LoRA variants of it as are wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from serving.adapter_files import CONFIG, VARIANT, WEIGHTS
+from serving.routing import CellRoute, RoutingTable, materialise, write_routing
+from serving.segmenter import BASE_FILES, Segmenter
+
+BASE = "universal@v1"
+
+
+def make_folder(folder: Path, base_dir: Path, *, variants: int, rank: int = 8, seed: int = 0) -> RoutingTable:
+    """Write base, variants `cell-0@v1` … and a routing table with one cell for each. Returns the table.
+
+    The adapters are random and small, on every linear layer: what they cost does not depend on what they learned.
+    """
+    materialise(folder, f"base/{BASE}", {name: base_dir / name for name in BASE_FILES})
+    segmenter = Segmenter.load(base_dir, base_name=BASE, device="cpu", slots=2, max_rank=rank)
+    linears, labels = segmenter.linears, segmenter.labels
+    generator = torch.Generator().manual_seed(seed)
+    digests = {
+        f"base/{BASE}/{name}": hashlib.sha256((folder / "base" / BASE / name).read_bytes()).hexdigest()
+        for name in BASE_FILES
+    }
+    cells: dict[str, CellRoute] = {}
+    for number in range(variants):
+        name = f"cell-{number}@v1"
+        target = folder / "variants" / name
+        target.mkdir(parents=True, exist_ok=True)
+        data = _weights(linears, rank, generator)
+        (target / WEIGHTS).write_bytes(data)
+        (target / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none"}))
+        repo, _, revision = BASE.partition("@")
+        origin = {"repo": f"base/{repo}", "revision": revision, "commit": "0" * 40}
+        document = {"base": origin, "labels": {label: label for label in labels}, "rank": rank, "deck": "0" * 64}
+        (target / VARIANT).write_text(json.dumps(document))
+        digests[f"variants/{name}/{WEIGHTS}"] = hashlib.sha256(data).hexdigest()
+        cells[f"cell-{number}"] = CellRoute(fleet=name)
+    table = RoutingTable(1, BASE, cells, digests)
+    write_routing(folder, table)
+    return table
+
+
+def _weights(linears: Mapping[str, tuple[int, int]], rank: int, generator: torch.Generator) -> bytes:
+    tensors = {}
+    for name, (inner, outer) in linears.items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = torch.randn(rank, inner, generator=generator) * 0.02
+        tensors[f"base_model.model.{name}.lora_B.weight"] = torch.randn(outer, rank, generator=generator) * 0.002
+    return save(tensors)

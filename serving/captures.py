@@ -1,0 +1,194 @@
+"""Captures: frames kept from production with their predictions, in a folder that never grows past its bounds.
+
+    captures/<capture id>.jpg|.png      the frame as it came (raw pixels become a JPEG of quality 95)
+    captures/<capture id>.json          what was answered, by whom, and why the frame was kept
+
+A capture id begins with the time in milliseconds, so names sort by age. The JSON is written last and removed first: a
+capture whose JSON is there is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.errors import CaptureNotFound
+from serving.instances import Instances
+
+Reason = Literal["low_score", "sample"]
+_ID = re.compile(r"[0-9]{13}-[0-9a-f]{12}")
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePolicy:
+    """Which frames are kept.
+
+    Attributes:
+        low_score: all frames whose most certain instance is below this, and those without any.
+        share: of the others, the share that is kept (0 to 1).
+        max_bytes, max_count: bounds of the folder; the oldest captures leave first.
+    """
+
+    low_score: float = 0.5
+    share: float = 0.01
+    max_bytes: int = 2 * 1024**3
+    max_count: int = 20_000
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.low_score <= 1 and 0 <= self.share <= 1) or self.max_bytes < 0 or self.max_count < 0:
+            raise ValueError(f"not a capture policy: {self}")
+
+    def reason(self, request_id: str, top_score: float | None) -> Reason | None:
+        """Why this frame is to be kept, or None. The share is by a hash of the request id: it can be made again."""
+        if self.max_count == 0 or self.max_bytes == 0:
+            return None
+        if top_score is None or top_score < self.low_score:
+            return "low_score"
+        place = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6], "big") / 2**48
+        return "sample" if place < self.share else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Capture:
+    """A frame to keep: encoded JPEG or PNG bytes or uint8 [H, W, 3] RGB, and what was answered."""
+
+    image: bytes | npt.NDArray[np.uint8]
+    instances: Instances
+    request_id: str
+    at: float
+    reason: Reason
+    served_by: str
+    cell: str | None
+    line: str | None
+    robot: str | None
+
+
+class CaptureStore:
+    """The folder. One process writes (the backend), any number read (the hub). Thread-safe."""
+
+    def __init__(self, folder: Path, policy: CapturePolicy | None = None) -> None:
+        self.folder = folder
+        self.policy = policy or CapturePolicy()
+        self._lock = threading.Lock()
+        self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._total = 0
+        self._indexed = False
+
+    def add(self, capture: Capture) -> str:
+        """Write a capture and push out the oldest ones beyond the bounds. Returns its id."""
+        data, suffix = _encoded(capture.image)
+        text = json.dumps(_document(capture), separators=(",", ":")).encode()
+        name = f"{int(capture.at * 1000):013d}-{secrets.token_hex(6)}"
+        with self._lock:
+            if not self._indexed:
+                self._index()
+            self._write(f"{name}{suffix}", data)
+            self._write(f"{name}.json", text)
+            self._sizes[name] = len(data) + len(text)
+            self._total += self._sizes[name]
+            self._bound()
+        return name
+
+    def names(self, *, before: str | None = None) -> Iterator[str]:
+        """Ids of the captures, newest first; with `before`, those older than that one."""
+        try:
+            names = sorted((e.name[:-5] for e in os.scandir(self.folder) if e.name.endswith(".json")), reverse=True)
+        except FileNotFoundError:
+            return
+        yield from (name for name in names if _ID.fullmatch(name) and (before is None or name < before))
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The JSON of a capture, with its `id`. Raises CaptureNotFound."""
+        try:
+            document: dict[str, Any] = json.loads(self._path(name, ".json").read_bytes())
+        except (OSError, ValueError) as error:
+            raise CaptureNotFound(name) from error
+        return {"id": name, **document}
+
+    def image(self, name: str) -> tuple[bytes, str]:
+        """(bytes, media type) of a capture's frame. Raises CaptureNotFound."""
+        for suffix, kind in ((".jpg", "image/jpeg"), (".png", "image/png")):
+            path = self._path(name, suffix)
+            if path.is_file():
+                try:
+                    return path.read_bytes(), kind
+                except FileNotFoundError:
+                    break
+        raise CaptureNotFound(name)
+
+    def remove(self, name: str) -> None:
+        """Delete a capture; one that is gone already is fine. Raises CaptureNotFound for what is no id."""
+        for suffix in (".json", ".jpg", ".png"):
+            self._path(name, suffix).unlink(missing_ok=True)
+
+    def _path(self, name: str, suffix: str) -> Path:
+        if not _ID.fullmatch(name):
+            raise CaptureNotFound(name)
+        return self.folder / f"{name}{suffix}"
+
+    def _index(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sizes: dict[str, int] = {}
+        for entry in os.scandir(self.folder):
+            name = entry.name.partition(".")[0]
+            if entry.name.startswith(".") or not _ID.fullmatch(name):
+                Path(entry.path).unlink(missing_ok=True)  # half a file that a killed writer left
+                continue
+            sizes[name] = sizes.get(name, 0) + entry.stat().st_size
+        self._sizes = OrderedDict(sorted(sizes.items()))
+        self._total = sum(sizes.values())
+        self._indexed = True
+
+    def _bound(self) -> None:
+        while self._sizes and (self._total > self.policy.max_bytes or len(self._sizes) > self.policy.max_count):
+            oldest, size = self._sizes.popitem(last=False)
+            self._total -= size
+            self.remove(oldest)
+
+    def _write(self, name: str, data: bytes) -> None:
+        part = self.folder / f".{name}"
+        part.write_bytes(data)
+        part.replace(self.folder / name)
+
+
+def _encoded(image: bytes | npt.NDArray[np.uint8]) -> tuple[bytes, str]:
+    if isinstance(image, bytes):
+        return image, ".png" if image[:8] == b"\x89PNG\r\n\x1a\n" else ".jpg"
+    import cv2
+
+    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data.tobytes(), ".jpg"
+
+
+def _document(capture: Capture) -> dict[str, Any]:
+    found = capture.instances
+    return {
+        "request_id": capture.request_id,
+        "at": capture.at,
+        "kept_at": time.time(),
+        "reason": capture.reason,
+        "served_by": capture.served_by,
+        "cell": capture.cell,
+        "line": capture.line,
+        "robot": capture.robot,
+        "height": found.height,
+        "width": found.width,
+        "instances": [
+            {"label": label, "score": round(float(score), 5), "box": [float(v) for v in box], "mask": mask.decode()}
+            for label, score, box, mask in zip(found.labels, found.scores, found.boxes, found.masks, strict=True)
+        ],
+    }

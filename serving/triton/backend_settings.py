@@ -1,0 +1,71 @@
+"""What the environment tells the backend; the launcher writes the same variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from serving.captures import CapturePolicy
+from serving.errors import TritonError
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """Settings of the Triton model.
+
+    Attributes:
+        serving: the serving folder. telemetry: where predictions and captures go; None keeps neither.
+        threads: of the model's arithmetic; torch decides when None.
+        hot: how many variants are kept in memory.
+        check_tokens: whether a request needs a robot's token that is good for its cell.
+        captures: which frames are kept.
+    """
+
+    serving: Path
+    telemetry: Path | None = None
+    threads: int | None = None
+    hot: int = 256
+    check_tokens: bool = False
+    captures: CapturePolicy = field(default_factory=CapturePolicy)
+
+    def environment(self) -> dict[str, str]:
+        """The variables that `read` reads."""
+        return {
+            "PARCELHUB_SERVING": str(self.serving.absolute()),
+            "PARCELHUB_HOT_VARIANTS": str(self.hot),
+            "PARCELHUB_CHECK_TOKENS": "1" if self.check_tokens else "0",
+            "PARCELHUB_TELEMETRY": str(self.telemetry.absolute()) if self.telemetry else "",
+            "PARCELHUB_TORCH_THREADS": str(self.threads) if self.threads else "",
+            "PARCELHUB_CAPTURE_LOW_SCORE": str(self.captures.low_score),
+            "PARCELHUB_CAPTURE_SHARE": str(self.captures.share),
+            "PARCELHUB_CAPTURE_MAX_BYTES": str(self.captures.max_bytes),
+            "PARCELHUB_CAPTURE_MAX_COUNT": str(self.captures.max_count),
+        }
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """Raises TritonError naming the variable that is missing or wrong."""
+        folder = environment.get("PARCELHUB_SERVING")
+        if not folder:
+            raise TritonError("PARCELHUB_SERVING must name the serving folder")
+        telemetry, threads = environment.get("PARCELHUB_TELEMETRY"), environment.get("PARCELHUB_TORCH_THREADS")
+        default = CapturePolicy()
+        try:
+            captures = CapturePolicy(
+                float(environment.get("PARCELHUB_CAPTURE_LOW_SCORE") or default.low_score),
+                float(environment.get("PARCELHUB_CAPTURE_SHARE") or default.share),
+                int(environment.get("PARCELHUB_CAPTURE_MAX_BYTES") or default.max_bytes),
+                int(environment.get("PARCELHUB_CAPTURE_MAX_COUNT") or default.max_count),
+            )
+            return cls(
+                Path(folder),
+                Path(telemetry) if telemetry else None,
+                int(threads) if threads else None,
+                int(environment.get("PARCELHUB_HOT_VARIANTS") or 256),
+                environment.get("PARCELHUB_CHECK_TOKENS", "0") == "1",
+                captures,
+            )
+        except ValueError as error:
+            raise TritonError(f"a PARCELHUB_ variable of the backend has no usable value: {error}") from error
