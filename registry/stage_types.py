@@ -9,13 +9,15 @@ from datetime import datetime
 from typing import Final, Literal, Self, TypeAlias
 
 from registry.canonical import JSON, canonical_json, sha256_of
-from registry.types import Digest, Variant
+from registry.types import UNSET, Digest, Unset, Variant
 
 Stage = Literal["candidate", "station", "beta", "fleet", "archived"]
 HeldStage = Literal["station", "beta", "fleet"]
 """A stage that at most one variant of a cell holds at a time: the stages robots are served from."""
 
 STAGES: Final[tuple[Stage, ...]] = ("candidate", "station", "beta", "fleet", "archived")
+SCHEMA: Final = 2
+"""Of decision records; those of earlier ones are read for ever."""
 HELD_STAGES: Final[tuple[HeldStage, ...]] = ("station", "beta", "fleet")
 
 
@@ -62,7 +64,8 @@ class DecisionRecord:
     """Who moved what, where, why, and what came of it. Never changed; `id` is the sha256 of `document()`.
 
     `holder` had the target stage before. `restores` is, for a rollback, the decision that is in force again.
-    `previous` is the cell's decision before this one: a chain that shows a missing link.
+    `previous` is the cell's decision before this one: a chain that shows a missing link. `expected` is the holder
+    that the caller counted on (None: nobody; UNSET: whoever it is). Records of schema 1 did not keep it.
     """
 
     kind: Literal["move", "rollback"]
@@ -81,6 +84,8 @@ class DecisionRecord:
     reason: str
     previous: Digest | None
     decided_at: datetime
+    expected: Variant | Unset | None = UNSET
+    schema: int = SCHEMA
 
     @property
     def id(self) -> Digest:
@@ -94,16 +99,21 @@ class DecisionRecord:
 
     def document(self) -> bytes:
         """The canonical JSON that is stored. Raises InvalidValueError if the evidence is no JSON."""
+        expected: dict[str, JSON] = {}
+        if self.schema > 1:
+            counted_on: JSON = {"any": True} if isinstance(self.expected, Unset) else {"holder": _text(self.expected)}
+            expected["expected"] = counted_on
         return canonical_json(
-            {
-                "schema": 1,
+            expected
+            | {
+                "schema": self.schema,
                 "kind": self.kind,
                 "cell": self.cell,
                 "variant": str(self.variant),
                 "commit": self.commit,
                 "from_stage": self.from_stage,
                 "to_stage": self.to_stage,
-                "holder": None if self.holder is None else str(self.holder),
+                "holder": _text(self.holder),
                 "actor": self.actor,
                 "note": self.note,
                 "evidence": self.evidence,
@@ -118,10 +128,25 @@ class DecisionRecord:
 
     @classmethod
     def parse(cls, document: bytes) -> Self:
-        """Read what `document` wrote."""
+        """Read what `document` wrote, in this version or an earlier one.
+
+        Raises ValueError, KeyError, TypeError or InvalidNameError.
+        """
         fields = json.loads(document)
-        del fields["schema"]
+        if fields["schema"] not in range(1, SCHEMA + 1):
+            raise ValueError(f"schema {fields['schema']}")
+        if fields["schema"] > 1:
+            expected = fields["expected"]
+            fields["expected"] = UNSET if expected == {"any": True} else _variant(expected["holder"])
         fields["variant"] = Variant.parse(fields["variant"])
-        fields["holder"] = None if fields["holder"] is None else Variant.parse(fields["holder"])
+        fields["holder"] = _variant(fields["holder"])
         fields["decided_at"] = datetime.fromisoformat(fields["decided_at"])
         return cls(**fields)
+
+
+def _text(variant: Variant | None) -> str | None:
+    return None if variant is None else str(variant)
+
+
+def _variant(text: str | None) -> Variant | None:
+    return None if text is None else Variant.parse(text)

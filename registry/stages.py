@@ -8,10 +8,12 @@ one further back and never forward again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
+from registry import repo_rows as rows_
 from registry.blobs import BlobStore
 from registry.canonical import JSON
 from registry.catalog import Catalog, Cursor
@@ -37,8 +39,12 @@ from registry.stage_types import (
     Stage,
     Verdict,
 )
-from registry.types import UNSET, Digest, RepoId, Unset, Variant, check_digest, check_name
+from registry.types import UNSET, Digest, Ref, RepoId, Unset, Variant, check_digest, check_name, stage_ref
 
+Sign: TypeAlias = Callable[[bytes], tuple[Digest, bytes]]
+"""From a message to a key's id and its signature (`KeyRing.sign`)."""
+SEALED = b"parcelhub decision\0"
+"""What stands before a record's id where it is signed, so that the signature is good for nothing else."""
 MAX_ACTOR = 200
 MAX_NOTE = 10_000
 
@@ -46,7 +52,11 @@ MAX_NOTE = 10_000
 class Stages:
     """The stages of all cells. Use from any number of threads."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, repos: Repos, gate: Gate) -> None:
+    def __init__(
+        self, catalog: Catalog, blobs: BlobStore, repos: Repos, gate: Gate, *, sign: Sign | None = None
+    ) -> None:
+        """`sign`, if there is one, vouches for every record."""
+        self._sign = sign
         self._catalog = catalog
         self._blobs = blobs
         self._repos = repos
@@ -87,7 +97,7 @@ class Stages:
             now_at = _stage_of(tx, cell, variant)
             holder = _holder(tx, cell, to_stage)
             request = MoveRequest(cell, variant, commit, now_at, to_stage, holder, actor, evidence, policy_digest)
-            verdict = _sensible(request, expected_current) or self._gate(request)
+            verdict = sensible(request, expected_current) or self._gate(request)
             record = self._record(
                 tx,
                 DecisionRecord(
@@ -107,6 +117,7 @@ class Stages:
                     reason=verdict.reason,
                     previous=_last_decision(tx, cell),
                     decided_at=datetime.now(UTC),
+                    expected=expected_current,
                 ),
             )
             if record.allowed:
@@ -115,6 +126,7 @@ class Stages:
                     _hold(tx, cell, now_at, None, record.id)
                 if to_stage in HELD_STAGES:
                     _hold(tx, cell, to_stage, variant, record.id)
+                _point_refs(tx, record)
         # Only now: raised inside the block it would roll the record back.
         if not record.allowed:
             raise MoveRefusedError(record)
@@ -127,12 +139,14 @@ class Stages:
         *,
         stage: HeldStage = "fleet",
         expected_current: Variant | Unset | None = UNSET,
+        evidence: Mapping[str, JSON] = MappingProxyType({}),
         note: str = "",
     ) -> DecisionRecord:
         """Give a stage back to the variant that held it before; again, to the one before that.
 
-        No gate is asked: what comes back was allowed once, and a rollback must not wait. Variants that are
-        archived, or serve at a higher stage by now, are passed over. The present holder goes back to `candidate`.
+        No gate is asked: what comes back was allowed once, and a rollback must not wait; `evidence` is kept.
+        Variants that are archived, or serve at a higher stage by now, are passed over. The present holder goes
+        back to `candidate`.
 
         Raises NothingToRollBackError, MoveRefusedError (the holder is not `expected_current`, with a record),
         StageError, InvalidNameError, InvalidValueError.
@@ -157,13 +171,14 @@ class Stages:
                     holder=holder,
                     actor=actor,
                     note=note,
-                    evidence={},
+                    evidence=dict(evidence),
                     policy=None,
                     restores=restores,
                     verdict="refused" if lost else "allowed",
-                    reason=_lost(stage, holder) if lost else f"held {stage} before",
+                    reason=lost_swap(stage, holder) if lost else f"held {stage} before",
                     previous=_last_decision(tx, cell),
                     decided_at=datetime.now(UTC),
+                    expected=expected_current,
                 ),
             )
             if record.allowed:
@@ -174,6 +189,7 @@ class Stages:
                     "UPDATE stage_holds SET undone = true WHERE cell = ? AND stage = ? AND number > ?",
                     [cell, stage, number],
                 )
+                _point_refs(tx, record)
         if not record.allowed:
             raise MoveRefusedError(record)
         return record
@@ -230,21 +246,25 @@ class Stages:
             "INSERT INTO decisions (id, cell, record) VALUES (?, ?, ?)",
             [record.id, record.cell, document.decode()],
         )
+        if self._sign is not None:
+            keyid, signature = self._sign(SEALED + record.id.encode())
+            tx.execute("INSERT INTO decision_seals VALUES (?, ?, ?)", [record.id, keyid, signature.hex()])
         return record
 
 
-def _sensible(request: MoveRequest, expected: Variant | Unset | None) -> Verdict | None:
+def sensible(request: MoveRequest, expected: Variant | Unset | None) -> Verdict | None:
     """A refusal that needs no gate, or None."""
     if request.from_stage == request.to_stage:
         return Verdict(False, f"it is at {request.to_stage} already")
     if request.from_stage == "archived" and request.to_stage != "candidate":
         return Verdict(False, "it is archived; move it to candidate first")
     if not isinstance(expected, Unset) and expected != request.holder:
-        return Verdict(False, _lost(request.to_stage, request.holder))
+        return Verdict(False, lost_swap(request.to_stage, request.holder))
     return None
 
 
-def _lost(stage: Stage, holder: Variant | None) -> str:
+def lost_swap(stage: Stage, holder: Variant | None) -> str:
+    """The sentence of a refusal because somebody else was quicker."""
     return f"{stage} is held by {holder or 'nobody'}, not by whom the caller expected"
 
 
@@ -260,6 +280,21 @@ def _place(tx: Cursor, record: DecisionRecord) -> None:
         "ON CONFLICT DO UPDATE SET commit = excluded.commit, stage = excluded.stage, decision = excluded.decision",
         [record.cell, str(record.variant), record.commit, record.to_stage, record.id],
     )
+
+
+def _point_refs(tx: Cursor, record: DecisionRecord) -> None:
+    """Make the stages' refs, in the repos that the decision concerns, name what serves the cell now."""
+    rows = tx.execute("SELECT stage, variant, commit FROM stage_variants WHERE cell = ?", [record.cell]).fetchall()
+    held = {stage: (Variant.parse(variant).repo, commit) for stage, variant, commit in rows if stage in HELD_STAGES}
+    for repo in {record.variant.repo, *([record.holder.repo] if record.holder else [])}:
+        key = rows_.key_of(tx, repo)
+        for stage in HELD_STAGES:
+            name = stage_ref(repo, record.cell, stage)
+            holder, commit = held.get(stage, (None, None))
+            if holder == repo and commit is not None:
+                rows_.set_ref(tx, key, Ref(name, "stage", commit))
+            else:
+                tx.execute("DELETE FROM refs WHERE repo = ? AND name = ? AND kind = 'stage'", [key, name])
 
 
 def _hold(tx: Cursor, cell: str, stage: Stage, variant: Variant | None, decision: Digest) -> None:

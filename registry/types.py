@@ -14,7 +14,7 @@ Digest: TypeAlias = str
 """A sha256, 64 lower-case hex characters."""
 
 RepoType = Literal["model", "dataset"]
-RefKind = Literal["branch", "pull", "tag"]
+RefKind = Literal["branch", "pull", "stage", "tag"]
 Gating = Literal["no", "auto", "manual"]
 """Whether readers must be let in: by asking (`auto`), by the owner's word (`manual`), or not at all."""
 
@@ -36,6 +36,7 @@ _LONG_FORMS: Final[tuple[tuple[str, RefKind], ...]] = (
     ("refs/heads/", "branch"),
     ("refs/tags/", "tag"),
     ("refs/pr/", "pull"),
+    ("refs/stages/", "stage"),
 )
 
 
@@ -99,11 +100,12 @@ def pull_ref(number: int) -> str:
 def split_ref(name: str) -> tuple[RefKind | None, str]:
     """What kind a ref's long form says, and the name it is stored under; kind None for a short name.
 
-    `refs/heads/a` is branch `a`, `refs/tags/v1` is tag `v1`, `refs/pr/7` a pull request's ref, kept as it is.
+    `refs/heads/a` is branch `a`, `refs/tags/v1` is tag `v1`; `refs/pr/7`, a pull request's ref, and
+    `refs/stages/fleet`, a stage's, are kept as they are.
     """
     for prefix, kind in _LONG_FORMS:
         if name.startswith(prefix) and len(name) > len(prefix):
-            return kind, name if kind == "pull" else name.removeprefix(prefix)
+            return kind, name if kind in ("pull", "stage") else name.removeprefix(prefix)
     return None, name
 
 
@@ -161,6 +163,14 @@ class RepoId:
         return f"{self.namespace}/{self.name}"
 
 
+def stage_ref(repo: RepoId, cell: str, stage: str) -> str:
+    """The name of the ref that says which variant of a repo a stage of a cell has: `refs/stages/fleet`.
+
+    A cell that is served from a repo of another name is named, too: `refs/stages/<cell>/fleet`.
+    """
+    return f"{_RESERVED_REF}stages/{stage}" if repo.name == cell else f"{_RESERVED_REF}stages/{cell}/{stage}"
+
+
 @dataclass(frozen=True, slots=True)
 class RepoInfo:
     """What is known of a repo besides its history; `created_at` is aware UTC.
@@ -212,7 +222,8 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A branch or a pull request's ref (both move with commits) or a tag (never moves), and the commit it names."""
+    """A branch or a pull request's ref (both move with commits), a tag (never moves), or a stage (moved by decisions
+    alone), and the commit that it names."""
 
     name: str
     kind: RefKind

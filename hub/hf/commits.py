@@ -10,26 +10,27 @@ from dataclasses import dataclass, field
 import anyio.to_thread
 import msgspec
 from litestar import Controller, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.hf import wire
 from hub.hf.access import require_contributor, signed_in
 from hub.hf.attributes import MAX_FILE, Patterns, ignored_files, large_files
-from hub.hf.context import Asked, Hf, flag, open_repo, repo_id, repo_url
+from hub.hf.context import Asked, Hf, Repo, Text, flag, open_repo, repo_url
 from hub.hf.discussions import pull_number
 from hub.hf.paths import text
 from hub.hf.problems import UnprocessableError
 from hub.hf.service import HubProtocol
 from hub.hf.views import REGULAR_LIMIT, Json, oid_of
+from registry.canonical import sha256_of
 from registry.errors import BlobNotFoundError, RefConflictError, RevisionNotFoundError, TooLargeError
 from registry.git_ids import git_sha1
 from registry.repos import MAIN, DeleteFile, DeleteFolder, Operation
 from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path, pull_ref
 
-Text = FromPath[str]
 MAX_LINE = 24 * 1024**2
 """Bytes of one line, and so of what a commit holds in memory; larger files come as large files."""
+BUNDLE_BYTES, BUNDLE_LINES = 1024**2, 500
 MAX_OPERATIONS = 100_000
 MAX_SUMMARY = 2000
 _decode_line = msgspec.json.Decoder(wire.CommitLine).decode
@@ -70,6 +71,12 @@ class Draft:
     count: int = 0
 
 
+def take_lines(hf: HubProtocol, draft: Draft, lines: Sequence[bytes]) -> None:
+    """Add lines to the draft, in their order. Raises as `take_line`."""
+    for line in lines:
+        take_line(hf, draft, line)
+
+
 def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
     """Add a line to the draft. Raises UnprocessableError, InvalidPathError, BlobStoreError."""
     try:
@@ -77,7 +84,7 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
     except msgspec.DecodeError as error:
         raise UnprocessableError(f"line {draft.count + 1}: {error}") from error
     draft.count += 1
-    if draft.count > MAX_OPERATIONS:
+    if draft.count - (draft.header is not None) > MAX_OPERATIONS:
         raise UnprocessableError(f"more than {MAX_OPERATIONS} operations")
     match parsed:
         case wire.HeaderLine(value):
@@ -85,9 +92,11 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
         case wire.FileLine(value):
             check_path(value.path)
             data = _content(value)
-            blob = hf.registry.blobs.put_bytes(data)
-            draft.git_ids[blob.sha256] = git_sha1(data)
-            draft.regular.append(FileEntry(value.path, blob.sha256, blob.size))
+            sha256 = sha256_of(data)
+            if sha256 not in draft.git_ids:  # the same bytes under many paths are written once
+                hf.registry.blobs.put_bytes(data)
+                draft.git_ids[sha256] = git_sha1(data)
+            draft.regular.append(FileEntry(value.path, sha256, len(data)))
         case wire.LfsFileLine(value):
             check_path(value.path)
             draft.large.append(value)
@@ -116,14 +125,12 @@ class CommitController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         revision: Text,
         data: JSONBody[wire.Preupload],
     ) -> Json:
         """How each file is to come, and what is there already."""
-        info = _open(hf, request, repo_id(kind, namespace, name), text(revision))
+        info = _open(hf, request, repo, text(revision))
         files: Sequence[FileEntry] = ()
         try:
             files = hf.registry.repos.tree(info.id, text(revision))
@@ -152,12 +159,20 @@ class CommitController(Controller):
         return {"files": answers}
 
     @post("/commit/{revision:str}", status_code=HTTP_200_OK, request_max_body_size=None)
-    async def commit(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text) -> Json:
+    async def commit(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Json:
         """Apply a stream of changes, all or none."""
-        info = await anyio.to_thread.run_sync(_open, hf, request, repo_id(kind, namespace, name), text(revision))
+        info = await anyio.to_thread.run_sync(_open, hf, request, repo, text(revision))
         draft = Draft()
+        # Each trip to a thread costs, and most lines are short: they go in bundles.
+        bundle: list[bytes] = []
+        size = 0
         async for line in lines_of(request.stream()):
-            await anyio.to_thread.run_sync(take_line, hf, draft, line)
+            bundle.append(line)
+            size += len(line)
+            if size >= BUNDLE_BYTES or len(bundle) >= BUNDLE_LINES:
+                await anyio.to_thread.run_sync(take_lines, hf, draft, bundle)
+                bundle, size = [], 0
+        await anyio.to_thread.run_sync(take_lines, hf, draft, bundle)
         return await anyio.to_thread.run_sync(_commit, hf, request, info, text(revision), draft)
 
 
@@ -197,6 +212,8 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
     repos = hf.registry.repos
     hf.registry.git_ids.record(draft.git_ids)
     additions = [*draft.regular, *_large_entries(hf, request, draft.large)]
+    brought = {entry.sha256: entry.size for entry in additions}
+    hf.quota.check(info.id.namespace, brought)
     message = header.summary[:MAX_SUMMARY]
     if header.description:
         message += "\n\n" + header.description[: 9_000 - len(message)]
@@ -224,6 +241,7 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
         branch=branch,
         expected_parent=parent,
     )
+    hf.quota.took(info.id.namespace, brought)
     if number is not None:
         hf.discussions.note_commit(info, number, commit, oid_of(commit.id))
     oid = oid_of(commit.id)

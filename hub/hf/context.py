@@ -15,6 +15,7 @@ from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.params import FromPath
 
 from hub.errors import UnauthorizedError
 from hub.hf.access import Need
@@ -26,6 +27,8 @@ from registry.errors import InvalidNameError, RepoNotFoundError
 from registry.types import RepoId, RepoInfo, RepoType
 
 Hf: TypeAlias = NamedDependency[HubProtocol]
+Repo: TypeAlias = NamedDependency[RepoId]
+Text: TypeAlias = FromPath[str]
 Asked: TypeAlias = Request[Identity | None, None, State]
 T = TypeVar("T")
 
@@ -47,12 +50,15 @@ class TokenMiddleware(AbstractAuthenticationMiddleware):
                 raise BadTokenError(BAD_TOKEN) from None
         elif scheme.lower() != "bearer":
             token = ""
+        services = connection.app.state.services
         if not token:
+            services.hf.rate.count(f"address:{connection.client.host if connection.client else ''}")
             return AuthenticationResult(user=None, auth=None)
         try:
-            identity = await anyio.to_thread.run_sync(connection.app.state.services.tokens.identify, token)
+            identity = await anyio.to_thread.run_sync(services.tokens.identify, token)
         except UnauthorizedError as error:
             raise BadTokenError(BAD_TOKEN) from error
+        services.hf.rate.count(f"user:{identity.user}" if identity.user else f"token:{identity.name}")
         return AuthenticationResult(user=identity, auth=None)
 
 
@@ -68,6 +74,37 @@ def repo_id(kind: str, namespace: str, name: str) -> RepoId:
         return RepoId(KINDS[kind], namespace, name)
     except (KeyError, InvalidNameError):
         raise RepoNotFoundError(f"{namespace}/{name}") from None
+
+
+def repo_of_path(kind: Text, namespace: Text, name: Text) -> RepoId:
+    """Provides `repo` where the address says the kind. Raises RepoNotFoundError."""
+    return repo_id(kind, namespace, name)
+
+
+def model_of_path(namespace: Text, name: Text) -> RepoId:
+    """Provides `repo` where the address is a model's. Raises RepoNotFoundError."""
+    return repo_id("models", namespace, name)
+
+
+def dataset_of_path(namespace: Text, name: Text) -> RepoId:
+    """Provides `repo` where the address is a dataset's. Raises RepoNotFoundError."""
+    return repo_id("datasets", namespace, name)
+
+
+def git_model_of_path(namespace: Text, name: Text) -> RepoId:
+    """Provides `repo` where git asks, who calls a model `name.git`. Raises RepoNotFoundError."""
+    return repo_id("models", namespace, _without_git(namespace, name))
+
+
+def git_dataset_of_path(namespace: Text, name: Text) -> RepoId:
+    """Provides `repo` where git asks, who calls a dataset `name.git`. Raises RepoNotFoundError."""
+    return repo_id("datasets", namespace, _without_git(namespace, name))
+
+
+def _without_git(namespace: str, name: str) -> str:
+    if not name.endswith(".git"):
+        raise RepoNotFoundError(f"{namespace}/{name}")
+    return name.removesuffix(".git")
 
 
 def open_repo(hf: HubProtocol, request: Asked, repo: RepoId, need: Need) -> RepoInfo:

@@ -11,19 +11,18 @@ from urllib.parse import quote
 
 import anyio.to_thread
 from litestar import Response, route
+from litestar.di import Provide
 from litestar.enums import HttpMethod
-from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
-from hub.hf.context import Asked, Hf, endpoint_of, open_repo, repo_id
+from hub.hf.context import Asked, Hf, Repo, Text, dataset_of_path, endpoint_of, model_of_path, open_repo
 from hub.hf.paths import text
 from hub.hf.service import HubProtocol
 from hub.hf.views import is_large, oid_of
 from registry.blobs import BlobStore
 from registry.types import Digest, RepoId
 
-Text = FromPath[str]
 READING = [HttpMethod.GET, HttpMethod.HEAD]
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
@@ -152,10 +151,11 @@ def answer_file(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, pa
         "/{namespace:str}/{name:str}/raw/{revision:str}/{path:path}",
     ],
     http_method=READING,
+    dependencies={"repo": Provide(model_of_path, sync_to_thread=False)},
 )
-async def model_file(hf: Hf, request: Asked, namespace: Text, name: Text, revision: Text, path: Text) -> BytesAnswer:
+async def model_file(hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
     """A file of a model."""
-    return await anyio.to_thread.run_sync(answer_file, hf, request, repo_id("models", namespace, name), revision, path)
+    return await anyio.to_thread.run_sync(answer_file, hf, request, repo, revision, path)
 
 
 @route(
@@ -164,9 +164,8 @@ async def model_file(hf: Hf, request: Asked, namespace: Text, name: Text, revisi
         "/datasets/{namespace:str}/{name:str}/raw/{revision:str}/{path:path}",
     ],
     http_method=READING,
+    dependencies={"repo": Provide(dataset_of_path, sync_to_thread=False)},
 )
-async def dataset_file(hf: Hf, request: Asked, namespace: Text, name: Text, revision: Text, path: Text) -> BytesAnswer:
+async def dataset_file(hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
     """A file of a dataset."""
-    return await anyio.to_thread.run_sync(
-        answer_file, hf, request, repo_id("datasets", namespace, name), revision, path
-    )
+    return await anyio.to_thread.run_sync(answer_file, hf, request, repo, revision, path)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Controller, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.errors import InputError
 from hub.hf import wire
-from hub.hf.context import Asked, Hf, open_repo, repo_id
+from hub.hf.context import Asked, Hf, Repo, open_repo, repo_id
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, is_large, time_of
 from registry.purge import purge
 from registry.types import RepoInfo
-
-Text = FromPath[str]
 
 
 class LargeFileController(Controller):
@@ -25,27 +23,23 @@ class LargeFileController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}/lfs-files"
 
     @get("/", sync_to_thread=True)
-    def list_files(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> list[Json]:
+    def list_files(self, hf: Hf, request: Asked, repo: Repo) -> list[Json]:
         """Every large file that a ref still shows, each once."""
-        return _listed(hf, open_repo(hf, request, repo_id(kind, namespace, name), "read"))
+        return _listed(hf, open_repo(hf, request, repo, "read"))
 
     @post("/batch", sync_to_thread=True, status_code=HTTP_200_OK)
-    def remove(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.LfsFilesBatch]
-    ) -> Json:
+    def remove(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.LfsFilesBatch]) -> Json:
         """Take files out of the repo's whole history."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        info = open_repo(hf, request, repo, "manage")
         if not data.deletions.rewrite_history:
             raise InputError("files that a history names cannot go without rewriting it")
         purge(hf.registry.catalog, hf.registry.repos, info.id, data.deletions.sha)
         return {"success": True}
 
     @post("/duplicate", sync_to_thread=True, status_code=HTTP_200_OK)
-    def duplicate(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.CopyFiles]
-    ) -> Json:
+    def duplicate(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.CopyFiles]) -> Json:
         """Whether these files may be committed to another repo: no byte moves, both name the same blobs."""
-        source = open_repo(hf, request, repo_id(kind, namespace, name), "download")
+        source = open_repo(hf, request, repo, "download")
         space, slash, short = data.target.name.partition("/")
         if not slash:
             raise InputError("the target must read 'namespace/name'")

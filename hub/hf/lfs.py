@@ -11,21 +11,32 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 from litestar import Response, get, post, put
+from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
 from hub.errors import InputError
 from hub.hf import wire
 from hub.hf.access import require_contributor, signed_in
-from hub.hf.context import Asked, Hf, decode, endpoint_of, open_repo, repo_id, repo_url
+from hub.hf.context import (
+    Asked,
+    Hf,
+    Repo,
+    Text,
+    decode,
+    endpoint_of,
+    git_dataset_of_path,
+    git_model_of_path,
+    open_repo,
+    repo_url,
+)
 from hub.hf.files import BytesAnswer
 from hub.hf.service import HubProtocol
 from hub.tokens import Identity
 from registry.blobs import CHUNK
-from registry.errors import BlobNotFoundError, DigestMismatchError, RepoNotFoundError, TooLargeError
-from registry.types import RepoInfo
+from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
+from registry.types import RepoId, RepoInfo
 
-Text = FromPath[str]
 LFS_JSON = "application/vnd.git-lfs+json"
 LINK_SECONDS = 24 * 3600.0
 """A link must outlive the upload of everything that one batch announced."""
@@ -71,16 +82,13 @@ class DownloadGrant(msgspec.Struct, frozen=True):
     size: int
 
 
-async def _batch(hf: HubProtocol, request: Asked, kind: str, namespace: str, name: str) -> Response[Any]:
+async def _batch(hf: HubProtocol, request: Asked, repo: RepoId) -> Response[Any]:
     asked = decode(await request.body(), wire.LfsBatch)
-    if not name.endswith(".git"):
-        raise RepoNotFoundError(f"{namespace}/{name}")
-    repo = repo_id(kind, namespace, name.removesuffix(".git"))
     answer = await anyio.to_thread.run_sync(_answer_batch, hf, request, repo, asked)
     return Response(answer, status_code=HTTP_200_OK, media_type=LFS_JSON)
 
 
-def _answer_batch(hf: HubProtocol, request: Asked, repo: Any, asked: wire.LfsBatch) -> wire.Json:  # noqa: ANN401
+def _answer_batch(hf: HubProtocol, request: Asked, repo: RepoId, asked: wire.LfsBatch) -> wire.Json:
     upload = asked.operation == "upload"
     if upload:  # an upload shows nothing to anybody until a commit, or a proposal, names it
         require_contributor(request.user)
@@ -91,6 +99,9 @@ def _answer_batch(hf: HubProtocol, request: Asked, repo: Any, asked: wire.LfsBat
     multipart = "multipart" in asked.transfers and any(one.size >= MULTIPART_FROM for one in asked.objects)
     who = signed_in(request.user)
     sizes = hf.ledger.sizes_of(who, [one.oid for one in asked.objects])
+    # Refused before the bytes travel, if it can be known by then; else at the commit.
+    new = [one for one in asked.objects if sizes[one.oid] is None and one.size <= hf.max_file_bytes]
+    hf.quota.check(info.id.namespace, {one.oid: one.size for one in new})
     check = f"{repo_url(hf, request, info.id)}.git/info/lfs/verify"
     objects = [
         _upload(hf, who, base, one, known=sizes[one.oid], multipart=multipart, verify=check) for one in asked.objects
@@ -136,16 +147,24 @@ def _upload(
     return view | {"authenticated": True, "actions": {"upload": upload, "verify": check}}
 
 
-@post("/{namespace:str}/{name:str}/info/lfs/objects/batch", status_code=HTTP_200_OK)
-async def model_batch(hf: Hf, request: Asked, namespace: Text, name: Text) -> Response[Any]:
+@post(
+    "/{namespace:str}/{name:str}/info/lfs/objects/batch",
+    status_code=HTTP_200_OK,
+    dependencies={"repo": Provide(git_model_of_path, sync_to_thread=False)},
+)
+async def model_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
     """Where a model's large files go and come from."""
-    return await _batch(hf, request, "models", namespace, name)
+    return await _batch(hf, request, repo)
 
 
-@post("/datasets/{namespace:str}/{name:str}/info/lfs/objects/batch", status_code=HTTP_200_OK)
-async def dataset_batch(hf: Hf, request: Asked, namespace: Text, name: Text) -> Response[Any]:
+@post(
+    "/datasets/{namespace:str}/{name:str}/info/lfs/objects/batch",
+    status_code=HTTP_200_OK,
+    dependencies={"repo": Provide(git_dataset_of_path, sync_to_thread=False)},
+)
+async def dataset_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
     """Where a dataset's large files go and come from."""
-    return await _batch(hf, request, "datasets", namespace, name)
+    return await _batch(hf, request, repo)
 
 
 @post(

@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from hub import errors as hub_errors
 from hub.errors import INTERNAL, problem_of
+from hub.hf.limits import StorageFullError, TooManyRequestsError
 from hub.hf.views import oid_of
 from registry import errors as registry_errors
 from registry.types import split_ref
@@ -97,10 +98,14 @@ def _describe(request: Request[Any, Any, Any], error: Exception) -> tuple[int, s
         case registry_errors.RefConflictError():
             message = "The branch was updated since you opened this page. Please refresh and try again."
             return 412, "", message, headers
+        case StorageFullError():
+            return 413, "", str(error), headers
+        case TooManyRequestsError():
+            return 429, "", str(error), dict(error.headers)
         case registry_errors.BlobNotFoundError():
             return 400, "", f"The bytes of {error.sha256} were never uploaded, or are not yours", headers
-        case registry_errors.InvalidPathError():
-            return 422, "", str(error), headers
+        case registry_errors.InvalidPathError() | registry_errors.UnsafeFileError():
+            return 422, "", str(error)[:MAX_MESSAGE], headers
         case registry_errors.InvalidNameError():
             if "/branch/" in request.url.path:
                 return 400, "", f"Invalid reference for a branch: {error}", headers

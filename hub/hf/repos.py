@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from litestar import Controller, Response, delete, get, post, put
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.errors import InputError
@@ -15,7 +15,7 @@ from hub.hf import wire
 from hub.hf.access import ReaderStatus, signed_in
 from hub.hf.attributes import default_attributes
 from hub.hf.cards import Card
-from hub.hf.context import KINDS, Asked, Hf, flag, many, next_link, number, open_repo, repo_id, repo_url
+from hub.hf.context import KINDS, Asked, Hf, Repo, Text, flag, many, next_link, number, open_repo, repo_url
 from hub.hf.paths import text
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, info_view, oid_of
@@ -25,7 +25,6 @@ from registry.errors import RepoExistsError, RepoNotFoundError, RevisionNotFound
 from registry.repos import MAIN
 from registry.types import Commit, FileEntry, Gating, RepoId, RepoInfo
 
-Text = FromPath[str]
 FIRST_COMMIT = "initial commit"
 MAX_PAGE = 1000
 _ORDERS: dict[str, Order] = {"lastModified": "modified", "createdAt": "created"}
@@ -151,9 +150,9 @@ class RepoInfoController(Controller):
         return view
 
     @get("/{namespace:str}/{name:str}", sync_to_thread=True)
-    def repo_info(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def repo_info(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """A repo as its main branch is."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         try:
             commit = hf.registry.repos.resolve(info.id, f"refs/heads/{MAIN}")
         except RevisionNotFoundError:  # made, and nothing pushed yet
@@ -161,17 +160,15 @@ class RepoInfoController(Controller):
         return _info(hf, request, info, commit)
 
     @get("/{namespace:str}/{name:str}/revision/{revision:str}", sync_to_thread=True)
-    def repo_info_at(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text) -> Json:
+    def repo_info_at(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Json:
         """A repo as it is, or was, at a revision."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         return _info(hf, request, info, hf.registry.repos.resolve(info.id, text(revision)))
 
     @put("/{namespace:str}/{name:str}/settings", sync_to_thread=True, status_code=HTTP_200_OK)
-    def change_settings(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.Settings]
-    ) -> Json:
+    def change_settings(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Settings]) -> Json:
         """Who may see the repo."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        info = open_repo(hf, request, repo, "manage")
         private = data.visibility == "private" if data.visibility else data.private
         gated: Gating | None = None
         if data.gated is not None:
@@ -180,15 +177,15 @@ class RepoInfoController(Controller):
         return {"private": info.private, "gated": False if info.gated == "no" else info.gated}
 
     @get("/{namespace:str}/{name:str}/auth-check", sync_to_thread=True)
-    def auth_check(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def auth_check(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """Whether the caller may have the repo's files."""
-        open_repo(hf, request, repo_id(kind, namespace, name), "download")
+        open_repo(hf, request, repo, "download")
         return {}
 
     @get("/{namespace:str}/{name:str}/auth-check/write", sync_to_thread=True)
-    def auth_check_write(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def auth_check_write(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """Whether the caller may write."""
-        open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        open_repo(hf, request, repo, "write")
         return {}
 
 
@@ -198,16 +195,16 @@ class ReaderController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}"
 
     @post("/ask-access", sync_to_thread=True, status_code=HTTP_200_OK)
-    def ask(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def ask(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """Ask to be let in."""
         who = signed_in(request.user)
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         return {"status": hf.access.ask(info, who)}
 
     @get("/user-access-request/{status:str}", sync_to_thread=True)
-    def readers(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, status: Text) -> list[Json]:
+    def readers(self, hf: Hf, request: Asked, repo: Repo, status: Text) -> list[Json]:
         """Users who ask, were let in, or were refused."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        info = open_repo(hf, request, repo, "manage")
         if status not in ("pending", "accepted", "rejected"):
             raise InputError(f"{status!r} is no status of a reader")
         found = hf.access.readers_of(info, status)  # type: ignore[arg-type]  # one of three words, checked above
@@ -217,18 +214,14 @@ class ReaderController(Controller):
         ]
 
     @post("/user-access-request/grant", sync_to_thread=True, status_code=HTTP_200_OK)
-    def grant(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.ReaderChange]
-    ) -> Json:
+    def grant(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
         """Let a user in who did not ask."""
-        return _change_reader(hf, request, repo_id(kind, namespace, name), data.user, "accepted")
+        return _change_reader(hf, request, repo, data.user, "accepted")
 
     @post("/user-access-request/handle", sync_to_thread=True, status_code=HTTP_200_OK)
-    def handle(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.ReaderChange]
-    ) -> Json:
+    def handle(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
         """Let a user in, or not."""
-        return _change_reader(hf, request, repo_id(kind, namespace, name), data.user, data.status)
+        return _change_reader(hf, request, repo, data.user, data.status)
 
 
 def _change_reader(hf: HubProtocol, request: Asked, repo: RepoId, user: str | None, status: ReaderStatus) -> Json:

@@ -11,7 +11,7 @@ from litestar.types import Message, Scope
 
 from hub.api.parts import services_of
 from hub.hf import accounts, commits, files, large, lfs, repos, talk, trees
-from hub.hf.context import TokenMiddleware, protocol_of
+from hub.hf.context import TokenMiddleware, protocol_of, repo_of_path
 from hub.hf.problems import answer_error
 from hub.hf.xet import XetTokenController
 
@@ -48,6 +48,7 @@ def router() -> Router:
         dependencies={
             "hf": Provide(protocol_of, sync_to_thread=False),
             "services": Provide(services_of, sync_to_thread=False),
+            "repo": Provide(repo_of_path, sync_to_thread=False),
         },
         middleware=[TokenMiddleware],
         exception_handlers={Exception: answer_error},

@@ -8,9 +8,11 @@ from pathlib import Path
 from hub.hf.access import Access
 from hub.hf.cards import Cards
 from hub.hf.discussions import Discussions
+from hub.hf.limits import RequestRate, UploadQuota
 from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
 from hub.hf.views import Views, XetHashOf
+from hub.quotas import Quotas
 from hub.users import Users
 from registry.registry import Registry
 
@@ -29,6 +31,8 @@ class HubProtocol:
     views: Views
     discussions: Discussions
     signer: Signer
+    quota: UploadQuota
+    rate: RequestRate
     parts_folder: Path
     max_file_bytes: int
     public_url: str
@@ -44,6 +48,8 @@ class HubProtocol:
         max_file_bytes: int,
         public_url: str,
         xet_hash_of: XetHashOf = lambda _: None,
+        quotas: Quotas | None = None,
+        requests_per_minute: int = 0,
     ) -> HubProtocol:
         """`anonymous`: whether public repos are readable without a token; `public_url`: "" for the request's own."""
         catalog, blobs, directory = registry.catalog, registry.blobs, registry.directory
@@ -59,6 +65,8 @@ class HubProtocol:
             views=Views(registry.git_ids, xet_hash_of),
             discussions=Discussions(catalog, registry.repos),
             signer=Signer.of(catalog),
+            quota=UploadQuota(quotas, directory),
+            rate=RequestRate(requests_per_minute),
             parts_folder=parts,
             max_file_bytes=max_file_bytes,
             public_url=public_url.rstrip("/"),

@@ -12,7 +12,7 @@ from litestar.status_codes import HTTP_200_OK
 from hub.errors import ForbiddenError
 from hub.hf import wire
 from hub.hf.access import require_contributor
-from hub.hf.context import Asked, Hf, decode, number, open_repo, repo_id, repo_url
+from hub.hf.context import Asked, Hf, Repo, decode, number, open_repo, repo_url
 from hub.hf.discussions import Discussion, Event
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, oid_of
@@ -20,7 +20,6 @@ from hub.tables import timestamp
 from registry.repos import MAIN
 from registry.types import RepoId, RepoInfo
 
-Text = FromPath[str]
 Number = FromPath[int]
 PAGE = 50
 
@@ -31,9 +30,9 @@ class DiscussionController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}/discussions"
 
     @get("/", sync_to_thread=True)
-    def list_discussions(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def list_discussions(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """A page, newest first."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         start = (number(request, "p", 0, 10**6) if request.query_params.get("p", "0") != "0" else 0) * PAGE
         wanted = {"pull_request": True, "discussion": False}.get(str(request.query_params.get("type", "")))
         status = request.query_params.get("status")
@@ -49,21 +48,19 @@ class DiscussionController(Controller):
         return {"discussions": [_brief(info, one) for one in page], "count": len(found), "start": start}
 
     @post("/", sync_to_thread=True, status_code=HTTP_200_OK)
-    def create(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, data: JSONBody[wire.NewDiscussion]
-    ) -> Json:
+    def create(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.NewDiscussion]) -> Json:
         """Begin one."""
         who = require_contributor(request.user)
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         pull_from = MAIN if data.pull_request else None
         made = hf.discussions.open(info, data.title, data.description, who.owner, pull_from=pull_from)
         url = f"{repo_url(hf, request, info.id)}/discussions/{made.num}"
         return {"num": made.num, "url": url, "pullRequest": made.pull}
 
     @get("/{num:int}", sync_to_thread=True)
-    def details(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, num: Number) -> Json:
+    def details(self, hf: Hf, request: Asked, repo: Repo, num: Number) -> Json:
         """One, with all that was said and done."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         found = hf.discussions.get(info, num)
         view: Json = _brief(info, found) | {"events": [_event(event) for event in hf.discussions.events(info, num)]}
         if found.pull:
@@ -75,15 +72,13 @@ class DiscussionController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         num: Number,
         data: JSONBody[wire.NewComment],
     ) -> Json:
         """Say something."""
         who = require_contributor(request.user)
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         return {"newMessage": _event(hf.discussions.comment(info, num, data.comment, who.owner))}
 
     @post("/{num:int}/status", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -91,14 +86,12 @@ class DiscussionController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         num: Number,
         data: JSONBody[wire.NewStatus],
     ) -> Json:
         """Open or close."""
-        info, author = _owned(hf, request, kind, namespace, name, num)
+        info, author = _owned(hf, request, repo, num)
         if data.comment:
             hf.discussions.comment(info, num, data.comment, author)
         return {"newStatus": _event(hf.discussions.set_status(info, num, data.status, author))}
@@ -108,21 +101,19 @@ class DiscussionController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         num: Number,
         data: JSONBody[wire.NewTitle],
     ) -> Json:
         """Rename."""
-        info, author = _owned(hf, request, kind, namespace, name, num)
+        info, author = _owned(hf, request, repo, num)
         return {"newTitle": _event(hf.discussions.rename(info, num, data.title, author))}
 
     @post("/{num:int}/merge", status_code=HTTP_200_OK)
-    async def merge(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, num: Number) -> Json:
+    async def merge(self, hf: Hf, request: Asked, repo: Repo, num: Number) -> Json:
         """Bring a pull request's changes to its target; the body is optional."""
         asked = decode(await request.body(), wire.Merge)
-        return await anyio.to_thread.run_sync(_merge, hf, request, repo_id(kind, namespace, name), num, asked)
+        return await anyio.to_thread.run_sync(_merge, hf, request, repo, num, asked)
 
 
 def _merge(hf: HubProtocol, request: Asked, repo: RepoId, num: int, asked: wire.Merge) -> Json:
@@ -134,10 +125,10 @@ def _merge(hf: HubProtocol, request: Asked, repo: RepoId, num: int, asked: wire.
     return {"mergeCommitOid": oid_of(commit.id), "newStatus": {"status": "merged"}}
 
 
-def _owned(hf: HubProtocol, request: Asked, kind: str, namespace: str, name: str, num: int) -> tuple[RepoInfo, str]:
+def _owned(hf: HubProtocol, request: Asked, repo: RepoId, num: int) -> tuple[RepoInfo, str]:
     """For whoever began it, and for those who may write to the repo."""
     who = require_contributor(request.user)
-    info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+    info = open_repo(hf, request, repo, "read")
     if hf.discussions.get(info, num).author != who.owner and not who.may_write(info.id.type, str(info.id)):
         raise ForbiddenError("only its author and the repository's owners may change a discussion")
     return info, who.owner

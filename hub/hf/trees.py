@@ -7,21 +7,20 @@ from urllib.parse import parse_qs
 
 import anyio.to_thread
 from litestar import Controller, Response, delete, get, post
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.hf import wire
 from hub.hf.access import signed_in
-from hub.hf.context import Asked, Hf, decode, flag, many, next_link, number, open_repo, repo_id
+from hub.hf.context import Asked, Hf, Repo, Text, decode, flag, many, next_link, number, open_repo
 from hub.hf.paths import text
 from hub.hf.problems import UnprocessableError
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, Node, commit_view, nodes_of, oid_of, refs_view
 from registry.errors import EntryNotFoundError, RefExistsError, RevisionNotFoundError
 from registry.repos import MAIN
-from registry.types import Commit, FileEntry, RepoInfo
+from registry.types import Commit, FileEntry, RepoId, RepoInfo
 
-Text = FromPath[str]
 PAGE, PAGE_EXPANDED, PAGE_COMMITS = 1000, 50, 50
 MAX_WALK = 300
 """Commits that are looked through for the last change of a file."""
@@ -34,24 +33,18 @@ class TreeController(Controller):
     path = REPO
 
     @get("/tree/{revision:str}", sync_to_thread=True)
-    def root(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text
-    ) -> Response[list[Json]]:
+    def root(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Response[list[Json]]:
         """The root folder."""
-        return _listing(hf, request, open_repo(hf, request, repo_id(kind, namespace, name), "read"), revision, "")
+        return _listing(hf, request, open_repo(hf, request, repo, "read"), revision, "")
 
     @get("/tree/{revision:str}/{path:path}", sync_to_thread=True)
-    def folder(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text, path: Text
-    ) -> Response[list[Json]]:
+    def folder(self, hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> Response[list[Json]]:
         """A folder."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         return _listing(hf, request, info, revision, text(path))
 
     @post("/paths-info/{revision:str}", status_code=HTTP_200_OK)
-    async def paths_info(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text
-    ) -> list[Json]:
+    async def paths_info(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> list[Json]:
         """Files and folders by their paths; unknown ones are left out."""
         body = await request.body()
         if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
@@ -65,13 +58,11 @@ class TreeController(Controller):
             asked = decode(body, wire.PathsInfo)
         if len(asked.paths) > PAGE:
             raise UnprocessableError(f"at most {PAGE} paths")
-        return await anyio.to_thread.run_sync(_paths_info, hf, request, kind, namespace, name, text(revision), asked)
+        return await anyio.to_thread.run_sync(_paths_info, hf, request, repo, text(revision), asked)
 
 
-def _paths_info(
-    hf: HubProtocol, request: Asked, kind: str, namespace: str, name: str, revision: str, asked: wire.PathsInfo
-) -> list[Json]:
-    info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+def _paths_info(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, asked: wire.PathsInfo) -> list[Json]:
+    info = open_repo(hf, request, repo, "read")
     commit = hf.registry.repos.resolve(info.id, revision)
     files = hf.registry.repos.tree(info.id, commit.id)
     wanted = {path.strip("/") for path in asked.paths}
@@ -125,18 +116,16 @@ class HistoryController(Controller):
     path = REPO
 
     @get("/refs", sync_to_thread=True)
-    def list_refs(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text) -> Json:
+    def list_refs(self, hf: Hf, request: Asked, repo: Repo) -> Json:
         """Branches, tags, and pull requests if asked for."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         pulls = flag(request, "include_prs") or flag(request, "include_pull_requests")
         return refs_view(hf.registry.repos.refs(info.id), pulls=pulls)
 
     @get("/commits/{revision:str}", sync_to_thread=True)
-    def list_commits(
-        self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, revision: Text
-    ) -> Response[list[Json]]:
+    def list_commits(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Response[list[Json]]:
         """Newest first."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "read")
+        info = open_repo(hf, request, repo, "read")
         start = str(request.query_params.get("cursor", text(revision)))
         limit = number(request, "limit", PAGE_COMMITS, PAGE)
         found = hf.registry.repos.history(info.id, start, limit + 1)
@@ -151,14 +140,12 @@ class HistoryController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         branch: Text,
         data: JSONBody[wire.NewBranch],
     ) -> Json:
         """Start a branch."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        info = open_repo(hf, request, repo, "write")
         wanted = text(branch).removeprefix("refs/heads/")
         heads = {ref.name: ref.commit for ref in hf.registry.repos.refs(info.id) if ref.kind == "branch"}
         if wanted in heads:
@@ -167,9 +154,9 @@ class HistoryController(Controller):
         return {}
 
     @delete("/branch/{branch:str}", sync_to_thread=True, status_code=HTTP_200_OK)
-    def delete_branch(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, branch: Text) -> Json:
+    def delete_branch(self, hf: Hf, request: Asked, repo: Repo, branch: Text) -> Json:
         """Take a branch away."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        info = open_repo(hf, request, repo, "write")
         hf.registry.repos.delete_ref(info.id, text(branch).removeprefix("refs/heads/"), "branch")
         return {}
 
@@ -178,14 +165,12 @@ class HistoryController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         revision: Text,
         data: JSONBody[wire.NewTag],
     ) -> Json:
         """Tag a revision."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        info = open_repo(hf, request, repo, "write")
         commit = hf.registry.repos.resolve(info.id, text(revision))
         tags = {ref.name: ref.commit for ref in hf.registry.repos.refs(info.id) if ref.kind == "tag"}
         if data.tag in tags:
@@ -194,9 +179,9 @@ class HistoryController(Controller):
         return {}
 
     @delete("/tag/{tag:str}", sync_to_thread=True, status_code=HTTP_200_OK)
-    def delete_tag(self, hf: Hf, request: Asked, kind: Text, namespace: Text, name: Text, tag: Text) -> Json:
+    def delete_tag(self, hf: Hf, request: Asked, repo: Repo, tag: Text) -> Json:
         """Take a tag away."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "write")
+        info = open_repo(hf, request, repo, "write")
         hf.registry.repos.delete_ref(info.id, text(tag), "tag")
         return {}
 
@@ -205,14 +190,12 @@ class HistoryController(Controller):
         self,
         hf: Hf,
         request: Asked,
-        kind: Text,
-        namespace: Text,
-        name: Text,
+        repo: Repo,
         branch: Text,
         data: JSONBody[wire.Squash],
     ) -> Json:
         """Replace a branch's history by one commit."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "manage")
+        info = open_repo(hf, request, repo, "manage")
         ref = text(branch)
         heads = {ref.name for ref in hf.registry.repos.refs(info.id) if ref.kind != "tag"}
         if ref.removeprefix("refs/heads/") not in heads:

@@ -20,11 +20,11 @@ from litestar.status_codes import HTTP_200_OK, HTTP_206_PARTIAL_CONTENT
 
 from hub import schemas as s
 from hub.api.auth import Connection
-from hub.api.parts import Hub, Text, services_of
+from hub.api.parts import Hub, services_of
 from hub.errors import ForbiddenError, InputError, UnauthorizedError
 from hub.hf import xet_wire as wire
 from hub.hf.access import require_contributor
-from hub.hf.context import Asked, Hf, endpoint_of, flag, open_repo, repo_id
+from hub.hf.context import Asked, Hf, Repo, endpoint_of, flag, open_repo
 from hub.hf.xet_access import CasGrant, XetAccess
 from hub.services import Services
 from registry.blobs import CHUNK
@@ -175,22 +175,18 @@ class XetTokenController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}"
 
     @get("/xet-read-token/{revision:path}", sync_to_thread=True)
-    def read_token(
-        self, services: Hub, hf: Hf, kind: Text, namespace: Text, name: Text, request: Asked
-    ) -> Response[wire.TokenOut]:
+    def read_token(self, services: Hub, hf: Hf, repo: Repo, request: Asked) -> Response[wire.TokenOut]:
         """A token for reading the files of a repository."""
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "download")
+        info = open_repo(hf, request, repo, "download")
         return _answer(services.xet.token(request.user, info, "read", endpoint_of(hf, request)))
 
     @get("/xet-write-token/{revision:path}", sync_to_thread=True)
-    def write_token(
-        self, services: Hub, hf: Hf, kind: Text, namespace: Text, name: Text, request: Asked
-    ) -> Response[wire.TokenOut]:
+    def write_token(self, services: Hub, hf: Hf, repo: Repo, request: Asked) -> Response[wire.TokenOut]:
         """A token for adding files: for those who may write to the repository, or propose a change to it."""
         proposing = flag(request, "create_pr")
         if proposing:
             require_contributor(request.user)
-        info = open_repo(hf, request, repo_id(kind, namespace, name), "download" if proposing else "write")
+        info = open_repo(hf, request, repo, "download" if proposing else "write")
         return _answer(services.xet.token(request.user, info, "write", endpoint_of(hf, request)))
 
 

@@ -287,8 +287,8 @@ def test_everything_is_there_after_reopening(tmp_path):
         registry.repos.create(REPO)
         info = registry.blobs.put_bytes(b"weights")
         made = registry.repos.commit(
-            REPO, [AddFile("model.safetensors", *(info.sha256, info.size))], message="m", author="a", tags=["v1"]
+            REPO, [AddFile("model.bin", *(info.sha256, info.size))], message="m", author="a", tags=["v1"]
         )
     with Registry.open(tmp_path) as registry:
         assert registry.repos.resolve(REPO, "v1") == made
-        assert registry.repos.entry(REPO, "v1", "model.safetensors").sha256 == info.sha256
+        assert registry.repos.entry(REPO, "v1", "model.bin").sha256 == info.sha256

@@ -41,7 +41,7 @@ def test_a_folder_goes_up_and_comes_down(ann: HfApi, repo: str, tmp_path: Path) 
     (source / "README.md").write_text(
         "---\nlicense: mit\ntags: [boxes]\npipeline_tag: image-segmentation\n---\n# Dock\n"
     )
-    (source / "a b" / "ünïcode" / "weights.safetensors").write_bytes(bytes(range(256)) * 20_000)
+    (source / "a b" / "ünïcode" / "weights.bin").write_bytes(bytes(range(256)) * 20_000)
     (source / "a b" / "#100%+.txt").write_text("text")
     (source / "empty.bin").write_bytes(b"")
     commit = ann.upload_folder(repo_id=repo, folder_path=source, commit_message="All of it", commit_description="Why")
@@ -51,7 +51,7 @@ def test_a_folder_goes_up_and_comes_down(ann: HfApi, repo: str, tmp_path: Path) 
         assert (target / path.relative_to(source)).read_bytes() == path.read_bytes()
     info = ann.model_info(repo, files_metadata=True)
     files = {file.rfilename: file for file in info.siblings or []}
-    assert files["a b/ünïcode/weights.safetensors"].lfs is not None
+    assert files["a b/ünïcode/weights.bin"].lfs is not None
     assert files["a b/#100%+.txt"].blob_id == hashlib.sha1(b"blob 4\0text").hexdigest()  # noqa: S324
     assert (info.pipeline_tag, info.card_data["license"], info.sha) == ("image-segmentation", "mit", commit.oid)
     first, second = ann.list_repo_commits(repo, formatted=True)

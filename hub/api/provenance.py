@@ -1,0 +1,130 @@
+"""Who vouches for what, what was made from what, and under which policy it may move."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, get, post, put
+from litestar.params import JSONBody, QueryParameter
+from litestar.status_codes import HTTP_200_OK
+
+from hub import schemas_provenance as p
+from hub.api.audit import note
+from hub.api.auth import identity_of, requires
+from hub.api.parts import Asked, Hub
+from hub.tables import timestamp
+from hub.tokens import Scope
+from registry.policies import Approval, PolicyInForce
+from registry.policy import Policy
+from registry.provenance import Statement
+
+Name = Annotated[str, QueryParameter(min_length=1, max_length=300)]
+
+
+class ProvenanceController(Controller):
+    """Statements, audits, lineage, the policy of promotion and approvals."""
+
+    path = "/provenance"
+    tags = ("provenance",)
+
+    @get("/statement", sync_to_thread=True)
+    def get_statement(self, services: Hub, name: Name) -> p.StatementOut:
+        """The signed statement about `<cell>@<version>` or `base/<name>@<version>`; 409 if none is believed."""
+        return _statement(name, services.vouching.statement(name))
+
+    @post("/statement", sync_to_thread=True, guards=[requires(Scope.ADMIN)], status_code=HTTP_200_OK)
+    def sign(self, services: Hub, data: JSONBody[p.SignIn], request: Asked) -> p.StatementOut:
+        """Sign a base or a variant that was brought in by hand."""
+        made = services.vouching.sign(data.name, by=identity_of(request).owner)
+        services.serving_folder.sync()
+        note(request, commit=made.commit, key=made.keyid)
+        return _statement(data.name, made)
+
+    @get("/keys", sync_to_thread=True)
+    def list_keys(self, services: Hub) -> list[p.KeyOut]:
+        """The public keys that this hub believes."""
+        return [
+            p.KeyOut(id=key.id, public=key.public, since=timestamp(key.since.timestamp()), signs=key.signs)
+            for key in services.registry.keys.all()
+        ]
+
+    @get("/verify", sync_to_thread=True)
+    def verify(self, services: Hub, name: Name) -> p.Verification:
+        """Replay the decisions about a cell and check statements and files, all from digests."""
+        return services.verification.of(name)
+
+    @get("/lineage", sync_to_thread=True)
+    def lineage(
+        self,
+        services: Hub,
+        request: Asked,
+        name: Name,
+        direction: Annotated[Literal["up", "down"], QueryParameter()] = "up",
+    ) -> p.LineageOut:
+        """What something was made from (`up`), or what was made of it and which robots run that (`down`)."""
+        return services.lineages.of(name, direction, identity_of(request))
+
+    @get("/decisions", sync_to_thread=True)
+    def decisions(
+        self,
+        services: Hub,
+        cell: Annotated[str, QueryParameter(min_length=1, max_length=96)],
+        limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
+    ) -> list[p.DecisionOut]:
+        """The decisions about a cell, newest first, refused ones among them."""
+        found = services.registry.stages.history(services.cells.get(cell).name, limit)
+        return [p.DecisionOut(id=one.id, record=msgspec.json.decode(one.document())) for one in found]
+
+    @get("/policy", sync_to_thread=True)
+    def get_policy(self, services: Hub) -> p.PolicyOut:
+        """The policy in force."""
+        return _policy(services.registry.policies.current())
+
+    @put("/policy", sync_to_thread=True, guards=[requires(Scope.ADMIN)])
+    def set_policy(self, services: Hub, data: JSONBody[p.PolicyIn], request: Asked) -> p.PolicyOut:
+        """Put a policy in force; decisions that were made stay under theirs."""
+        made = services.registry.policies.set(Policy.parse(data.policy), identity_of(request).owner)
+        note(request, policy=made.digest)
+        return _policy(made)
+
+    @post("/approvals", sync_to_thread=True, guards=[requires(Scope.PROMOTE)])
+    def approve(self, services: Hub, data: JSONBody[p.ApprovalIn], request: Asked) -> p.ApprovalOut:
+        """Approve of a variant's move to a stage; whoever makes the move counts not."""
+        who = identity_of(request)
+        who.require_team(services.cells.get(data.cell).team, f"the cell {data.cell!r}")
+        given = services.promotions.approve(data.cell, data.version, data.stage, by=who.owner, note=data.note)
+        note(request, commit=given.commit, stage=given.stage)
+        return _approval(data.cell, given)
+
+
+def _statement(name: str, one: Statement) -> p.StatementOut:
+    return p.StatementOut(
+        name=name,
+        repo=one.repo,
+        version=one.version,
+        commit=one.commit,
+        files=dict(one.files),
+        predicate=dict(one.predicate),
+        keyid=one.keyid,
+        signed_at=timestamp(one.signed_at.timestamp()),
+        envelope=one.envelope.decode(),
+    )
+
+
+def _policy(one: PolicyInForce) -> p.PolicyOut:
+    document: dict[str, Any] = msgspec.json.decode(one.document)
+    at = None if one.set_at is None else timestamp(one.set_at.timestamp())
+    return p.PolicyOut(digest=one.digest, policy=document, set_by=one.set_by, set_at=at)
+
+
+def _approval(cell: str, one: Approval) -> p.ApprovalOut:
+    return p.ApprovalOut(
+        cell=cell,
+        version=one.variant.version,
+        commit=one.commit,
+        stage=one.stage,
+        by=one.by,
+        note=one.note,
+        given_at=timestamp(one.given_at.timestamp()),
+    )
