@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli import bench_registry
+from hub.cli.bench_bakeoff import bakeoff
 from hub.cli.bench_serving import batching, serving
 from hub.cli.common import err, json_option, out, print_json, table
 from hub.errors import InputError
@@ -22,6 +23,7 @@ def bench() -> None:
     """Benchmarks: the generator, the registry, what the shared base is worth."""
 
 
+bench.add_command(bakeoff)
 bench.add_command(serving)
 bench.add_command(batching)
 
@@ -173,7 +175,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 @bench.command("api")
 @click.option("--variants", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--datasets", type=click.IntRange(1), default=1_000, show_default=True)
-@click.option("--images", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of all datasets together.")
+@click.option("--images", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of all datasets.")
 @click.option("--calls", type=click.IntRange(1), default=300, show_default=True, help="Of each kind.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Fill this folder, or use what an earlier run filled.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
