@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,23 @@ class FinetuneRequest:
     images: int | None = None
     max_seconds: float = 300.0
     seed: int = 0
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    """The team's class to a label of the base, where the team says so itself; the rest is found out."""
+    curve_share: float = 0.15
+    """Share of `max_seconds` that short trainings for the report's learning curve may take; 0 for no curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What the cell's variant before this one was made of, for the report to see what was forgotten.
+
+    `variant_dir` is its folder, if it is at hand; `dataset_dir` needs the images of its deck's holdout only.
+    """
+
+    name: str
+    deck_json: bytes
+    dataset_dir: Path
+    variant_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

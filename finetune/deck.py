@@ -10,16 +10,19 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from finetune.datasets import Dataset, Sample
+from finetune.datasets.attributes import BOX_ONLY
 from finetune.datasets.classes import map_classes
 from finetune.errors import DeckError
 
 T = TypeVar("T")
 
 FORMAT = 1
+_LATER: dict[str, type] = {"attributes": dict, "box_only": int}
+"""Fields that came later: written only where they say something."""
 MIN_TRAIN_IMAGES = 4
 # A class that fewer than this share of the train images show is drawn more often, by the square root of what it lacks
 # (repeat-factor sampling, LVIS, arXiv 1908.03195).
@@ -38,6 +41,8 @@ class Deck:
         class_map: the team's class to the label of the base that learns it; one to one.
         left_out: the team's classes that no train image shows and the base does not know.
         seed: for the training's own randomness; the split does not depend on it.
+        attributes: names of attributes (`damaged`, ...) to the number of train instances that carry one.
+        box_only: how many train instances have a box and no mask: they teach class and extent alone.
     """
 
     dataset: str
@@ -48,6 +53,8 @@ class Deck:
     class_map: Mapping[str, str]
     left_out: tuple[str, ...] = ()
     seed: int = 0
+    attributes: Mapping[str, int] = field(default_factory=dict)
+    box_only: int = 0
 
     def __post_init__(self) -> None:
         if not self.train or not self.holdout:
@@ -75,6 +82,9 @@ class Deck:
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no spaces, UTF-8. Equal decks give equal bytes."""
         document = {"format": FORMAT, **asdict(self)}
+        for name in _LATER:  # decks made before these fields were keep their bytes, and so their names
+            if not document[name]:
+                del document[name]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
@@ -86,7 +96,8 @@ class Deck:
             raise DeckError(f"the deck is not JSON: {error}") from error
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise DeckError(f"the deck is not of format {FORMAT}")
-        if set(document) != {field.name for field in fields(cls)}:
+        document = {**{name: kind() for name, kind in _LATER.items()}, **document}
+        if set(document) != {each.name for each in fields(cls)}:
             raise DeckError(f"the deck's fields are not the expected ones: {', '.join(sorted(document))}")
         deck = cls(
             dataset=_typed(document, "dataset", str),
@@ -97,6 +108,8 @@ class Deck:
             class_map=_text_map(document, "class_map"),
             left_out=_listed(document, "left_out", str),
             seed=_typed(document, "seed", int),
+            attributes=_count_map(document, "attributes"),
+            box_only=_typed(document, "box_only", int),
         )
         # The name of a deck is the digest of its bytes, so other bytes of the same deck are another deck.
         if deck.to_json() != data:
@@ -159,6 +172,8 @@ def make_deck(
         class_map=names,
         left_out=left_out,
         seed=seed,
+        attributes=dict(sorted(_attributes(train).items())),
+        box_only=sum(sum(sample.box_only) for sample in train),
     )
 
 
@@ -244,6 +259,12 @@ def _weights(train: list[Sample]) -> tuple[float, ...]:
     return tuple(round(max((repeat[label] for label in sample.labels), default=1.0), 4) for sample in train)
 
 
+def _attributes(train: list[Sample]) -> Counter[str]:
+    return Counter(
+        name for sample in train for attributes in sample.attributes for name, _ in attributes if name != BOX_ONLY
+    )
+
+
 def _typed(document: dict[str, Any], key: str, kind: type[T]) -> T:
     value = document[key]
     if type(value) is not kind:
@@ -257,6 +278,13 @@ def _listed(document: dict[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
         if type(value) is not kind:
             raise DeckError(f"the deck's {key} must hold {kind.__name__} only, got {value!r}")
     return tuple(values)
+
+
+def _count_map(document: dict[str, Any], key: str) -> dict[str, int]:
+    values = _typed(document, key, dict)
+    if not all(type(value) is int and value > 0 for value in values.values()):
+        raise DeckError(f"the deck's {key} must map text to whole numbers above 0")
+    return dict(values)
 
 
 def _text_map(document: dict[str, Any], key: str) -> dict[str, str]:

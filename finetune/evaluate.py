@@ -231,7 +231,35 @@ def _averages(coco: Any) -> tuple[float, float, float]:  # noqa: ANN401
     return _mean(precision) or 0.0, _mean(precision[0]) or 0.0, _mean(precision[5]) or 0.0
 
 
+def bootstrap(
+    truths: Sequence[Instances],
+    answers: Sequence[Instances],
+    classes: Sequence[str],
+    *,
+    resamples: int,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """float64 [resamples, 3]: (AP, AP50, AP75) of images drawn again with replacement.
+
+    Equal numbers of images and equal seeds draw the same images: rows of two predictors, or of two trainings, are
+    pairs, and their differences have the interval of the difference.
+    """
+    return _drawn(_run(truths, answers, classes), len(truths), len(classes), resamples, seed)
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrapped values [K]."""
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def _intervals(coco: Any, images: int, classes: int, resamples: int, seed: int) -> dict[str, tuple[float, float]]:  # noqa: ANN401
+    drawn = _drawn(coco, images, classes, resamples, seed)
+    return {name: interval(drawn[:, k]) for k, name in enumerate(("ap", "ap50", "ap75"))}
+
+
+def _drawn(coco: Any, images: int, classes: int, resamples: int, seed: int) -> npt.NDArray[np.float64]:  # noqa: ANN401
     """Percentile bootstrap over images, without matching anything twice.
 
     The matches of an image do not depend on the others: drawing images again means drawing their matches again.
@@ -246,9 +274,7 @@ def _intervals(coco: Any, images: int, classes: int, resamples: int, seed: int) 
         coco._evalImgs_cpp = matches[:, rng.integers(0, images, images)].ravel().tolist()
         coco.accumulate()
         row[:] = _averages(coco)
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    return {name: (float(low[k]), float(high[k])) for k, name in enumerate(("ap", "ap50", "ap75"))}
+    return drawn
 
 
 # --- one image --------------------------------------------------------------------------------------------------------

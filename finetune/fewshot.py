@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from finetune.datasets import Dataset, read_dataset
 from finetune.deck import make_deck
@@ -19,6 +20,7 @@ from finetune.model import base_labels, load_base, picture_size
 from finetune.service import SOURCE_SCALE, load_sources
 from finetune.training.adapt import AdaptRecipe, Method, adapt
 from finetune.training.loop import Tick, core
+from serving.families.types import InstanceModel
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
@@ -98,7 +100,7 @@ def train_and_measure(
         model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
     spent = time.monotonic() - started
     segmenter = Segmenter.from_model(
-        core(model), preprocessor_config(picture_size(base)), labels=deck.label_map
+        cast("InstanceModel", core(model)), preprocessor_config(picture_size(base)), labels=deck.label_map
     )
     same = {team: team for team in deck.class_map}
     found = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)

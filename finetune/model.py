@@ -120,9 +120,7 @@ def _mask2former(a: Architecture) -> Mask2FormerConfig:
 
 def _mask_rcnn(a: Architecture) -> MaskRcnnConfig:
     width = a.hidden_size // 2
-    return MaskRcnnConfig(
-        image_size=a.image_size, pyramid_channels=width, hidden_size=2 * width, num_queries=a.queries
-    )
+    return MaskRcnnConfig(image_size=a.image_size, pyramid_channels=width, hidden_size=2 * width, num_queries=a.queries)
 
 
 CONFIGS: Mapping[str, Callable[[Architecture], Any]] = {
@@ -177,7 +175,7 @@ def save_base(
         name: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    model.save_pretrained(folder, state_dict=state)  # type: ignore[operator]
+    model.save_pretrained(folder, state_dict=state)
     config = json.loads((folder / "config.json").read_text())
     # Others load the weights with the library's own class, so its name is the one to write down.
     config["architectures"] = [architecture_name(model)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _UNSURE = -4.6  # the bias of a label that no class of the checkpoint stands for
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """What became of a checkpoint: its family, picture size in pixels, and which of its classes each label came from."""
+    """What became of a checkpoint: its family, picture size in pixels, and the class that each label came from."""
 
     family: str
     image_size: int
@@ -105,7 +105,9 @@ def seed_base(
         with torch.inference_mode():
             seeded.answer(torch.zeros(1, 3, size, size))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise BaseModelError(f"{folder}: a {family} of this shape takes no {size} x {size} pictures: {error}") from error
+        raise BaseModelError(
+            f"{folder}: a {family} of this shape takes no {size} x {size} pictures: {error}"
+        ) from error
     save_base(seeded, out, card=_card(found, origin or folder.name), image_size=size)
     return found
 
@@ -188,8 +190,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _some(names: Sequence[str] | object, most: int = 12) -> str:
-    listed = list(names)  # type: ignore[call-overload]
+def _some(names: Iterable[str], most: int = 12) -> str:
+    listed = list(names)
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
@@ -204,8 +206,8 @@ tags: [parcelhub, base, instance-segmentation, {seeded.family}]
 
 # A base seeded from `{origin}`
 
-Family `{seeded.family}`, pictures of {seeded.image_size} pixels. Weights are those of `{origin}`, under its licence; only the class
-head was mapped onto the package labels.
+Family `{seeded.family}`, pictures of {seeded.image_size} pixels. Weights are those of `{origin}`, under its licence;
+only the class head was mapped onto the package labels.
 
 | label | started from |
 |---|---|

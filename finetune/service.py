@@ -1,27 +1,33 @@
 """From a dataset and a base to a variant with its evidence: the one function behind every fine-tune.
 
 Stages, in order: `check` (read the dataset), `deck` (split and class map), `train`, `evaluate` (base and variant on the
-holdout, through the same segmenter that serves), `write` (the variant's folder).
+holdout, through the same segmenter that serves), `curve` (short trainings on fewer images, where the budget has room),
+`report` (what was learnt and forgotten, in words and pictures), `write` (the variant's folder).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from finetune.cards import variant_card
-from finetune.contract import FinetuneRequest, FinetuneResult, Progress
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from finetune.datasets import Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import TrainingError
-from finetune.evaluate import Evaluation, evaluate
-from finetune.model import base_labels, load_base
+from finetune.learning_curve import LearningCurve, budget, measure_curve
+from finetune.model import base_labels, load_base, picture_size
+from finetune.report import Judged, evaluations
+from finetune.report_service import Measured, Stopwatch, judge, short_training, write_report
 from finetune.training.adapt import AdaptRecipe, adapt
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
@@ -42,28 +48,37 @@ def run_finetune(
     workspace: Path,
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool] = lambda: False,
+    earlier: Earlier | None = None,
 ) -> FinetuneResult:
-    """Fine-tune `request.cell`'s variant.
+    """Fine-tune `request.cell`'s variant; `earlier` is what the report compares with.
 
     `workspace` holds checkpoints: an interrupted run that is started again there goes on where it was. Raises
-    DatasetError or
-    DeckError before anything is trained, BaseModelError for a bad base, TrainingError when training diverges
-    or is stopped.
+    DatasetError or DeckError before anything is trained, BaseModelError for a bad base, TrainingError when training
+    diverges or is stopped.
     """
+    watch = Stopwatch()
     report(Progress("check", 0, 1, message="reading the dataset"))
-    dataset = read_dataset(dataset_dir)
+    with watch("check"):
+        dataset = read_dataset(dataset_dir)
     model = load_base(base_dir)
     labels = base_labels(model)
     report(Progress("deck", 0, 1, message=f"{len(dataset.samples)} images, classes {', '.join(dataset.classes)}"))
     deck = make_deck(
-        dataset, base_labels=labels, images=request.images, seed=request.seed, dataset_ref=request.dataset_ref
+        dataset,
+        base_labels=labels,
+        images=request.images,
+        seed=request.seed,
+        class_map=request.class_map,
+        dataset_ref=request.dataset_ref,
     )
     train, holdout = deck.select(dataset)
-    side = int(model.config.image_size * SOURCE_SCALE)
+    side = int(picture_size(model) * SOURCE_SCALE)
     sources = load_sources(train, deck, labels, side)
 
     started = time.monotonic()
-    recipe = AdaptRecipe(max_seconds=request.max_seconds, seed=request.seed)
+    seconds_each = budget(request.max_seconds, len(sources), share=request.curve_share)
+    main_seconds = request.max_seconds * (1 - request.curve_share) if seconds_each else request.max_seconds
+    recipe = AdaptRecipe(max_seconds=main_seconds, seed=request.seed)
     losses: list[tuple[int, float]] = []
 
     def tick(t: Tick) -> None:
@@ -83,14 +98,25 @@ def run_finetune(
     adapted = adapt(
         model, sources, recipe, workspace / "checkpoints", weights=deck.weights, report=tick, should_stop=should_stop
     )
-    if should_stop():
-        raise TrainingError("stopped on request; the checkpoint stays in the workspace")
+    _stop_if_asked(should_stop)
     train_seconds = time.monotonic() - started
+    watch.seconds["train"] = round(train_seconds, 1)
 
     variant_dir = workspace / "variant"
     shutil.rmtree(variant_dir, ignore_errors=True)
     save_variant(adapted, variant_dir, request, deck)
-    base_eval, variant_eval = measure(base_dir, variant_dir, request, deck, holdout, report)
+    with watch("evaluate"):
+        segmenter, judged = measure(base_dir, variant_dir, request, deck, holdout, report)
+        base_eval, variant_eval = evaluations(judged)
+    curve, curve_note = None, _why_no_curve(request, len(sources))
+    if seconds_each:
+        with watch("curve"):
+            curve = _curve(request, recipe, base_dir, workspace, sources, deck, segmenter, judged, report, should_stop)
+        curve_note = (
+            f"Each point is one training of {seconds_each:.0f} s on evenly spread images, shorter than the variant's "
+            "own; all are judged on the same holdout. The band is the holdout's uncertainty; another seed's would come "
+            "on top."
+        )
     metrics: dict[str, Any] = {
         "images_train": len(train),
         "images_holdout": len(holdout),
@@ -109,10 +135,115 @@ def run_finetune(
         "left_out": list(deck.left_out),
         "warnings": list(dataset.warnings),
     }
+    facts = write_report(
+        Measured(segmenter, NAME, deck, dataset, judged, base_eval, variant_eval),
+        variant_dir,
+        cell=request.cell,
+        recipe=_made_of(request, recipe, deck, metrics, variant_dir, base_dir),
+        losses=losses,
+        curve=curve,
+        curve_note=curve_note,
+        earlier=earlier,
+        watch=watch,
+        report=report,
+    )
+    metrics |= {"verdict": facts["verdict"], "summary": facts["sentences"], "seconds": facts["seconds"]}
     card = variant_card(request, recipe, deck, base_eval, variant_eval, metrics)
     (variant_dir / "README.md").write_text(card, encoding="utf-8")
     report(Progress("write", 1, 1, message="variant written"))
     return FinetuneResult(variant_dir, deck.to_json(), metrics)
+
+
+def _stop_if_asked(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise TrainingError("stopped on request; the checkpoint stays in the workspace")
+
+
+def _why_no_curve(request: FinetuneRequest, images: int) -> str:
+    return (
+        f"No learning curve: {images} images and {request.max_seconds:.0f} s are too little for short trainings on "
+        "parts of them."
+    )
+
+
+def _curve(
+    request: FinetuneRequest,
+    recipe: AdaptRecipe,
+    base_dir: Path,
+    workspace: Path,
+    sources: Sequence[Source],
+    deck: Deck,
+    segmenter: Segmenter,
+    judged: Judged,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> LearningCurve:
+    """Short trainings on nested subsets, each from the base anew."""
+
+    def train(chosen: Sequence[int], seconds: float) -> tuple[float, npt.NDArray[np.float64]]:
+        title = f"a short training on {len(chosen)} images, for the learning curve"
+
+        def tick(t: Tick) -> None:
+            report(Progress("curve", round(1000 * t.progress), 1000, t.images_per_second, t.eta_seconds, title))
+
+        place = workspace / f"curve-{len(chosen)}"
+        shutil.rmtree(place, ignore_errors=True)
+        short = adapt(
+            load_base(base_dir),
+            [sources[k] for k in chosen],
+            replace(recipe, max_seconds=seconds),
+            place / "checkpoints",
+            weights=[deck.weights[k] for k in chosen],
+            report=tick,
+            should_stop=should_stop,
+        )
+        _stop_if_asked(should_stop)
+        save_variant(short, place / "variant", request, deck)
+        try:
+            return short_training(segmenter, place / "variant", judged, name="short")
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    seconds = budget(request.max_seconds, len(sources), share=request.curve_share)
+    return measure_curve(len(sources), seconds or 0.0, train, keep=workspace / "curve")
+
+
+def _made_of(
+    request: FinetuneRequest,
+    recipe: AdaptRecipe,
+    deck: Deck,
+    metrics: Mapping[str, Any],
+    variant_dir: Path,
+    base_dir: Path,
+) -> dict[str, Any]:
+    """All that decides about the variant: names, digests, seeds and settings."""
+    return {
+        "base": request.base_ref,
+        "base_commit": request.base_commit,
+        "base_weights_sha256": _sha256(base_dir / "model.safetensors"),
+        "dataset": request.dataset_ref,
+        "deck_sha256": deck.digest,
+        "adapter_sha256": _sha256(variant_dir / "adapter_model.safetensors"),
+        "images_train": metrics["images_train"],
+        "images_holdout": metrics["images_holdout"],
+        "steps": metrics["steps"],
+        "train_seconds": metrics["train_seconds"],
+        "max_seconds": recipe.max_seconds,
+        "method": recipe.method,
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "average": recipe.average,
+        "seed": request.seed,
+        "class_map": json.dumps(dict(deck.class_map), ensure_ascii=False, sort_keys=True),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_sources(samples: Sequence[Sample], deck: Deck, labels: Sequence[str], side: int) -> list[Source]:
@@ -127,7 +258,10 @@ def load_sources(samples: Sequence[Sample], deck: Deck, labels: Sequence[str], s
         mapped = [deck.class_map.get(name) for name in truth.labels]
         kept = np.array([label is not None for label in mapped], np.bool_)
         classes = np.array([index[label] for label in mapped if label is not None], np.int64)
-        sources.append(fit_source(Source(sample.read_image(), truth.decode_masks()[kept], classes), side))
+        boxed = np.array(sample.box_only, np.bool_)[kept]
+        masks = truth.decode_masks()[kept]
+        source = Source(sample.read_image(), masks, classes, boxed if boxed.any() else None)
+        sources.append(fit_source(source, side))
     return sources
 
 
@@ -161,23 +295,13 @@ def measure(
     deck: Deck,
     holdout: Sequence[Sample],
     report: Callable[[Progress], None],
-) -> tuple[Evaluation, Evaluation]:
-    """Evaluate base and variant on the holdout through serving's segmenter; what is measured is what is served."""
+) -> tuple[Segmenter, Judged]:
+    """Base and variant on the holdout through serving's segmenter; what is measured is what is served."""
     repo, _, revision = request.base_ref.partition("@")
     segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
     segmenter.add_variant(NAME, variant_dir)
 
-    def judge(variant: str | None, title: str, label_map: Mapping[str, str]) -> Evaluation:
-        return evaluate(
-            lambda images: segmenter.segment(images, [variant] * len(images)),
-            holdout,
-            classes,
-            label_map=label_map,
-            progress=lambda done, total: report(Progress("evaluate", done, total, message=f"{title} on the holdout")),
-        )
+    def told(title: str, done: int, total: int) -> None:
+        report(Progress("evaluate", done, total, message=f"{title} on the holdout"))
 
-    # Classes that no train image shows are not what this variant was asked to learn.
-    classes = tuple(deck.class_map)
-    # The base answers in its own labels, the variant in the team's.
-    same = {team: team for team in deck.class_map}
-    return judge(None, "base", deck.label_map), judge(NAME, "variant", same)
+    return segmenter, judge(segmenter, NAME, holdout, deck, told)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio.to_thread
-from litestar import Litestar, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
@@ -39,6 +40,7 @@ from hub.services import Services
 from hub.settings import Settings
 from hub.web.guards import secure
 from hub.web.parts import Web
+from hub.web.problems import answer_error as page_error
 from hub.web.routes import routers as page_routers
 
 log = logging.getLogger("parcelhub.hub")
@@ -113,7 +115,7 @@ def create_app(settings: Settings) -> Litestar:
     app = HubApp(
         route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
         lifespan=[lifespan],
-        exception_handlers={Exception: answer_error},
+        exception_handlers={Exception: _answer_error},
         before_send=[add_request_id, record_change, secure],
         request_max_body_size=MAX_JSON_BYTES,
         openapi_config=_openapi(),
@@ -121,6 +123,11 @@ def create_app(settings: Settings) -> Litestar:
     )
     document_refusals(app)
     return app
+
+
+def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """For what no router caught, addresses that lead nowhere among it: a page for people, a document for programs."""
+    return (page_error if request.url.path.startswith("/ui/") else answer_error)(request, error)
 
 
 def _openapi() -> OpenAPIConfig:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from hub import schemas as s
@@ -42,6 +43,8 @@ class Bases:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # Commits never change, so what one holds is read once; every page of models shows all bases.
+        self._facts = lru_cache(maxsize=1024)(self._read_facts)
 
     def publish(self, source: Path) -> s.Base | None:
         """Publish the base in a folder as the next version of `base/universal`, unless its weights are out.
@@ -53,8 +56,7 @@ class Bases:
             log.warning("no base to publish: %s has no %s", source, ", ".join(missing))
             return None
         try:
-            with (source / WEIGHTS).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _digest(source / WEIGHTS)
         except OSError as error:
             raise SettingsError(f"the base in {source} cannot be read: {error.strerror}") from error
         self._store.ensure(UNIVERSAL)
@@ -66,6 +68,19 @@ class Bases:
         self._store.repos.commit(UNIVERSAL, entries, message=message, author="parcelhub", tags=[version])
         log.info("published %s@%s (%s)", UNIVERSAL, version, digest[:12])
         return self.newest()
+
+    def shipped(self, source: Path) -> s.Base | None:
+        """The version that holds exactly the files of a folder: the one that `publish` made of it."""
+        try:
+            wanted = {name: _digest(source / name) for name in FILES if (source / name).is_file()}
+            found = self._of(UNIVERSAL)
+        except (OSError, NotFoundError):
+            return None
+        for base in reversed(found):
+            files = {entry.path: entry.sha256 for entry in self._store.repos.tree(UNIVERSAL, base.commit)}
+            if wanted and all(files.get(name) == digest for name, digest in wanted.items()):
+                return base
+        return None
 
     def all(self) -> list[s.Base]:
         """Every version of every base, by name, oldest first."""
@@ -99,19 +114,37 @@ class Bases:
             return None
         return f"{UNIVERSAL}@{tags[-1][1].name}" if tags else None
 
+    def names(self) -> list[str]:
+        """The versions of the universal base, newest first: `base/universal@v2`, ..."""
+        try:
+            return [f"{UNIVERSAL}@{ref.name}" for _, ref in reversed(versions(self._store.repos.refs(UNIVERSAL)))]
+        except NotFoundError:
+            return []
+
     def _of(self, repo: RepoId) -> list[s.Base]:
         found = []
         for _, ref in versions(self._store.repos.refs(repo)):
-            try:
-                weights = self._store.repos.entry(repo, ref.commit, WEIGHTS)
-            except EntryNotFoundError:
-                continue  # a tag somebody else made, on something that is no base
-            created_at = timestamp(self._store.repos.resolve(repo, ref.commit).created_at.timestamp())
-            name = f"{repo}@{ref.name}"
-            found.append(s.Base(name=name, commit=ref.commit, weights=weights.sha256, created_at=created_at))
+            facts = self._facts(repo, ref.commit)
+            if facts is not None:
+                found.append(
+                    s.Base(name=f"{repo}@{ref.name}", commit=ref.commit, weights=facts[0], created_at=facts[1])
+                )
         return found
+
+    def _read_facts(self, repo: RepoId, commit: str) -> tuple[str, str] | None:
+        """The digest of a commit's weights and its time; None for a tag somebody else made, on what is no base."""
+        try:
+            weights = self._store.repos.entry(repo, commit, WEIGHTS)
+        except EntryNotFoundError:
+            return None
+        return weights.sha256, timestamp(self._store.repos.resolve(repo, commit).created_at.timestamp())
 
     def _upload(self, path: Path, name: str) -> FileEntry:
         with path.open("rb") as file:
             info = self._store.blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
         return FileEntry(name, info.sha256, info.size)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,37 +4,76 @@ from __future__ import annotations
 
 import time
 
-from hub.errors import CellExistsError, UnknownCellError
+from hub.errors import CellExistsError, InUseError, UnknownCellError
 from hub.schemas import Cell
 from hub.tables import timestamp
 from registry.catalog import Catalog
 
 
 class Cells:
-    """The cell table."""
+    """The cell table. A cell may have a team: then only that team's users change what serves it."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def create(self, name: str, description: str) -> Cell:
+    def create(self, name: str, description: str, team: str = "") -> Cell:
+        """Raises CellExistsError."""
         with self._catalog.write() as db:
             if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
                 raise CellExistsError(f"the cell {name!r} exists")
-            db.execute("INSERT INTO hub_cells VALUES (?, ?, ?)", [name, description, time.time()])
+            db.execute(
+                "INSERT INTO hub_cells (name, description, created_at, team) VALUES (?, ?, ?, ?)",
+                [name, description, time.time(), team.lower() or None],
+            )
         return self.get(name)
 
     def get(self, name: str) -> Cell:
-        with self._catalog.read() as db:
-            row = db.execute("SELECT name, description, created_at FROM hub_cells WHERE name = ?", [name]).fetchone()
-        if row is None:
+        """Raises UnknownCellError."""
+        rows = self._catalog.query(f"{_SELECT} WHERE name = ?", [name])
+        if not rows:
             raise UnknownCellError(f"there is no cell {name!r}; create it with `parcelhub cell create {name}`")
-        return _cell(row)
+        return _cell(rows[0])
+
+    def change(self, name: str, *, description: str | None = None, team: str | None = None) -> Cell:
+        """None leaves a value as it is; an empty team makes the cell everybody's. Raises UnknownCellError."""
+        before = self.get(name)
+        text = before.description if description is None else description
+        owner = before.team if team is None else team.lower()
+        with self._catalog.write() as db:
+            db.execute("UPDATE hub_cells SET description = ?, team = ? WHERE name = ?", [text, owner or None, name])
+        return self.get(name)
+
+    def delete(self, name: str) -> None:
+        """Forget a cell that has no variant. Raises UnknownCellError, InUseError."""
+        self.get(name)
+        with self._catalog.write() as db:
+            made = db.execute("SELECT count(*) FROM stage_variants WHERE cell = ?", [name]).fetchone()
+            if made and made[0]:
+                raise InUseError(f"the cell {name!r} has {made[0]} variants; what they did must stay explainable")
+            if db.execute(
+                "SELECT 1 FROM hub_jobs WHERE state IN ('queued', 'running')"
+                " AND json_extract_string(spec, '$.cell') = ?",
+                [name],
+            ).fetchone():
+                raise InUseError(f"a job works on the cell {name!r}; cancel it first")
+            db.execute("DELETE FROM hub_cells WHERE name = ?", [name])
 
     def all(self) -> list[Cell]:
-        with self._catalog.read() as db:
-            rows = db.execute("SELECT name, description, created_at FROM hub_cells ORDER BY name").fetchall()
+        """By name."""
+        return [_cell(row) for row in self._catalog.query(f"{_SELECT} ORDER BY name")]
+
+    def page(self, *, limit: int, after: str = "", team: str | None = None, contains: str = "") -> list[Cell]:
+        """At most `limit` cells by name, those behind `after`."""
+        rows = self._catalog.query(
+            f"{_SELECT} WHERE name > ? AND (?::VARCHAR IS NULL OR team = ?) AND contains(name, ?)"
+            " ORDER BY name LIMIT ?",
+            [after, team, None if team is None else team.lower(), contains.lower(), limit],
+        )
         return [_cell(row) for row in rows]
 
 
-def _cell(row: tuple[str, str, float]) -> Cell:
-    return Cell(name=row[0], description=row[1], created_at=timestamp(row[2]))
+_SELECT = "SELECT name, description, created_at, team FROM hub_cells"
+
+
+def _cell(row: tuple[str, str, float, str | None]) -> Cell:
+    return Cell(name=row[0], description=row[1], created_at=timestamp(row[2]), team=row[3] or "")

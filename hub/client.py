@@ -6,48 +6,31 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from hub import schemas as s
+from hub.client_calls import CHUNK, JSON_HEADERS, chunks_of, sha256_of, split_name
+from hub.client_production import ProductionCalls
+from hub.client_provenance import ProvenanceCalls
+from hub.client_service import ServiceCalls
 from hub.errors import HubAnswerError, HubUnavailableError, InputError
-from hub.settings import Settings
 
-T = TypeVar("T")
 ProgressCallback = Callable[[int, int], None]
 """Called with (files done, files in all)."""
-CHUNK = 1 << 20
-_JSON = {"Content-Type": "application/json"}
+
+__all__ = ["HubClient", "ProgressCallback", "sha256_of", "split_name"]
 
 
 def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-class HubClient:
+class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
     """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
-
-    def __init__(
-        self, url: str, token: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        return cls(settings.url, settings.client_token())
-
-    def close(self) -> None:
-        self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # Cells, repositories, files
 
@@ -55,10 +38,16 @@ class HubClient:
         return self._call("GET", "/health", s.Health)
 
     def cells(self) -> list[s.Cell]:
-        return self._call("GET", "/cells", list[s.Cell])
+        return [cell for page in self._pages("/cells", list[s.Cell]) for cell in page]
 
-    def create_cell(self, name: str, description: str = "") -> s.Cell:
-        return self._call("POST", "/cells", s.Cell, {"name": name, "description": description})
+    def create_cell(self, name: str, description: str = "", *, team: str = "") -> s.Cell:
+        return self._call("POST", "/cells", s.Cell, {"name": name, "description": description, "team": team})
+
+    def change_cell(self, name: str, *, description: str | None = None, team: str | None = None) -> s.Cell:
+        return self._call("PATCH", f"/cells/{quote(name, safe='')}", s.Cell, {"description": description, "team": team})
+
+    def delete_cell(self, name: str) -> None:
+        self._send("DELETE", f"/cells/{quote(name, safe='')}")
 
     def repos(self, type_: s.RepoType | None = None) -> list[s.Repo]:
         return self._call("GET", "/repos", list[s.Repo], params={"type": type_} if type_ else None)
@@ -124,7 +113,7 @@ class HubClient:
         if digest is None:
             digest = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else sha256_of(source)
         if not self.has_blob(digest):
-            content = source if isinstance(source, bytes) else _chunks(source)
+            content = source if isinstance(source, bytes) else chunks_of(source)
             self._send("PUT", f"/blobs/{digest}", content=content)
         return digest
 
@@ -203,8 +192,9 @@ class HubClient:
     def finetune(self, request: s.FinetuneIn) -> s.Job:
         return self._call("POST", "/finetunes", s.Job, request)
 
-    def jobs(self) -> list[s.Job]:
-        return self._call("GET", "/jobs", list[s.Job])
+    def jobs(self, *, limit: int | None = None, **wanted: str) -> list[s.Job]:
+        """Newest first; `wanted`: `state`, `cell`, `team`."""
+        return [job for page in self._pages("/jobs", list[s.Job], wanted, limit=limit) for job in page]
 
     def job(self, job_id: str) -> s.Job:
         return self._call("GET", f"/jobs/{job_id}", s.Job)
@@ -212,17 +202,22 @@ class HubClient:
     def cancel(self, job_id: str) -> s.Job:
         return self._call("POST", f"/jobs/{job_id}/cancel", s.Job)
 
+    def retry(self, job_id: str) -> s.Job:
+        return self._call("POST", f"/jobs/{job_id}/retry", s.Job)
+
     def events(self, job_id: str, after: int = 0) -> Iterator[s.JobEvent]:
         """What happened to a job, from the start until its end, across broken connections."""
-        failures = 0
+        failures, ended = 0, False
         while True:
             try:
                 for event in self._event_stream(job_id, after):
                     after, failures = event.seq, 0
+                    ended = event.kind == "state" and event.data["state"] in s.FINAL_STATES
                     yield event
-                    if event.kind == "state" and event.data["state"] in s.FINAL_STATES:
-                        return
-            except httpx.HTTPError as error:
+                # The hub ends a stream with its job; a job that was tried again has more than one end behind it.
+                if ended and self.job(job_id).state in s.FINAL_STATES:
+                    return
+            except (httpx.HTTPError, HubUnavailableError) as error:
                 failures += 1
                 if failures > 10:
                     raise HubUnavailableError(str(self._http.base_url), error) from error
@@ -242,7 +237,9 @@ class HubClient:
     # The worker's and the job's side
 
     def claim(self, worker: str) -> s.Claim | None:
-        response = self._send("POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=_JSON)
+        response = self._send(
+            "POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=JSON_HEADERS
+        )
         return None if response.status_code == 204 else msgspec.json.decode(response.content, type=s.Claim)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> s.Heartbeat:
@@ -265,17 +262,29 @@ class HubClient:
     # Models
 
     def models(self) -> s.Models:
-        return self._call("GET", "/models", s.Models)
+        pages = list(self._pages("/models", s.Models))
+        return s.Models(bases=pages[0].bases, variants=[one for page in pages for one in page.variants])
 
     def variant(self, name: str) -> s.Version:
         """`name`: `<cell>@v3`."""
         cell, _, version = name.partition("@")
         return self._call("GET", f"/models/{quote(cell, safe='')}/{quote(version, safe='')}", s.Version)
 
-    def promote(self, name: str, *, stage: str = "fleet", note: str = "") -> s.Moved:
+    def promote(
+        self,
+        name: str,
+        *,
+        stage: str = "fleet",
+        note: str = "",
+        expected: str | msgspec.UnsetType | None = msgspec.UNSET,
+    ) -> s.Moved:
+        """`expected`: the version that has the stage now (None: the base); refused if another one has it."""
         cell, _, version = name.partition("@")
         route = f"/models/{quote(cell, safe='')}/{quote(version, safe='')}/promote"
-        return self._call("POST", route, s.Moved, {"stage": stage, "note": note})
+        body: dict[str, str | None] = {"stage": stage, "note": note}
+        if not isinstance(expected, msgspec.UnsetType):
+            body["expected"] = expected
+        return self._call("POST", route, s.Moved, body)
 
     def rollback(self, cell: str, *, stage: str = "fleet", note: str = "") -> s.Moved:
         body = {"stage": stage, "note": note}
@@ -283,59 +292,6 @@ class HubClient:
 
     def routing(self) -> dict[str, Any]:
         return self._call("GET", "/routing", dict[str, Any])
-
-    # How
-
-    def _call(
-        self,
-        method: str,
-        route: str,
-        type_: type[T],
-        body: object = None,
-        *,
-        params: dict[str, str] | None = None,
-    ) -> T:
-        content = None if body is None else msgspec.json.encode(body)
-        headers = None if content is None else _JSON
-        response = self._send(method, route, content=content, headers=headers, params=params)
-        return msgspec.json.decode(response.content, type=type_)
-
-    def _send(
-        self,
-        method: str,
-        route: str,
-        *,
-        content: bytes | Iterator[bytes] | None = None,
-        headers: dict[str, str] | None = None,
-        params: dict[str, str] | None = None,
-        accept: tuple[int, ...] = (),
-    ) -> httpx.Response:
-        try:
-            response = self._http.request(method, "/api/v1" + route, content=content, headers=headers, params=params)
-        except httpx.HTTPError as error:
-            raise HubUnavailableError(str(self._http.base_url), error) from error
-        if response.is_error and response.status_code not in accept:
-            raise HubAnswerError.of(response.status_code, response.content)
-        return response
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """`team/name` -> ("team", "name")."""
-    namespace, slash, short = name.partition("/")
-    if not (namespace and slash and short) or "/" in short:
-        raise InputError(f"{name!r} is not a repository name (team/name)")
-    return namespace, short
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
 
 
 def _hidden(path: Path) -> bool:

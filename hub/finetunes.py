@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
+
 from hub.bases import Bases
 from hub.cells import Cells
 from hub.errors import InputError
+from hub.evaluations import Evaluations
 from hub.jobs import Jobs
 from hub.schemas import FinetuneIn, FinetuneSpec, FinishIn, Job
 from hub.store import Store
 from hub.variants import Variants
+from hub.vouching import Vouching
 from registry.types import RepoId
 
 
 class Finetunes:
     """What happens around a fine-tune job."""
 
-    def __init__(self, store: Store, cells: Cells, bases: Bases, variants: Variants, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cells: Cells,
+        bases: Bases,
+        variants: Variants,
+        jobs: Jobs,
+        evaluations: Evaluations,
+        vouching: Vouching,
+    ) -> None:
+        self._vouching = vouching
+        self._evaluations = evaluations
         self._store = store
         self._cells = cells
         self._bases = bases
@@ -37,8 +54,11 @@ class Finetunes:
             images=asked.images,
             max_seconds=asked.max_minutes * 60,
             seed=asked.seed,
+            class_map=asked.class_map,
         )
-        return self._jobs.create(spec, created_by)
+        # The same request while one is at work is that one: two jobs never run one request.
+        request = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()
+        return self._jobs.create(spec, created_by, team=cell.team or repo.namespace, request=request)
 
     def accept(self, job_id: str, answer: FinishIn) -> Job:
         """Give the uploaded variant its version and its lineage, then end the job."""
@@ -48,4 +68,26 @@ class Finetunes:
         if (document.base.commit, document.deck) != (job.spec.base_commit, answer.deck):
             raise InputError("variant.json names another base commit or deck than the job")
         version = self._variants.publish(job, answer)
-        return self._jobs.finish(job_id, version, answer.metrics)
+        tag, dataset = version.partition("@")[2], f"{job.spec.dataset}@{job.spec.dataset_commit}"
+        self._vouching.sign_variant(job.spec.cell, tag, answer.commit, run=job.id, dataset=dataset)
+        done = self._jobs.finish(job_id, version, answer.metrics)
+        self._keep_evaluations(done, answer)
+        return done
+
+    def _keep_evaluations(self, job: Job, answer: FinishIn) -> None:
+        """What the job measured, of the variant and of the base it began with, on the holdout."""
+        dataset = f"{job.spec.dataset}@{job.spec.dataset_commit}"
+        for model, prefix in ((str(job.version), "variant_"), (job.spec.base, "base_")):
+            numbers = {
+                name.removeprefix(prefix): value
+                for name, value in answer.metrics.items()
+                if name.startswith(f"{prefix}ap") and isinstance(value, int | float)
+            }
+            if numbers:
+                self._evaluations.add(
+                    model,
+                    numbers | {"images": answer.metrics.get("images_holdout"), "cell": job.spec.cell},
+                    dataset=dataset,
+                    deck=answer.deck,
+                    created_by=f"job:{job.id}",
+                )

@@ -25,7 +25,10 @@ from hub.settings import Settings
 log = logging.getLogger("parcelhub.job")
 
 REPORT_SECONDS = 0.5
-VARIANT_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json", "README.md")
+VARIANT_FILES = (
+    *("adapter_config.json", "adapter_model.safetensors", "variant.json", "README.md"),
+    *("report.json", "report.html", "predictions.json"),
+)
 
 
 class JobStoppedError(Exception):
@@ -118,6 +121,7 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
             images=spec.images,
             max_seconds=spec.max_seconds,
             seed=spec.seed,
+            class_map=spec.class_map,
         ),
         dataset_dir=dataset_dir,
         base_dir=base_dir,

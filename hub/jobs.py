@@ -3,18 +3,22 @@
 A worker holds a job by a lease that its heartbeats extend. A job whose lease ran out is queued again; one
 whose runs ended `max_attempts` times without an answer has failed. Each run has a number (`attempt`) and its
 own token, so that a run that lost its lease cannot speak for the job any more.
+
+Teams take turns: a free worker gets the oldest job of the team whose last turn is longest ago, among those whose
+quota lets one more run. So a team that queues a hundred jobs delays another one's first by one job, not by a hundred.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from hub.errors import JobStateError, UnknownJobError
+from hub.quotas import Quotas
 from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
 from hub.tables import timestamp
 from hub.tokens import Tokens
@@ -23,7 +27,7 @@ from registry.catalog import Catalog, Cursor
 TOKEN_MARGIN_SECONDS = 3600.0
 _COLUMNS = (
     "id, state, spec, attempt, crashes, max_attempts, cancel_requested, created_by, created_at, started_at,"
-    " finished_at, worker, error, version, metrics"
+    " finished_at, worker, error, version, metrics, team, used_seconds, progress"
 )
 
 
@@ -37,22 +41,38 @@ class Jobs:
         *,
         lease_seconds: float,
         max_attempts: int,
+        quotas: Quotas | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._catalog = catalog
+        self._quotas = quotas
         self._tokens = tokens
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
 
-    def create(self, spec: FinetuneSpec, created_by: str) -> Job:
-        job_id = secrets.token_hex(6)
-        row = [job_id, msgspec.json.encode(spec).decode(), self._max_attempts, created_by, self._now()]
+    def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
+        """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
+
+        Raises QuotaError.
+        """
+        team = team.lower()
         with self._catalog.write() as db:
+            if request is not None:
+                same = db.execute(
+                    "SELECT id FROM hub_jobs WHERE request = ? AND state IN ('queued', 'running')", [request]
+                ).fetchone()
+                if same is not None:
+                    return _get(db, same[0])
+            if self._quotas is not None:
+                self._quotas.check_queue(db, team, spec.max_seconds / 60)
+            job_id = secrets.token_hex(6)
+            encoded = msgspec.json.encode(spec).decode()
             db.execute(
                 "INSERT INTO hub_jobs (id, state, spec, attempt, crashes, max_attempts, cancel_requested,"
-                " created_by, created_at, metrics) VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}')",
-                row,
+                " created_by, created_at, metrics, team, request, used_seconds)"
+                " VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}', ?, ?, 0)",
+                [job_id, encoded, self._max_attempts, created_by, self._now(), team, request],
             )
             self._event(db, job_id, "state", {"state": "queued"})
         return self.get(job_id)
@@ -63,9 +83,50 @@ class Jobs:
 
     def all(self) -> list[Job]:
         """Newest first."""
-        with self._catalog.read() as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM hub_jobs ORDER BY created_at DESC").fetchall()  # noqa: S608
+        return self.page(limit=1_000_000)
+
+    def page(
+        self,
+        *,
+        limit: int,
+        after: str = "",
+        states: Sequence[str] = (),
+        cell: str | None = None,
+        teams: Collection[str] | None = None,
+        created_by: str = "",
+    ) -> list[Job]:
+        """At most `limit` jobs, newest first, those made before the job `after`.
+
+        `teams` (None: all) and `created_by` are whose jobs are meant: one of them must fit.
+        """
+        where, params = ["true"], []
+        if after:
+            where.append("(created_at, id) < (SELECT (created_at, id) FROM hub_jobs WHERE id = ?)")
+            params.append(after)
+        if states:
+            where.append("list_contains(?::VARCHAR[], state)")
+            params.append(list(states))  # type: ignore[arg-type]
+        if cell is not None:
+            where.append("json_extract_string(spec, '$.cell') = ?")
+            params.append(cell)
+        if teams is not None:
+            where.append("(list_contains(?::VARCHAR[], team) OR created_by = ?)")
+            params += [sorted(teams), created_by]  # type: ignore[list-item]
+        rows = self._catalog.query(
+            f"SELECT {_COLUMNS} FROM hub_jobs WHERE {' AND '.join(where)} "  # noqa: S608  # constants
+            "ORDER BY created_at DESC, id DESC LIMIT ?",
+            [*params, limit],
+        )
         return [_job(row) for row in rows]
+
+    def of_dataset(self, dataset: str) -> list[str]:
+        """The ids of the jobs that need a dataset: queued or running ones."""
+        rows = self._catalog.query(
+            "SELECT id FROM hub_jobs WHERE state IN ('queued', 'running')"
+            " AND json_extract_string(spec, '$.dataset') = ?",
+            [dataset],
+        )
+        return [row[0] for row in rows]
 
     def that_made(self, version: str) -> Job | None:
         """The job that a variant came from; None for one that was committed by hand."""
@@ -80,7 +141,9 @@ class Jobs:
     def events(self, job_id: str, after: int) -> list[JobEvent]:
         with self._catalog.read() as db:
             rows = db.execute(
-                "SELECT seq, happened_at, kind, data FROM hub_job_events WHERE job = ? AND seq > ? ORDER BY seq",
+                # The index is asked only about a lone condition.
+                "WITH mine AS MATERIALIZED (SELECT * FROM hub_job_events WHERE job = ?)"
+                " SELECT seq, happened_at, kind, data FROM mine WHERE seq > ? ORDER BY seq",
                 [job_id, after],
             ).fetchall()
         return [
@@ -91,17 +154,21 @@ class Jobs:
     # The worker's side
 
     def claim(self, worker: str) -> Claim | None:
-        """Lease the oldest queued job to a worker."""
+        """Lease a queued job to a worker: the oldest of the team whose turn it is."""
         with self._catalog.write() as db:
             self._expire_leases(db)
-            row = db.execute("SELECT id FROM hub_jobs WHERE state = 'queued' ORDER BY created_at LIMIT 1").fetchone()
-            if row is None:
+            team = self._next_team(db)
+            if team is None:
                 return None
+            row = db.execute(
+                "SELECT id FROM hub_jobs WHERE state = 'queued' AND team = ? ORDER BY created_at, id LIMIT 1", [team]
+            ).fetchone()
+            assert row is not None  # noqa: S101  # the team was found by its queued jobs
             now, job_id = self._now(), row[0]
             db.execute(
                 "UPDATE hub_jobs SET state = 'running', attempt = attempt + 1, worker = ?, lease_until = ?,"
-                " started_at = coalesce(started_at, ?) WHERE id = ?",
-                [worker, now + self._lease_seconds, now, job_id],
+                " claimed_at = ?, started_at = coalesce(started_at, ?) WHERE id = ?",
+                [worker, now + self._lease_seconds, now, now, job_id],
             )
             job = _get(db, job_id)
             self._event(db, job_id, "state", {"state": "running", "worker": worker, "attempt": job.attempt})
@@ -131,7 +198,9 @@ class Jobs:
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
         with self._catalog.write() as db:
             job = _running(db, job_id)
-            self._event(db, job_id, "progress", msgspec.to_builtins(progress))
+            told = msgspec.to_builtins(progress)
+            self._event(db, job_id, "progress", told)
+            db.execute("UPDATE hub_jobs SET progress = ? WHERE id = ?", [msgspec.json.encode(told).decode(), job_id])
             self._extend(db, job_id)
         return Heartbeat(stop=job.cancel_requested)
 
@@ -164,7 +233,70 @@ class Jobs:
                 db.execute("UPDATE hub_jobs SET cancel_requested = true WHERE id = ?", [job_id])
         return self.get(job_id)
 
+    def retry(self, job_id: str, who: str) -> Job:
+        """Queue a job again that failed or was cancelled: the same job, which goes on from its checkpoint.
+
+        Raises JobStateError, also while another job works on the same request, and QuotaError.
+        """
+        with self._catalog.write() as db:
+            job = _get(db, job_id)
+            if job.state not in ("failed", "cancelled"):
+                raise JobStateError(f"job {job_id} is {job.state}; only a failed or cancelled one is tried again")
+            other = db.execute(
+                "SELECT id FROM hub_jobs WHERE state IN ('queued', 'running') AND request IS NOT NULL AND request ="
+                " (SELECT request FROM hub_jobs WHERE id = ?)",
+                [job_id],
+            ).fetchone()
+            if other is not None:
+                raise JobStateError(f"job {other[0]} works on the same request already")
+            if self._quotas is not None:
+                self._quotas.check_queue(db, job.team, job.spec.max_seconds / 60)
+            db.execute(
+                "UPDATE hub_jobs SET state = 'queued', crashes = 0, cancel_requested = false, error = NULL,"
+                " finished_at = NULL, worker = NULL, lease_until = NULL, claimed_at = NULL WHERE id = ?",
+                [job_id],
+            )
+            self._event(db, job_id, "state", {"state": "queued", "reason": f"tried again by {who}"})
+        return self.get(job_id)
+
+    def require_run(self, job_id: str, worker: str, attempt: int) -> Job:
+        """The job, if this is its newest run; it may have ended. Raises JobStateError."""
+        job = self.get(job_id)
+        if (job.worker, job.attempt) != (worker, attempt):
+            raise JobStateError(f"job {job_id} was given to {job.worker} (attempt {job.attempt})")
+        return job
+
     # Inside a transaction
+
+    def _next_team(self, db: Cursor) -> str | None:
+        """The team whose job is next, and its turn is taken; None if nobody's may run."""
+        rows = db.execute(
+            "SELECT j.team, any_value(t.turn), min(j.created_at) FROM hub_jobs j LEFT JOIN hub_turns t"
+            " ON t.team = j.team WHERE j.state = 'queued' GROUP BY j.team"
+            " ORDER BY coalesce(any_value(t.turn), 0), min(j.created_at), j.team"
+        ).fetchall()
+        for team, _, _ in rows:
+            if self._quotas is None or self._quotas.may_run(db, team):
+                db.execute(
+                    "INSERT INTO hub_turns SELECT ?, coalesce(max(turn), 0) + 1 FROM hub_turns"
+                    " ON CONFLICT DO UPDATE SET turn = excluded.turn",
+                    [team],
+                )
+                return str(team)
+        return None
+
+    def _book(self, db: Cursor, job_id: str) -> None:
+        """Count the time of the run that ends now."""
+        row = db.execute("SELECT team, claimed_at FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
+        if row is None or row[1] is None:
+            return
+        now = self._now()
+        if self._quotas is not None:
+            self._quotas.book(db, row[0], row[1], now)
+        db.execute(
+            "UPDATE hub_jobs SET used_seconds = used_seconds + ?, claimed_at = NULL WHERE id = ?",
+            [max(0.0, now - row[1]), job_id],
+        )
 
     def _held(self, db: Cursor, job_id: str, worker: str, attempt: int) -> Job:
         job = _running(db, job_id)
@@ -186,6 +318,7 @@ class Jobs:
 
     def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
         crashes = job.crashes + int(crashed)
+        self._book(db, job.id)
         if job.cancel_requested:
             self._end(db, job.id, "cancelled", None, {})
         elif crashes >= job.max_attempts:
@@ -198,6 +331,7 @@ class Jobs:
         db.execute("UPDATE hub_jobs SET crashes = ?, lease_until = NULL WHERE id = ?", [crashes, job.id])
 
     def _end(self, db: Cursor, job_id: str, state: str, error: str | None, data: dict[str, Any]) -> None:
+        self._book(db, job_id)
         db.execute(
             "UPDATE hub_jobs SET state = ?, error = ?, finished_at = ?, lease_until = NULL WHERE id = ?",
             [state, error, self._now(), job_id],
@@ -230,6 +364,8 @@ def _job(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
     values["metrics"] = msgspec.json.decode(values["metrics"])
+    values["progress"] = None if values["progress"] is None else msgspec.json.decode(values["progress"])
+    values["team"], values["used_seconds"] = values["team"] or "", values["used_seconds"] or 0.0
     for name in ("created_at", "started_at", "finished_at"):
         values[name] = None if values[name] is None else timestamp(values[name])
     return Job(**values)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from hub import schemas as s
 from hub.cells import Cells
-from hub.errors import BaseMismatchError
+from hub.errors import BaseMismatchError, UnknownVariantError
 from hub.serving_folder import ServingFolder
 from hub.variants import Variants
 from registry.canonical import JSON
 from registry.errors import NothingToRollBackError
+from registry.policies import Approval, Policies
 from registry.stage_types import DecisionRecord
 from registry.stages import Stages
-from registry.types import Digest, Variant
+from registry.types import UNSET, Unset, Variant
+
+log = logging.getLogger("parcelhub.promotions")
+
+EvidenceSource = Callable[[s.Version], Mapping[str, JSON]]
+"""What else speaks for a variant, by name."""
 
 
 class Promotions:
-    """Moves between stages. One at a time: the decision and the folder change as one."""
+    """Moves between stages. One at a time: the decision and the folder change as one.
+
+    `evidence_sources` add to what a decision is made on; `after_move` is told of every move that was made.
+    """
 
     def __init__(
         self,
@@ -25,21 +37,34 @@ class Promotions:
         variants: Variants,
         stages: Stages,
         folder: ServingFolder,
-        *,
-        policy: Digest,
+        policies: Policies,
     ) -> None:
         self._cells = cells
         self._variants = variants
         self._stages = stages
         self._folder = folder
-        self._policy = policy
+        self._policies = policies
         self._lock = threading.Lock()
+        self.evidence_sources: list[EvidenceSource] = []
+        self.after_move: list[Callable[[s.Moved], None]] = []
 
-    def promote(self, cell: str, version: str, stage: s.ServedStage, *, actor: str, note: str) -> s.Moved:
-        """Give a stage to a variant, with its evaluation as the evidence that the gate asks for.
+    def promote(
+        self,
+        cell: str,
+        version: str,
+        stage: s.ServedStage,
+        *,
+        actor: str,
+        note: str,
+        expected: str | Unset | None = UNSET,
+    ) -> s.Moved:
+        """Give a stage to a variant, on the evidence and the approvals that the policy in force asks for.
 
-        The variant's files lie in the serving folder before the decision is made: once it is recorded, only
-        one rename is left to do, and a hub that dies before it does it at its next start.
+        `expected` is the version that the caller saw at the stage (None: the base); another one there, and the move
+        is refused. The variant's files lie in the serving folder before the decision is made: once it is recorded,
+        only one rename is left to do, and a hub that dies before it does it at its next start. Raises
+        MoveRefusedError, StatementError (nobody vouches for the variant), BaseMismatchError, UnknownCellError,
+        UnknownVariantError.
         """
         self._cells.get(cell)
         with self._lock:
@@ -52,31 +77,64 @@ class Promotions:
                 )
             self._folder.add_variant(cell, version, one.commit)
             before = self._stages.current(cell)[stage]
+            variant = self._variants.standing(cell, version).variant
+            approvals = self._policies.approvals(cell, variant, one.commit, stage)
             decision = self._stages.move(
                 cell,
-                self._variants.standing(cell, version).variant,
+                variant,
                 stage,
                 actor=actor,
-                evidence=_evidence(one),
-                policy_digest=self._policy,
+                evidence=self._evidence(one, before, approvals),
+                policy_digest=self._policies.current().digest,
+                expected_current=self._holder_named(cell, expected),
                 note=note,
             )
-            return self._done(cell, stage, before, decision)
+            self._policies.use(cell, variant, one.commit, stage, decision.id)
+            moved = self._done(cell, stage, before, decision)
+        self._tell(moved)
+        return moved
 
-    def rollback(self, cell: str, stage: s.ServedStage, *, actor: str, note: str) -> s.Moved:
-        """Give a stage back to who had it before; from the first variant on it, back to the base."""
+    def rollback(
+        self,
+        cell: str,
+        stage: s.ServedStage,
+        *,
+        actor: str,
+        note: str,
+        evidence: Mapping[str, JSON] | None = None,
+    ) -> s.Moved:
+        """Give a stage back to who had it before; from the first variant on it, back to the base.
+
+        `evidence` is kept in the decision; nothing is asked of it.
+        """
         self._cells.get(cell)
+        kept = dict(evidence or {})
         with self._lock:
             before = self._stages.current(cell)[stage]
             if before is None:
                 raise NothingToRollBackError(cell, stage)
             if self._came_after_base(cell, before):
+                policy = self._policies.current().digest
                 decision = self._stages.move(
-                    cell, before, "candidate", actor=actor, evidence={}, policy_digest=self._policy, note=note
+                    cell, before, "candidate", actor=actor, evidence=kept, policy_digest=policy, note=note
                 )
             else:
-                decision = self._stages.rollback(cell, actor, stage=stage, note=note)
-            return self._done(cell, stage, before, decision)
+                decision = self._stages.rollback(cell, actor, stage=stage, evidence=kept, note=note)
+            moved = self._done(cell, stage, before, decision)
+        self._tell(moved)
+        return moved
+
+    def approve(self, cell: str, version: str, stage: s.ServedStage, *, by: str, note: str) -> Approval:
+        """Note that somebody approves of a variant's move to a stage. Raises UnknownCellError, UnknownVariantError."""
+        self._cells.get(cell)
+        one = self._variants.get(cell, version)
+        variant = self._variants.standing(cell, version).variant
+        return self._policies.approve(cell, variant, one.commit, stage, by=by, note=note)
+
+    def _holder_named(self, cell: str, version: str | Unset | None) -> Variant | Unset | None:
+        if version is None or isinstance(version, Unset):
+            return version
+        return self._variants.standing(cell, version.rpartition("@")[2]).variant
 
     def _came_after_base(self, cell: str, variant: Variant) -> bool:
         """Whether the base had the stage when the variant was promoted to it.
@@ -101,13 +159,47 @@ class Promotions:
             routing_version=routing_version,
         )
 
+    def _tell(self, moved: s.Moved) -> None:
+        # Outside the lock: who is told may ask for the next move.
+        for told in self.after_move:
+            try:
+                told(moved)
+            except Exception:
+                log.exception("%s (%s) has moved; what should follow from it did not", moved.cell, moved.stage)
 
-def _evidence(one: s.Version) -> dict[str, JSON]:
-    """What speaks for a variant. Long lists (losses per step) stay with the job."""
-    numbers: dict[str, JSON] = {
-        name: value for name, value in one.metrics.items() if isinstance(value, int | float | str)
-    }
-    return {"evaluation": numbers, "deck": one.deck, "base": one.base, "job": one.job}
+    def _evidence(self, one: s.Version, holder: Variant | None, approvals: tuple[Approval, ...]) -> dict[str, JSON]:
+        """What speaks for a variant. Long lists (losses per step) stay with the job."""
+        found: dict[str, JSON] = {
+            "evaluation": _numbers(one.metrics),
+            "deck": one.deck,
+            "base": one.base,
+            "job": one.job,
+        }
+        slices = one.metrics.get("slices")
+        if isinstance(slices, dict):
+            found["slices"] = {str(name): _numbers(each) for name, each in slices.items() if isinstance(each, dict)}
+        if holder is not None:
+            found["holder"] = self._of_holder(one.cell, holder)
+        if approvals:
+            found["approvals"] = [approval.evidence() for approval in approvals]
+        for source in self.evidence_sources:
+            found |= source(one)
+        return found
+
+    def _of_holder(self, cell: str, holder: Variant) -> dict[str, JSON]:
+        try:
+            other = self._variants.get(cell, holder.version)
+        except UnknownVariantError:
+            return {"variant": str(holder)}
+        found: dict[str, JSON] = {"variant": str(holder), "evaluation": _numbers(other.metrics)}
+        slices = other.metrics.get("slices")
+        if isinstance(slices, dict):
+            found["slices"] = {str(name): _numbers(each) for name, each in slices.items() if isinstance(each, dict)}
+        return found
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, JSON]:
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
 
 
 def _robot_name(variant: Variant | None) -> str | None:

@@ -33,12 +33,15 @@ class Health(_Out, frozen=True):
 class CellIn(_In, frozen=True):
     name: Slug
     description: Annotated[str, Meta(max_length=500)] = ""
+    team: Annotated[str, Meta(max_length=96)] = ""
+    """Who may fine-tune it and promote to it; empty: the caller's own team, or everybody for the operator's cells."""
 
 
 class Cell(_Out, frozen=True):
     name: str
     description: str
     created_at: str
+    team: str = ""
 
 
 class UserIn(_In, frozen=True):
@@ -57,6 +60,16 @@ class User(_Out, frozen=True):
     name: str
     fullname: str
     email: str
+    teams: list[str]
+
+
+class Me(_Out, frozen=True):
+    """Who asks: `teams` are the namespaces that the user may write; a token of the operator's has no user."""
+
+    name: str
+    user: str | None
+    token: str
+    scopes: list[str]
     teams: list[str]
 
 
@@ -142,6 +155,10 @@ class FinetuneIn(_In, frozen=True):
     images: Annotated[int, Meta(ge=2, le=100_000)] | None = None
     max_minutes: Annotated[float, Meta(gt=0, le=24 * 60)] = 10.0
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    class_map: Annotated[
+        dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)
+    ] = {}
+    """The team's class to the base's label, where the team wants to say so itself."""
 
 
 class FinetuneSpec(_Out, frozen=True):
@@ -156,6 +173,7 @@ class FinetuneSpec(_Out, frozen=True):
     images: int | None
     max_seconds: float
     seed: int
+    class_map: dict[str, str] = {}
 
 
 class Job(_Out, frozen=True):
@@ -177,6 +195,12 @@ class Job(_Out, frozen=True):
     version: str | None
     """`<cell>@v3`, the variant a finished job made."""
     metrics: dict[str, Any]
+    team: str = ""
+    """Whose job it is: whose quota it counts for and who may see it."""
+    used_seconds: float = 0.0
+    """What its ended runs took."""
+    progress: dict[str, Any] | None = None
+    """The newest report: stage, step, total, images_per_second, eta_seconds, message."""
 
 
 class JobEvent(_Out, frozen=True):
@@ -270,6 +294,8 @@ class Models(_Out, frozen=True):
 class PromoteIn(_In, frozen=True):
     stage: ServedStage = "fleet"
     note: Annotated[str, Meta(max_length=2000)] = ""
+    expected: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
+    """The version that has the stage now (null: the base); another one there, and the move is refused."""
 
 
 class RollbackIn(_In, frozen=True):

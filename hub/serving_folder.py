@@ -11,13 +11,14 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hub import schemas as s
 from hub.bases import FILES as BASE_FILES
 from hub.bases import NAMESPACE as BASE_NAMESPACE
 from hub.bases import Bases
@@ -25,11 +26,16 @@ from hub.cells import Cells
 from hub.store import Store
 from hub.variants import FILES as VARIANT_FILES
 from hub.variants import Variants, repo_of
+from registry.errors import KeyRingError, StatementError
+from registry.provenance import Statements
 from registry.stage_types import HELD_STAGES, Assignment
 from registry.stages import Stages
 from registry.types import FileEntry, RepoId
 from serving.errors import RoutingError
 from serving.routing import ROUTING, CellRoute, RoutingTable, write_routing
+
+if TYPE_CHECKING:
+    from hub.rollouts import Plan
 
 log = logging.getLogger("parcelhub.serving")
 
@@ -38,8 +44,17 @@ class ServingFolder:
     """`<data>/serving/`."""
 
     def __init__(
-        self, folder: Path, store: Store, stages: Stages, cells: Cells, bases: Bases, variants: Variants
+        self,
+        folder: Path,
+        store: Store,
+        stages: Stages,
+        cells: Cells,
+        bases: Bases,
+        variants: Variants,
+        statements: Statements,
     ) -> None:
+        self._statements = statements
+        self._refused: dict[str, str] = {}
         self._folder = folder
         self._store = store
         self._stages = stages
@@ -47,6 +62,8 @@ class ServingFolder:
         self._bases = bases
         self._variants = variants
         self._lock = threading.Lock()
+        self.plans: Callable[[], Mapping[str, Plan]] = dict
+        """Which lines of which cells are on an earlier stage, and the canaries' shares."""
         self._whole: set[Path] = set()
         """Artifacts whose files this process has written or checked."""
 
@@ -54,6 +71,16 @@ class ServingFolder:
         """The table as it is on disk."""
         table: dict[str, Any] = msgspec.json.decode((self._folder / ROUTING).read_bytes())
         return table
+
+    def version(self) -> int:
+        """Of the table on disk; 0 while there is none."""
+        table = self._old_table()
+        return table.version if table is not None else 0
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """What robots would be served by if its statement were believed, and why it is not; as of the last `sync`."""
+        return dict(self._refused)
 
     def pinned_base(self, *, leaving_out: tuple[str, str] | None = None) -> str | None:
         """The base that promoted variants need (one Triton serves one base); None while there are none.
@@ -64,19 +91,27 @@ class ServingFolder:
         return str(self._variants.document(promoted[0].cell, promoted[0].commit).base) if promoted else None
 
     def add_variant(self, cell: str, version: str, commit: str) -> None:
-        """Put a variant's files there; nobody is served by them until the table says so."""
+        """Put a variant's files there; nobody is served by them until the table says so.
+
+        Raises StatementError unless a trusted key vouches for the variant.
+        """
+        self._statements.require(repo_of(cell), commit)
         with self._lock:
             self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
 
     def sync(self) -> int:
-        """Make the folder say what the registry says. Returns the version of the table that is in force."""
+        """Make the folder say what the registry says. Returns the version of the table that is in force.
+
+        What no trusted key vouches for is left out: a cell's next stage, or the base, answers in a variant's place.
+        Without a base that is vouched for, the table stays as it is. `refused` tells of both.
+        """
         with self._lock:
+            self._refused = {}
             old = self._old_table()
-            base_name = self.pinned_base() or self._bases.newest_name()
-            if base_name is None:  # nothing can be served yet
+            base = self._servable_base()
+            if base is None:  # nothing can be served yet
                 return old.version if old else 0
-            base = self._bases.get(base_name)
-            repo, _, revision = base_name.partition("@")
+            repo, _, revision = base.name.partition("@")
             short = f"{repo.removeprefix(BASE_NAMESPACE + '/')}@{revision}"
             digests = self._materialise(
                 RepoId.parse(repo), base.commit, BASE_FILES, Path("base", short), optional=("README.md",)
@@ -84,11 +119,16 @@ class ServingFolder:
             routes = {cell.name: CellRoute() for cell in self._cells.all()}
             for standing in self._promoted():
                 name = f"{standing.cell}@{standing.variant.version}"
+                if not self._vouched_for(name, standing.variant.repo, standing.commit):
+                    continue
                 digests |= self._materialise(
                     standing.variant.repo, standing.commit, VARIANT_FILES, Path("variants", name)
                 )
                 route = routes.get(standing.cell, CellRoute())
                 routes[standing.cell] = _with(route, standing.stage, name)
+            for cell, plan in self.plans().items():
+                if cell in routes:
+                    routes[cell] = replace(routes[cell], lines=dict(plan.lines), beta_share=plan.share)
             table = RoutingTable(
                 version=(old.version if old else 0) + 1,
                 base=short,
@@ -100,6 +140,24 @@ class ServingFolder:
             write_routing(self._folder, table)
             log.info("routing table %d: base %s, %d cells", table.version, short, len(routes))
             return table.version
+
+    def _servable_base(self) -> s.Base | None:
+        """The base that promoted variants need, else the newest; a newer one that nobody vouches for is passed over."""
+        pinned = self.pinned_base()
+        for name in [pinned] if pinned else self._bases.names():
+            base = self._bases.get(name)
+            if self._vouched_for(name, RepoId.parse(name.partition("@")[0]), base.commit):
+                return base
+        return None
+
+    def _vouched_for(self, name: str, repo: RepoId, commit: str) -> bool:
+        try:
+            self._statements.require(repo, commit)
+        except (StatementError, KeyRingError) as error:
+            log.error("%s is not served: %s", name, error)  # noqa: TRY400  # the sentence says all
+            self._refused[name] = str(error)
+            return False
+        return True
 
     def _promoted(self) -> Sequence[Assignment]:
         return self._stages.assignments(stages=HELD_STAGES)

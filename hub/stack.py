@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
@@ -11,6 +12,8 @@ from hub.locks import check_ports
 from hub.processes import parcelhub_command, spawn
 from hub.settings import Settings
 from hub.supervisor import Part
+from serving.captures import CapturePolicy
+from serving.triton.config import Tls, TritonConfig
 from serving.triton.installation import Installation
 from serving.triton.model_repository import MODEL
 
@@ -39,7 +42,33 @@ def build_parts(settings: Settings) -> list[Part]:
 
 def triton_ready(settings: Settings) -> bool:
     """Whether robots get answers."""
-    return _answers(f"http://{settings.triton_host}:{settings.triton_http_port}/v2/models/{MODEL}/ready")
+    return _answers(f"{triton_config(settings).http_url}/v2/models/{MODEL}/ready")
+
+
+def triton_config(settings: Settings) -> TritonConfig:
+    """How Triton runs by these settings."""
+    tls = None
+    if settings.tls_cert != Path():
+        client_ca = settings.tls_client_ca if settings.tls_client_ca != Path() else None
+        tls = Tls(settings.tls_cert, settings.tls_key, client_ca)
+    return TritonConfig(
+        data=settings.data,
+        serving=settings.serving_folder,
+        host=settings.triton_host,
+        grpc_port=settings.triton_grpc_port,
+        http_port=settings.triton_http_port,
+        metrics_port=settings.triton_metrics_port,
+        telemetry=settings.telemetry_folder,
+        captures=CapturePolicy(
+            settings.capture_low_score,
+            settings.capture_share,
+            settings.capture_max_bytes,
+            settings.capture_max_count,
+        ),
+        check_tokens=bool(settings.check_robots),
+        tls=tls,
+        shared_memory=bool(settings.shared_memory),
+    )
 
 
 def _starter(settings: Settings, command: str) -> Callable[[], subprocess.Popen[bytes]]:

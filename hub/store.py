@@ -48,10 +48,10 @@ class Store:
         return _repo(self.repos.create(repo, exist_ok=True))
 
     def refs(self, repo: RepoId) -> list[s.Ref]:
-        return [_ref(ref) for ref in self.repos.refs(repo) if ref.kind != "pull"]
+        return [_ref(ref) for ref in self.repos.refs(repo) if ref.kind in ("branch", "tag")]
 
     def commit_of(self, repo: RepoId, revision: str) -> s.Commit:
-        return _commit(self.repos.resolve(repo, revision))
+        return commit_view(self.repos.resolve(repo, revision))
 
     def tree(self, repo: RepoId, revision: str) -> s.Tree:
         commit = self.repos.resolve(repo, revision)
@@ -75,7 +75,7 @@ class Store:
         ]
         parent = UNSET if isinstance(asked.expected_parent, msgspec.UnsetType) else asked.expected_parent
         made = self.repos.commit(repo, operations, message=asked.message, author=author, expected_parent=parent)
-        return _commit(made)
+        return commit_view(made)
 
 
 def _repo(info: RepoInfo) -> s.Repo:
@@ -89,7 +89,7 @@ def _ref(ref: Ref) -> s.Ref:
     return s.Ref(name=ref.name, kind="tag" if ref.kind == "tag" else "branch", commit=ref.commit)
 
 
-def _commit(commit: Commit) -> s.Commit:
+def commit_view(commit: Commit) -> s.Commit:
     return s.Commit(
         id=commit.id,
         parent=commit.parent,

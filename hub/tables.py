@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hub.tables_service import SERVICE_TABLES
 from registry.migrations import MigrationSet
 
 HUB = MigrationSet(
@@ -109,6 +110,15 @@ HUB = MigrationSet(
         status VARCHAR NOT NULL,
         changed_at DOUBLE NOT NULL,
         PRIMARY KEY (repo, user_name)
+    );
+    """,
+        SERVICE_TABLES,
+        """
+    CREATE TABLE hub_sessions (
+        sha256 VARCHAR PRIMARY KEY,
+        token VARCHAR NOT NULL,
+        created_at DOUBLE NOT NULL,
+        expires_at DOUBLE NOT NULL
     );
     """,
     ),

@@ -23,6 +23,10 @@ _JOB = "job:"
 _WRITE = "write:"
 
 
+ROBOT_SCOPE = "robot"
+CELL_SCOPE = "cell:"
+
+
 class Scope(StrEnum):
     """What a person's token may do. (A job process has `job:<id>` instead, which is none of these.)"""
 
@@ -47,8 +51,17 @@ class Identity:
     teams: frozenset[str] = frozenset()
 
     def may(self, scope: Scope) -> bool:
-        """`admin` may everything; every token, a job's too, may read."""
+        """`admin` may everything; every token, a job's too, may read; a robot's may not."""
+        if self.robot_cells is not None:
+            return False
         return scope is Scope.READ or bool({scope, Scope.ADMIN} & self.scopes)
+
+    @property
+    def robot_cells(self) -> frozenset[str] | None:
+        """The cells that a robot's token is for ("*": every one); None for all other tokens."""
+        if ROBOT_SCOPE not in self.scopes:
+            return None
+        return frozenset(one.removeprefix(CELL_SCOPE) for one in self.scopes if one.startswith(CELL_SCOPE))
 
     def require(self, scope: Scope) -> None:
         if not self.may(scope):
@@ -102,9 +115,20 @@ class Identity:
 
     def sees(self, namespace: str) -> bool:
         """Whether private repositories of the namespace exist for this token. Jobs read what they are given."""
+        if self.robot_cells is not None:
+            return False
         if self.user is None or self.may(Scope.ADMIN):
             return True
         return namespace.lower() in self.namespaces
+
+    def owns(self, team: str) -> bool:
+        """Whether the team's things are this token's to change, as far as its scopes go."""
+        return self.user is None or self.may(Scope.ADMIN) or team.lower() in self.namespaces
+
+    def require_team(self, team: str, what: str) -> None:
+        """Raises ForbiddenError unless the caller may act for the team; a thing without a team is everybody's."""
+        if team and not self.owns(team):
+            raise ForbiddenError(f"{what} belongs to the team {team!r}, which {self.user!r} is not in")
 
     def require_upload(self) -> None:
         """Blobs are nobody's until a commit names them; whoever may commit somewhere may upload."""
@@ -205,7 +229,10 @@ class Tokens:
 
     def identify(self, token: str) -> Identity:
         """Whose token this is; raises if it is nobody's, or expired."""
-        digest = _sha256(token)
+        return self.of_digest(_sha256(token))
+
+    def of_digest(self, digest: str) -> Identity:
+        """Whose token has this SHA-256, for sessions, which keep no token; raises as `identify`."""
         with self._catalog.read() as db:
             row = db.execute(
                 "SELECT sha256, name, scopes, expires_at, user_name FROM hub_tokens WHERE sha256 = ?", [digest]

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from hub.errors import InputError, UnknownUserError
+from hub.errors import InputError, UnknownTeamError, UnknownUserError
 from registry.catalog import Catalog
 from registry.types import check_name
 
 RESERVED = frozenset(
-    {"admin", "api", "base", "cells", "datasets", "lfs", "models", "parcelhub", "schema", "spaces", "v1"}
+    {"admin", "api", "base", "cells", "datasets", "lfs", "models", "parcelhub", "schema", "spaces", "ui", "v1"}
     | {"xet", "xet-fetch"}
 )
 """Names with a meaning of their own, in addresses or in the registry."""
@@ -27,6 +27,15 @@ class User:
     fullname: str
     email: str
     teams: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """A namespace that several users may write; `name` in lower case."""
+
+    name: str
+    fullname: str
+    members: tuple[str, ...]
 
 
 class Users:
@@ -82,6 +91,62 @@ class Users:
         )
         known = dict(rows)
         return {team: known.get(team.lower(), team) for team in wanted}
+
+    def page(self, *, limit: int, after: str = "") -> list[User]:
+        """At most `limit` users by name, those behind `after`."""
+        rows = self._catalog.query(f"{_SELECT} WHERE handle > ? ORDER BY handle LIMIT ?", [after.lower(), limit])
+        return [User(row[0], row[1], row[2], tuple(row[3])) for row in rows]
+
+    def delete(self, name: str) -> None:
+        """Take a user away, with all their tokens; what they made stays. Raises UnknownUserError."""
+        user = self.get(name)
+        with self._catalog.write() as db:
+            db.execute("DELETE FROM hub_tokens WHERE user_name = ?", [user.name])
+            db.execute("DELETE FROM hub_users WHERE name = ?", [user.name])
+
+    def teams(self, *, limit: int, after: str = "", only: Iterable[str] | None = None) -> list[Team]:
+        """At most `limit` teams by name, those behind `after`: named ones, and those that a user is in.
+
+        `only`: of these alone.
+        """
+        where, params = "handle > ?", [after.lower()]
+        if only is not None:
+            where += " AND list_contains(?::VARCHAR[], handle)"
+            params.append(sorted(team.lower() for team in only))  # type: ignore[arg-type]
+        rows = self._catalog.query(
+            "WITH members AS (SELECT name, unnest(teams) AS team FROM hub_users), known AS ("  # noqa: S608
+            "SELECT handle FROM hub_teams UNION SELECT DISTINCT lower(team) FROM members) "
+            "SELECT handle, coalesce((SELECT fullname FROM hub_teams t WHERE t.handle = known.handle), handle),"
+            " coalesce((SELECT list(name ORDER BY name) FROM members WHERE lower(team) = known.handle), [])"
+            f" FROM known WHERE {where} ORDER BY handle LIMIT ?",
+            [*params, limit],
+        )
+        return [Team(row[0], row[1], tuple(row[2])) for row in rows]
+
+    def team(self, name: str) -> Team:
+        """Raises UnknownTeamError."""
+        found = self.teams(limit=1, only=[name])
+        if not found:
+            raise UnknownTeamError(f"there is no team {name!r}")
+        return found[0]
+
+    def set_member(self, team: str, user: str, member: bool) -> Team:
+        """Take a user into a team, or out of it. Raises UnknownUserError, UnknownTeamError, InputError."""
+        known = self.team(team)
+        one = self.get(user)
+        others = [name for name in one.teams if name.lower() != known.name]
+        self.put(one.name, teams=[*others, known.name] if member else others)
+        return self.team(team)
+
+    def delete_team(self, name: str) -> None:
+        """Take a team away: its name, its limits and everybody's membership; its datasets stay. UnknownTeamError."""
+        team = self.team(name)
+        for member in team.members:
+            one = self.get(member)
+            self.put(member, teams=[other for other in one.teams if other.lower() != team.name])
+        with self._catalog.write() as db:
+            db.execute("DELETE FROM hub_teams WHERE handle = ?", [team.name])
+            db.execute("DELETE FROM hub_quotas WHERE team = ?", [team.name])
 
     def get(self, name: str) -> User:
         """The user of this name, in any case. Raises UnknownUserError."""

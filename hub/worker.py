@@ -14,12 +14,14 @@ from typing import NamedTuple
 from hub.client import HubClient
 from hub.errors import HubAnswerError, HubError, HubUnavailableError
 from hub.processes import parcelhub_command, spawn, stop
+from hub.resources import LogIn
 from hub.schemas import Claim
 from hub.settings import Settings
 
 log = logging.getLogger("parcelhub.worker")
 
 POLL_SECONDS = 1.0
+LOG_PIECE = 64 * 1024
 GRACE_SECONDS = 15.0
 """What a job process gets between SIGTERM and SIGKILL: enough to write a checkpoint."""
 OVERTIME_SECONDS = 600.0
@@ -31,6 +33,50 @@ class _Ending(NamedTuple):
 
     reason: str
     crashed: bool
+
+
+class LogShipper:
+    """Sends what a run's process prints to the hub. The log is a help: what cannot be sent stops nothing."""
+
+    def __init__(self, client: HubClient, claim: Claim, worker: str, path: Path, start: int) -> None:
+        self._client = client
+        self._job = claim.job
+        self._worker = worker
+        self._path = path
+        self._at = start
+        """Where the file is sent up to; this run began there."""
+        self._there: int | None = None
+        """Where the hub's log is written up to; runs on other machines may be in it."""
+
+    def ship(self) -> None:
+        """Send what is new."""
+        try:
+            if self._there is None:
+                self._there = self._send(0, "")
+            while text := self._read():
+                behind = self._there
+                self._there = self._send(behind, text)
+                self._at += len(text.encode("utf-8", "replace"))
+                if self._there <= behind:  # the hub keeps no more of it
+                    return
+        except (HubUnavailableError, HubAnswerError) as error:
+            log.debug("the log of job %s waits: %s", self._job.id, error)
+
+    def _send(self, offset: int, text: str) -> int:
+        piece = LogIn(worker=self._worker, attempt=self._job.attempt, offset=offset, text=text)
+        return self._client.add_log(self._job.id, piece)
+
+    def _read(self) -> str:
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            data = file.read(LOG_PIECE)
+        # A character may be cut in two by the end of what is written so far.
+        for cut in range(min(4, len(data)) + 1):
+            try:
+                return data[: len(data) - cut].decode()
+            except UnicodeDecodeError:
+                continue
+        return data.decode("utf-8", "replace")
 
 
 class Worker:
@@ -75,10 +121,13 @@ class Worker:
             "PARCELHUB_TOKEN": claim.token,
             "PARCELHUB_HUB_URL": self._settings.url,
         }
+        start = log_path.stat().st_size if log_path.exists() else 0
         with log_path.open("ab") as log_file:
             process = spawn(parcelhub_command("job", "run", job.id), env=env, stdout=log_file)
-        ending = self._watch(process, claim)
+        shipper = LogShipper(self._client, claim, self.name, log_path, start)
+        ending = self._watch(process, claim, shipper)
         status = stop(process, grace_seconds=GRACE_SECONDS)
+        shipper.ship()
         if ending is None and status == 0:
             log.info("job %s ended", job.id)
             return
@@ -87,7 +136,7 @@ class Worker:
         log.warning("job %s: %s", job.id, ending.reason)
         self._release(claim, ending)
 
-    def _watch(self, process: subprocess.Popen[bytes], claim: Claim) -> _Ending | None:
+    def _watch(self, process: subprocess.Popen[bytes], claim: Claim, shipper: LogShipper) -> _Ending | None:
         """Keep the lease while the process lives. Returns why it must be stopped, None if it ended itself."""
         job = claim.job
         deadline = time.monotonic() + job.spec.max_seconds + OVERTIME_SECONDS
@@ -101,6 +150,7 @@ class Worker:
                 return _Ending(reason, crashed=True)
             if now >= next_beat:
                 next_beat = now + min(claim.lease_seconds / 3, 2.0)
+                shipper.ship()
                 try:
                     if self._client.heartbeat(job.id, self.name, job.attempt).stop:
                         return _Ending("cancelled", crashed=False)

@@ -16,9 +16,9 @@ from torch import nn
 from serving.adapter_files import Adapter, read_adapter
 from serving.adapters import AdapterBank
 from serving.errors import BaseError, UnknownVariant
-from serving.instances import Instances
 from serving.families.load import load_model
 from serving.families.types import InstanceModel, Prediction
+from serving.instances import Instances
 from serving.postprocess import Choice, Row, postprocess
 from serving.preprocess import Image, Preprocess, check_pixels
 

@@ -1,8 +1,8 @@
 """A robot that knows nothing of parcelhub: stubs made from the public protocol, one frame, one answer.
 
-    pip install grpcio grpcio-tools
-    python -m grpc_tools.protoc -I examples/kserve --python_out=stubs --grpc_python_out=stubs open_inference_grpc.proto
-    python examples/kserve/plain_robot.py --stubs stubs --cell dock-7 frame.jpg
+pip install grpcio grpcio-tools
+python -m grpc_tools.protoc -I examples/kserve --python_out=stubs --grpc_python_out=stubs open_inference_grpc.proto
+python examples/kserve/plain_robot.py --stubs stubs --cell dock-7 frame.jpg
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ Scalar = str | int | float | bool
 Attributes = tuple[tuple[str, Scalar], ...]
 """(name, value) sorted by name; hashable, and equal where they say the same."""
 
+BOX_ONLY = "box_only"
+"""The attribute (true) of an instance that came as a box: its mask is the box, filled, and its outline is not known."""
+
 _EXACT = 2**53
 
 
@@ -43,6 +46,16 @@ def _fits(name: object, value: object) -> bool:
     if isinstance(value, int):
         return abs(value) <= _EXACT  # beyond it, other people's JSON readers answer another number
     return isinstance(value, float) and math.isfinite(value)
+
+
+def boxed(attributes: Attributes) -> Attributes:
+    """The attributes of an instance that is a box and no mask."""
+    return tuple(sorted({**dict(attributes), BOX_ONLY: True}.items()))
+
+
+def is_box_only(attributes: Attributes) -> bool:
+    """Whether an instance came as a box, without a mask."""
+    return (BOX_ONLY, True) in attributes
 
 
 def parse_scalar(text: str) -> Scalar:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, TypeGuard
 
+import numpy as np
+import numpy.typing as npt
+
 from finetune.datasets.attributes import freeze
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
@@ -256,15 +259,30 @@ class _AnnotationReader(_Reader):
                 place,
             )
             return
+        extra = record.get("attributes")
+        attributes = freeze(extra, self._findings, place) if isinstance(extra, dict) else ()
+        value, box = record.get("segmentation"), record.get("bbox")
         try:
-            value = record.get("segmentation")
+            if not value and box is not None:
+                found.add_box(self._categories[category], _corners(box), place, attributes)
+                return
             counts, area = read_segmentation(value, found.height, found.width, self._findings, place)
         except ValueError as error:
             self._problem(f"{error} (image {self._images[image]})", f"{where}.segmentation")
             return
-        extra = record.get("attributes")
-        attributes = freeze(extra, self._findings, place) if isinstance(extra, dict) else ()
         found.add(self._categories[category], counts, area, place, attributes)
+
+
+def _corners(box: object) -> npt.NDArray[np.float64]:
+    """x0, y0 and x1, y1, float64 [2, 2], of a COCO `bbox`. Raises ValueError with the sentence to show."""
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        raise ValueError(f"the bbox {str(box)[:60]} does not hold x, y, width and height")
+    x, y, width, height = map(float, box)
+    return np.array([[x, y], [x + width, y + height]])
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
 def _is_int(value: object) -> TypeGuard[int]:

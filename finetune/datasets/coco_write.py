@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from finetune.datasets.attributes import is_box_only
 from finetune.datasets.rle import parse_counts
 from finetune.datasets.types import Dataset, Sample
 
@@ -54,7 +55,8 @@ def _annotations(sample: Sample, numbers: Mapping[str, int], segment: Segment) -
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
             "area": area,
             "iscrowd": 0,
-            "segmentation": segment(sample, counts),
+            # Of a box, nobody may read an outline.
+            "segmentation": [] if is_box_only(attributes) else segment(sample, counts),
         }
         yield record | ({"attributes": dict(attributes)} if attributes else {})
 

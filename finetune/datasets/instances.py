@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.datasets import rle
-from finetune.datasets.attributes import Attributes
+from finetune.datasets.attributes import Attributes, boxed
 from finetune.datasets.findings import Findings
 from finetune.datasets.limits import MAX_INSTANCES, MAX_VERTICES
 from finetune.datasets.types import Sample
@@ -101,6 +101,24 @@ class InstanceList:
         """Add the union of polygons, each float64 [K, 2] in pixels. Raises ValueError if one leaves the image."""
         counts, area = outline(polygons, self.height, self.width, self._findings, where)
         self.add(label, counts, area, where, attributes)
+
+    def add_box(self, label: str, corners: npt.NDArray[np.float64], where: str, attributes: Attributes = ()) -> None:
+        """Add an instance of which only a box is known, float64 [2, 2] of x0, y0 and x1, y1 in pixels.
+
+        Its mask is the box, filled, and its attributes say so (`BOX_ONLY`). Raises ValueError if the box is none, or
+        leaves the image.
+        """
+        if not np.isfinite(corners).all() or (np.abs(corners) > _HUGE).any():
+            raise ValueError("the box holds a value that is not a finite number")
+        if (corners[1] <= corners[0]).any():
+            raise ValueError("the box has no area")
+        corners = clip(corners, float(self.width), float(self.height), self._findings, where)
+        x0, y0 = np.minimum(np.round(corners[0]), (self.width - 1, self.height - 1)).astype(int).tolist()
+        x1, y1 = np.maximum(np.round(corners[1]), (x0 + 1, y0 + 1)).astype(int).tolist()
+        self._findings.warn(
+            "instance with a box and no mask: it teaches its class and its extent, not its outline", where
+        )
+        self.add_bitmap(label, np.ones((y1 - y0, x1 - x0), np.bool_), where, boxed(attributes), x=x0, y=y0)
 
     def add_bitmap(
         self,

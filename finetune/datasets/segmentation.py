@@ -17,7 +17,7 @@ def read_segmentation(value: object, height: int, width: int, findings: Findings
     if isinstance(value, dict):
         return _from_rle(value, height, width)
     if not value:
-        raise ValueError("there is no mask, only a box: export instance segmentation")
+        raise ValueError("there is neither a mask nor a box")
     if not isinstance(value, list) or not all(isinstance(polygon, list) for polygon in value):
         raise ValueError("must be a list of polygons or an RLE object")
     return outline([read_points(part) for part in value], height, width, findings, where)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from finetune.datasets.attributes import Attributes
+from finetune.datasets.attributes import Attributes, is_box_only
 from finetune.errors import DatasetError
 from serving.errors import ImageError
 from serving.instances import Instances
@@ -59,6 +59,11 @@ class Sample:
     def instances(self) -> Iterator[tuple[str, bytes, Attributes]]:
         """(label, mask, attributes) of each instance."""
         return zip(self.labels, self.masks, self.attributes or ((),) * len(self.masks), strict=True)
+
+    @property
+    def box_only(self) -> tuple[bool, ...]:
+        """For each instance, whether it came as a box: then its mask is the box, filled, and no outline."""
+        return tuple(is_box_only(attributes) for _, _, attributes in self.instances())
 
     def truth(self) -> Instances:
         """The annotations as `Instances`, every score 1.0."""

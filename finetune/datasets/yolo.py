@@ -1,4 +1,4 @@
-"""YOLO-seg folders: `data.yaml` with the class names, images, and one text file of polygons per image.
+"""YOLO folders: `data.yaml` with the class names, images, and one text file of polygons (or boxes) per image.
 
 Layouts: `train/images` + `train/labels` (Roboflow), `images/train` + `labels/train` (Ultralytics), flat `images` +
 `labels`, or labels beside their images in a split's folder. The folders' names say the split; the paths in data.yaml
@@ -66,6 +66,9 @@ class YoloSource:
                 continue
             try:
                 class_id, points = _parse(fields, len(self.classes))
+                if len(points) == 2:
+                    found.add_box(self.classes[class_id], points * scale, f"{label}:{number}")
+                    continue
                 polygon = clip(points, 1.0, 1.0, findings, f"{label}:{number}") * scale
                 found.add_polygons(self.classes[class_id], [polygon], f"{label}:{number}")
             except ValueError as error:
@@ -73,7 +76,10 @@ class YoloSource:
 
 
 def _parse(fields: list[str], classes: int) -> tuple[int, np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
-    """Class id and points float64 [K, 2] of one label line's fields. Raises ValueError with the sentence to show."""
+    """Class id and points float64 [K, 2] of one label line's fields; of a box, its two corners.
+
+    Raises ValueError with the sentence to show.
+    """
     try:
         values = [float(field) for field in fields]
     except ValueError:
@@ -89,7 +95,8 @@ def _parse(fields: list[str], classes: int) -> tuple[int, np.ndarray[tuple[int, 
         raise ValueError(f"the class id {int(class_id)} is out of range: data.yaml names {classes} ({known})")
     coordinates = len(values) - 1
     if coordinates == 4:
-        raise ValueError("4 coordinates are a box, not an outline: export polygons (YOLO segmentation)")
+        x, y, width, height = values[1:]
+        return int(class_id), np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]])
     if coordinates % 2:
         raise ValueError(f"an odd number of coordinates ({coordinates}): x and y must come in pairs")
     if coordinates < 6:

@@ -25,6 +25,7 @@ from serving.families.types import InstanceModel
 
 Method = Literal["lora", "full", "scratch"]
 
+
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe:
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
@@ -62,7 +63,8 @@ def adapt(
 
     With LoRA that is a `PeftModel` around `base`, from scratch a new model of its shape, otherwise `base`
     itself. Goes on from a checkpoint in `workspace`.
-    Raises DeckError without sources, BaseModelError where the base's family takes no adapters, TrainingError when the loss diverges.
+    Raises DeckError without sources, BaseModelError where the base's family takes no adapters, TrainingError when the
+    loss diverges.
     """
     if not sources:
         raise DeckError("there is no picture to train on")

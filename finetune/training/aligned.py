@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from serving.families.parcelseg import Dense, inside_boxes
+from finetune.training.boxonly import projection_loss
+from serving.families.parcelseg import OUTSIDE, Dense, inside_boxes
 
 CELLS_EACH = 9  # at most so many cells answer for one instance while training
 MASKS_A_BATCH = 400  # outlines that are compared pixel by pixel, drawn from the cells that answer
@@ -41,18 +42,34 @@ class Assignment:
     quality: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """One picture of the batch that has something to find: its row, who answers, and the truth."""
+
+    row: int
+    chosen: Assignment
+    masks: Tensor
+    boxes: Tensor
+    box_only: Tensor
+
+
 def aligned_loss(
-    dense: Dense, mask_labels: Sequence[Tensor], class_labels: Sequence[Tensor], weights: Weights | None = None
+    dense: Dense,
+    mask_labels: Sequence[Tensor],
+    class_labels: Sequence[Tensor],
+    box_only: Sequence[Tensor] | None = None,
+    weights: Weights | None = None,
 ) -> dict[str, Tensor]:
     """The parts of the loss, weighted, by name; the loss is their sum.
 
     `mask_labels` are B tensors float32 [N_i, M, M] with M a multiple of the grid and of the prototypes' side,
-    `class_labels` B tensors int64 [N_i]. Instances without a pixel are passed over.
+    `class_labels` B tensors int64 [N_i]. Instances without a pixel are passed over. Where `box_only` (B tensors bool
+    [N_i]) is set, the mask is a filled box: class and box are learnt from it, of the outline its extent alone.
     """
     weights = weights or Weights()
     side = round(dense.logits.shape[1] ** 0.5)
     target = torch.zeros_like(dense.logits)
-    found: list[tuple[int, Assignment, Tensor, Tensor]] = []
+    found: list[_Picture] = []
     for row, (every_mask, every_class) in enumerate(zip(mask_labels, class_labels, strict=True)):
         seen = every_mask.flatten(1).any(1) if len(every_mask) else torch.zeros(0, dtype=torch.bool)
         masks, classes = every_mask[seen], every_class[seen]
@@ -62,17 +79,18 @@ def aligned_loss(
         with torch.no_grad():
             chosen = assign(dense.logits[row], dense.boxes[row], masks, classes, boxes, side)
         target[row, chosen.cells, classes[chosen.owner]] = chosen.quality
-        found.append((row, chosen, masks, boxes))
+        boxed = box_only[row][seen] if box_only is not None else torch.zeros_like(classes, dtype=torch.bool)
+        found.append(_Picture(row, chosen, masks, boxes, boxed))
     sure = dense.logits.sigmoid().detach()
     share = torch.where(target > 0, 1.0, 0.75 * sure**1.5 + 0.02)
     classify = F.binary_cross_entropy_with_logits(dense.logits, target, reduction="none") * share
     if not found:
         nothing = 0.0 * (dense.boxes.sum() + dense.coefficients.float().sum() + dense.prototypes.float().sum())
         return {"class": classify.sum() / len(target) + nothing}
-    quality = torch.cat([chosen.quality for _, chosen, _, _ in found])
+    quality = torch.cat([picture.chosen.quality for picture in found])
     total = quality.sum().clamp(min=1.0)
-    said = torch.cat([dense.boxes[row, chosen.cells] for row, chosen, _, _ in found])
-    true = torch.cat([boxes[chosen.owner] for _, chosen, _, boxes in found])
+    said = torch.cat([dense.boxes[picture.row, picture.chosen.cells] for picture in found])
+    true = torch.cat([picture.boxes[picture.chosen.owner] for picture in found])
     giou = box_overlap(said, true)[1]
     outline, dice = _outlines(dense, found)
     return {
@@ -84,9 +102,7 @@ def aligned_loss(
     }
 
 
-def assign(
-    logits: Tensor, said: Tensor, masks: Tensor, classes: Tensor, boxes: Tensor, side: int
-) -> Assignment:
+def assign(logits: Tensor, said: Tensor, masks: Tensor, classes: Tensor, boxes: Tensor, side: int) -> Assignment:
     """Which of side x side cells answer for which of N instances in one picture.
 
     A cell can answer for an instance that covers half of it or more (the fullest cell, if none is); of these the
@@ -114,26 +130,35 @@ def assign(
     return Assignment(cells, owner, quality)
 
 
-def _outlines(dense: Dense, found: Sequence[tuple[int, Assignment, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy per pixel and dice of the answering cells' outlines inside of their true boxes."""
+def _outlines(dense: Dense, found: Sequence[_Picture]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy per pixel and dice of the answering cells' outlines inside of their true boxes; for instances with
+    a box alone the dice of the outline's projections, and no cross-entropy."""
     _, height, width, _ = dense.prototypes.shape
     each = max(8, MASKS_A_BATCH // len(dense.logits))
     cross, dice, total = [], [], []
-    for row, chosen, masks, boxes in found:
+    for picture in found:
+        chosen, masks = picture.chosen, picture.masks
         pick = torch.arange(len(chosen.cells), device=masks.device)
         if len(pick) > each:
             pick = torch.randperm(len(pick), device=masks.device)[:each]
         owner, quality = chosen.owner[pick], chosen.quality[pick]
-        coefficients = dense.coefficients[row, chosen.cells[pick]].float()
-        logits = (coefficients @ dense.prototypes[row].float().flatten(0, 1).T).view(-1, height, width)
+        coefficients = dense.coefficients[picture.row, chosen.cells[pick]].float()
+        logits = (coefficients @ dense.prototypes[picture.row].float().flatten(0, 1).T).view(-1, height, width)
         true = F.avg_pool2d(masks[None], masks.shape[-1] // height)[0][owner]
-        inside = inside_boxes(boxes[owner], height, width, margin=MARGIN).float()
+        inside = inside_boxes(picture.boxes[owner], height, width, margin=MARGIN).float()
         area = inside.sum((1, 2)).clamp(min=1)
         entropy = (F.binary_cross_entropy_with_logits(logits, true, reduction="none") * inside).sum((1, 2)) / area
         seen = logits.sigmoid() * inside
         both = (seen * true).sum((1, 2))
+        apart = 1 - (2 * both + 1) / (seen.sum((1, 2)) + (true * inside).sum((1, 2)) + 1)
+        boxed = picture.box_only[owner]
+        if boxed.any():
+            entropy = torch.where(boxed, 0.0, entropy)
+            # Outside of its box an outline is cut off anyway; what it reaches inside is what the box knows.
+            reach = projection_loss(logits.masked_fill(inside == 0, OUTSIDE), masks[owner])
+            apart = torch.where(boxed, reach, apart)
         cross.append((entropy * quality).sum())
-        dice.append(((1 - (2 * both + 1) / (seen.sum((1, 2)) + (true * inside).sum((1, 2)) + 1)) * quality).sum())
+        dice.append((apart * quality).sum())
         total.append(quality.sum())
     weight = torch.stack(total).sum().clamp(min=1e-6)
     return torch.stack(cross).sum() / weight, torch.stack(dice).sum() / weight

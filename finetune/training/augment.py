@@ -26,11 +26,17 @@ PAD_COLOUR = (0, 0, 0)  # what serving pads with
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A training picture kept in memory. `pixels` uint8 [H, W, 3] RGB; `masks` bool [N, H, W]; `classes` int64 [N]."""
+    """A training picture kept in memory. `pixels` uint8 [H, W, 3] RGB; `masks` bool [N, H, W]; `classes` int64 [N];
+    `box_only` bool [N] as in Example."""
 
     pixels: NDArray[np.uint8]
     masks: NDArray[np.bool_]
     classes: NDArray[np.int64]
+    box_only: NDArray[np.bool_] | None = None
+
+    def boxed(self) -> NDArray[np.bool_]:
+        """`box_only`, all False where it is None."""
+        return self.box_only if self.box_only is not None else np.zeros(len(self.classes), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +84,12 @@ class AugmentedExamples(Dataset[Example]):
         self._strength = strength or Strength()
         s = self._strength
         fill: dict[type | str, int | Sequence[int]] = {tv_tensors.Image: PAD_COLOUR, tv_tensors.Mask: 0}
-        self._geometry = v2.Compose(
-            [
-                v2.RandomHorizontalFlip(),
-                v2.RandomZoomOut(fill=fill, side_range=(1.0, 1.6), p=s.zoom_out),
-                v2.RandomApply([v2.RandomRotation(s.rotate_degrees, fill=fill)], p=0.35),
-                v2.RandomResizedCrop(size, scale=s.crop_area, ratio=(0.75, 1.33), antialias=True),
-            ]
-        )
+        turn = v2.RandomApply([v2.RandomRotation(s.rotate_degrees, fill=fill)], p=0.35)
+        before = [v2.RandomHorizontalFlip(), v2.RandomZoomOut(fill=fill, side_range=(1.0, 1.6), p=s.zoom_out)]
+        crop = v2.RandomResizedCrop(size, scale=s.crop_area, ratio=(0.75, 1.33), antialias=True)
+        self._geometry = v2.Compose([*before, turn, crop])
+        # A box that is turned is a wider box than that of the instance inside.
+        self._upright = v2.Compose([*before, crop])
         self._photometry = v2.Compose(
             [
                 v2.ColorJitter(s.brightness, s.contrast, s.saturation, s.hue),
@@ -121,7 +125,8 @@ class AugmentedExamples(Dataset[Example]):
             pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
         masks = masks[:, ::MASK_STRIDE, ::MASK_STRIDE]
         kept = masks.sum(axis=(1, 2)) >= 6
-        return Example(np.ascontiguousarray(pixels), masks[kept], classes[kept])
+        boxed = source.boxed()[kept] if source.box_only is not None else None
+        return Example(np.ascontiguousarray(pixels), masks[kept], classes[kept], boxed)
 
     def _turn(self, index: int) -> int:
         """The source of example `index`: within each round as many examples as sources, every source as often
@@ -140,7 +145,7 @@ class AugmentedExamples(Dataset[Example]):
         if not len(source.masks):
             return self._geometry(image), np.zeros((0, self._size, self._size), np.bool_), source.classes
         masks = tv_tensors.Mask(torch.from_numpy(source.masks.view(np.uint8)))
-        image, masks = self._geometry(image, masks)
+        image, masks = (self._upright if source.boxed().any() else self._geometry)(image, masks)
         return image, masks.numpy().astype(np.bool_), source.classes
 
 
@@ -154,7 +159,7 @@ def fit_source(source: Source, side: int) -> Source:
     pixels = cv2.resize(source.pixels, shape, interpolation=cv2.INTER_AREA)
     masks = [cv2.resize(m.view(np.uint8), shape, interpolation=cv2.INTER_NEAREST) for m in source.masks]
     stacked = np.stack(masks).astype(np.bool_) if masks else np.zeros((0, shape[1], shape[0]), np.bool_)
-    return Source(np.asarray(pixels, np.uint8), stacked, source.classes)
+    return Source(np.asarray(pixels, np.uint8), stacked, source.classes, source.box_only)
 
 
 def _letterbox(source: Source, size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
@@ -186,19 +191,21 @@ def mosaic(sources: Sequence[Source], rng: np.random.Generator) -> Source:
             target[y0:y1, x0:x1] = cv2.resize(mask.view(np.uint8), shape, interpolation=cv2.INTER_NEAREST) > 0
         masks.append(placed)
         classes.append(source.classes)
-    return Source(pixels, np.concatenate(masks), np.concatenate(classes))
+    boxed = np.concatenate([source.boxed() for source in sources[:4]])
+    return Source(pixels, np.concatenate(masks), np.concatenate(classes), boxed if boxed.any() else None)
 
 
 def paste(target: Source, donor: Source, rng: np.random.Generator) -> Source:
     """Paste one to three instances of `donor` onto `target`, scaled and moved; what they cover is cut from its
-    masks.
+    masks. Instances with a box alone are not cut out: their outline is not known.
     """
-    if not len(donor.masks):
+    whole = np.flatnonzero(~donor.boxed())
+    if not len(whole):
         return target
     height, width = target.pixels.shape[:2]
     pixels, masks, classes = target.pixels.copy(), target.masks.copy(), list(target.classes)
     extra: list[NDArray[np.bool_]] = []
-    for pick in rng.choice(len(donor.masks), min(len(donor.masks), int(rng.integers(1, 4))), replace=False):
+    for pick in rng.choice(whole, min(len(whole), int(rng.integers(1, 4))), replace=False):
         ys, xs = np.nonzero(donor.masks[pick])
         if len(ys) < 64:
             continue
@@ -219,4 +226,5 @@ def paste(target: Source, donor: Source, rng: np.random.Generator) -> Source:
         classes.append(donor.classes[pick])
     if not extra:
         return target
-    return Source(pixels, np.concatenate([masks, np.stack(extra)]), np.array(classes, np.int64))
+    boxed = np.concatenate([target.boxed(), np.zeros(len(extra), np.bool_)]) if target.box_only is not None else None
+    return Source(pixels, np.concatenate([masks, np.stack(extra)]), np.array(classes, np.int64), boxed)

@@ -35,10 +35,27 @@ class Learner(nn.Module):
     def stage(self, progress: float) -> None:
         """Told the spent share of the budget before each step."""
 
-    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
-        """A dict with `loss`, as Trainer wants it. Arguments as `collate` makes them."""
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask_labels: list[Tensor],
+        class_labels: list[Tensor],
+        box_only: list[Tensor] | None = None,
+    ) -> dict[str, Any]:
+        """A dict with `loss`, as Trainer wants it. Arguments as `collate` makes them.
+
+        Families that cannot learn a box without its outline are not told of such instances.
+        """
+        if box_only is not None:
+            mask_labels = [m[~b] for m, b in zip(mask_labels, box_only, strict=True)]
+            class_labels = [c[~b] for c, b in zip(class_labels, box_only, strict=True)]
+        return {"loss": self.loss(pixel_values, mask_labels, class_labels)}
+
+    def loss(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> Tensor:
+        """The family's loss, from instances that have an outline."""
         output = self.model(pixel_values=pixel_values, mask_labels=mask_labels, class_labels=class_labels)
-        return {"loss": output.loss}
+        loss: Tensor = output.loss
+        return loss
 
 
 class AlignedLearner(Learner):
@@ -46,9 +63,15 @@ class AlignedLearner(Learner):
 
     model: ParcelSeg
 
-    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
+    def forward(
+        self,
+        pixel_values: Tensor,
+        mask_labels: list[Tensor],
+        class_labels: list[Tensor],
+        box_only: list[Tensor] | None = None,
+    ) -> dict[str, Any]:
         """A dict with `loss`. Arguments as `collate` makes them."""
-        parts = aligned_loss(self.model.dense(pixel_values), mask_labels, class_labels)
+        parts = aligned_loss(self.model.dense(pixel_values), mask_labels, class_labels, box_only)
         return {"loss": torch.stack(list(parts.values())).sum()}
 
 
@@ -72,8 +95,8 @@ class EncoderFirst(Learner):
         """The encoder alone first."""
         self.encoder_only = progress < ENCODER_SHARE
 
-    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
-        """A dict with `loss`. Arguments as `collate` makes them."""
+    def loss(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> Tensor:
+        """The family's loss, from instances that have an outline."""
         model = self.model
         if self.encoder_only:
             loss, patches = pixel_values.new_zeros(()), model.features(pixel_values)
@@ -83,8 +106,8 @@ class EncoderFirst(Learner):
             loss, patches = output.loss, output.last_hidden_state[:, skipped:]
         cells = model.grid_size[0] * CELLS
         targets = dense_targets(mask_labels, class_labels, cells=cells, background=self.head.classes)
-        loss = loss + (1.0 if self.encoder_only else self.dense_weight) * dense_loss(self.head(patches), targets)
-        return {"loss": loss}
+        weight = 1.0 if self.encoder_only else self.dense_weight
+        return loss + weight * dense_loss(self.head(patches), targets)
 
 
 class RfDetrLearner(Learner):
@@ -95,14 +118,15 @@ class RfDetrLearner(Learner):
         """Prefix of the names of the encoder's layers."""
         return "model.model.model.backbone.backbone.encoder."
 
-    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
-        """A dict with `loss`. Arguments as `collate` makes them."""
+    def loss(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> Tensor:
+        """The family's loss, from instances that have an outline."""
         labels = []
         for masks, classes in zip(*_with_pixels(mask_labels, class_labels), strict=True):
             boxes = mask_boxes(masks) if len(masks) else masks.new_zeros(0, 4)
             middle, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
             labels.append({"class_labels": classes, "boxes": torch.cat([middle, size], dim=1), "masks": masks})
-        return {"loss": self.model(pixel_values=pixel_values, labels=labels).loss}
+        loss: Tensor = self.model(pixel_values=pixel_values, labels=labels).loss
+        return loss
 
 
 class RegionLearner(Learner):
@@ -110,8 +134,8 @@ class RegionLearner(Learner):
 
     model: MaskRcnn
 
-    def forward(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> dict[str, Any]:
-        """A dict with `loss`. Arguments as `collate` makes them."""
+    def loss(self, pixel_values: Tensor, mask_labels: list[Tensor], class_labels: list[Tensor]) -> Tensor:
+        """The family's loss, from instances that have an outline."""
         side = pixel_values.shape[-1]
         targets = []
         for masks, classes in zip(*_with_pixels(mask_labels, class_labels), strict=True):
@@ -122,7 +146,7 @@ class RegionLearner(Learner):
         # Regions are cut out and boxes decoded in float32: bfloat16 rounds a coordinate of 250 pixels to even numbers.
         with torch.autocast(pixel_values.device.type, enabled=False):
             losses = self.model(pixel_values.float(), targets)
-        return {"loss": torch.stack(list(losses.values())).sum()}
+        return torch.stack(list(losses.values())).sum()
 
 
 def _with_pixels(masks: list[Tensor], classes: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,15 +44,15 @@ class AttentionViews:
     heads: int
 
 
-def attention_views(attention: nn.Module) -> AttentionViews:
+def attention_views(attention: Any) -> AttentionViews:  # noqa: ANN401 - the library's are untyped
     """The matrices of an attention layer, whether it keeps queries, keys and values apart or in one."""
     if hasattr(attention, "qkv"):
-        query, key, value = attention.qkv.weight.data.chunk(3)  # type: ignore[union-attr,operator]
-        biases = (attention.qkv.bias, attention.out_proj.bias)  # type: ignore[union-attr]
-        return AttentionViews(query, key, value, attention.out_proj.weight, biases, attention.heads)  # type: ignore[union-attr,arg-type]
+        query, key, value = attention.qkv.weight.data.chunk(3)
+        biases = (attention.qkv.bias, attention.out_proj.bias)
+        return AttentionViews(query, key, value, attention.out_proj.weight, biases, attention.heads)
     parts = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
-    weights = [part.weight for part in parts]  # type: ignore[union-attr]
-    return AttentionViews(*weights, tuple(part.bias for part in parts), attention.num_heads)  # type: ignore[arg-type,union-attr]
+    query, key, value, out = (part.weight for part in parts)
+    return AttentionViews(query, key, value, out, tuple(part.bias for part in parts), attention.num_heads)
 
 
 @torch.no_grad()

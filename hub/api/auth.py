@@ -37,9 +37,12 @@ def identity_of(connection: Connection) -> Identity:
 
 
 def signed_in(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The guard of the whole API: a token is needed unless a route says `public`."""
-    if not handler.opt.get("public"):
-        identity_of(connection)
+    """The guard of the whole API: a token is needed unless a route says `public`; a robot's is for few routes."""
+    if handler.opt.get("public"):
+        return
+    who = identity_of(connection)
+    if who.robot_cells is not None and not handler.opt.get("robots"):
+        raise ForbiddenError(f"the token {who.name!r} is a robot's: it may ask Triton and report outcomes")
 
 
 def requires(scope: Scope) -> Guard:
@@ -49,6 +52,13 @@ def requires(scope: Scope) -> Guard:
         identity_of(connection).require(scope)
 
     return guard
+
+
+def is_person(connection: Connection, _: BaseRouteHandler) -> None:
+    """A guard: not for the processes of jobs."""
+    who = identity_of(connection)
+    if who.job is not None:
+        raise ForbiddenError(f"the token {who.name!r} is a job's, and may only work on it")
 
 
 def may_write(connection: Connection, _: BaseRouteHandler) -> None:

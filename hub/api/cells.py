@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from litestar import Controller, get, post
-from litestar.params import JSONBody
+from typing import Annotated
+
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.params import JSONBody, QueryParameter
+from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from hub import __version__
-from hub.api.auth import requires
-from hub.api.parts import Hub, Text
+from hub.api.auth import identity_of, requires
+from hub.api.parts import Asked, Hub, Text
+from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.resources import CellChange
 from hub.schemas import Cell, CellIn, Health
-from hub.tokens import Scope
+from hub.tokens import Identity, Scope
 
 
 @get("/health", sync_to_thread=True, opt={"public": True}, tags=["service"])
@@ -25,14 +30,26 @@ class CellController(Controller):
     tags = ("cells",)
 
     @get(sync_to_thread=True)
-    def list_cells(self, services: Hub) -> list[Cell]:
+    def list_cells(
+        self,
+        services: Hub,
+        request: Asked,
+        limit: Limit = DEFAULT_LIMIT,
+        after: After = "",
+        team: Annotated[str | None, QueryParameter(max_length=96, description="Of one team alone.")] = None,
+        q: Annotated[str, QueryParameter(max_length=100, description="Part of the name.")] = "",
+    ) -> Response[list[Cell]]:
         """All cells, by name."""
-        return services.cells.all()
+        found = services.cells.page(limit=limit + 1, after=after, team=team, contains=q)
+        return paged(request, found, limit, lambda cell: cell.name)
 
     @post(sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
-    def create_cell(self, services: Hub, data: JSONBody[CellIn]) -> Cell:
-        """Create a cell."""
-        cell = services.cells.create(data.name, data.description)
+    def create_cell(self, services: Hub, request: Asked, data: JSONBody[CellIn]) -> Cell:
+        """Create a cell, for the caller's team unless it is said for which."""
+        who = identity_of(request)
+        who.require_team(data.team, f"the cell {data.name!r}")
+        team = data.team or _home(who)
+        cell = services.cells.create(data.name, data.description, team)
         services.serving_folder.sync()  # robots may name the cell from now on; the base answers
         return cell
 
@@ -40,3 +57,26 @@ class CellController(Controller):
     def get_cell(self, services: Hub, cell: Text) -> Cell:
         """One cell."""
         return services.cells.get(cell)
+
+    @patch("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
+    def change_cell(self, services: Hub, request: Asked, cell: Text, data: JSONBody[CellChange]) -> Cell:
+        """Change a cell's description; the operator may give it to another team."""
+        who = identity_of(request)
+        who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+        if data.team is not None:
+            who.require(Scope.ADMIN)
+        return services.cells.change(cell, description=data.description, team=data.team)
+
+    @delete("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)], status_code=HTTP_204_NO_CONTENT)
+    def delete_cell(self, services: Hub, request: Asked, cell: Text) -> None:
+        """Forget a cell that never had a variant."""
+        identity_of(request).require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+        services.cells.delete(cell)
+        services.serving_folder.sync()
+
+
+def _home(who: Identity) -> str:
+    """Whose cell it is if nothing is said: the user's only team, or the user's own; the operator's is everybody's."""
+    if who.user is None:
+        return ""
+    return next(iter(who.teams)) if len(who.teams) == 1 else who.user.lower()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Annotated
 
 import anyio
 import anyio.to_thread
 import msgspec
 from litestar import Controller, Response, get, post
-from litestar.params import HeaderParameter, JSONBody
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
+from hub import resources as r
 from hub import schemas as s
+from hub.api.audit import note
 from hub.api.auth import identity_of, is_job, requires
 from hub.api.parts import Asked, Hub, Text
-from hub.tokens import Scope
+from hub.errors import UnknownJobError
+from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.services import Services
+from hub.tokens import Identity, Scope
 from registry.types import RepoId
 
 EVENT_POLL_SECONDS = 0.25
@@ -31,11 +37,28 @@ PING_SECONDS = 10.0
     tags=["jobs"],
 )
 def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked) -> s.Job:
-    """Ask for a variant of the base for a cell. Every revision is pinned to a commit now."""
+    """Ask for a variant of the base for a cell. Every revision is pinned to a commit now.
+
+    While a job works on the very same request, that job is the answer.
+    """
     who = identity_of(request)
-    services.cells.get(data.cell)  # a mistyped cell is told before its dataset is looked for
+    cell = services.cells.get(data.cell)  # a mistyped cell is told before its dataset is looked for
+    who.require_team(cell.team, f"the cell {cell.name!r}")
     services.readable(RepoId.parse(data.dataset, "dataset"), who, files=True)
-    return services.finetunes.request(data, who.name)
+    job = services.finetunes.request(data, who.owner)
+    note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
+    return job
+
+
+def visible_job(services: Services, job_id: str, who: Identity) -> s.Job:
+    """The job, if it is the caller's to see: their team's, their own, or they are the operator.
+
+    Raises UnknownJobError.
+    """
+    job = services.jobs.get(job_id)
+    if who.owns(job.team) or (who.user is not None and job.created_by == who.user):
+        return job
+    raise UnknownJobError(f"there is no job {job_id!r}")
 
 
 class JobController(Controller):
@@ -45,25 +68,60 @@ class JobController(Controller):
     tags = ("jobs",)
 
     @get(sync_to_thread=True)
-    def list_jobs(self, services: Hub) -> list[s.Job]:
-        """All jobs, newest first."""
-        return services.jobs.all()
+    def list_jobs(
+        self,
+        services: Hub,
+        request: Asked,
+        limit: Limit = DEFAULT_LIMIT,
+        after: After = "",
+        wanted: Annotated[s.JobState | None, QueryParameter(name="state", description="In one state alone.")] = None,
+        cell: Annotated[str | None, QueryParameter(max_length=64, description="Of one cell alone.")] = None,
+        team: Annotated[str | None, QueryParameter(max_length=96, description="Of one team alone.")] = None,
+    ) -> Response[list[s.Job]]:
+        """The jobs that the caller may see, newest first."""
+        who = identity_of(request)
+        teams: Collection[str] | None = None if who.user is None or who.may(Scope.ADMIN) else who.namespaces
+        mine = who.owner
+        if team is not None:
+            teams = {team.lower()} if who.owns(team) else set()
+            mine = ""
+        found = services.jobs.page(
+            limit=limit + 1, after=after, states=[wanted] if wanted else [], cell=cell, teams=teams, created_by=mine
+        )
+        return paged(request, found, limit, lambda job: job.id)
 
     @get("/{job_id:str}", sync_to_thread=True)
-    def get_job(self, services: Hub, job_id: Text) -> s.Job:
-        """One job."""
-        return services.jobs.get(job_id)
+    def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
+        """One job: its state, its newest progress, its result."""
+        return visible_job(services, job_id, identity_of(request))
 
     @get("/{job_id:str}/events")
     async def events(
         self,
         services: Hub,
+        request: Asked,
         job_id: Text,
         last_event_id: Annotated[int, HeaderParameter(name="Last-Event-ID", ge=0)] = 0,
     ) -> ServerSentEvent:
         """What happened to the job and what happens, as server-sent events; replays after `Last-Event-ID`."""
-        await anyio.to_thread.run_sync(services.jobs.get, job_id)  # an unknown job is a 404, not an empty stream
+        # An unknown job is a 404, not an empty stream.
+        await anyio.to_thread.run_sync(visible_job, services, job_id, identity_of(request))
         return ServerSentEvent(_events(services, job_id, last_event_id))
+
+    @get("/{job_id:str}/log", sync_to_thread=True)
+    def get_log(
+        self,
+        services: Hub,
+        request: Asked,
+        job_id: Text,
+        offset: Annotated[int, QueryParameter(ge=0, le=2**40, description="Where to begin, in bytes.")] = 0,
+        tail: Annotated[int | None, QueryParameter(ge=0, le=10_000, description="Only the last lines.")] = None,
+    ) -> r.LogPart:
+        """What the job's processes printed: a piece from `offset` on, or the last lines."""
+        final = visible_job(services, job_id, identity_of(request)).state in s.FINAL_STATES
+        if tail is not None:
+            return services.job_logs.tail(job_id, tail, final=final)
+        return services.job_logs.read(job_id, offset=offset, final=final)
 
     @post(
         "/{job_id:str}/cancel",
@@ -71,9 +129,22 @@ class JobController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.FINETUNE)],
     )
-    def cancel(self, services: Hub, job_id: Text) -> s.Job:
+    def cancel(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """Cancel the job: at once if it is queued, else as soon as its worker hears of it."""
+        visible_job(services, job_id, identity_of(request))
         return services.jobs.cancel(job_id)
+
+    @post(
+        "/{job_id:str}/retry",
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+        guards=[requires(Scope.FINETUNE)],
+    )
+    def retry(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
+        """Queue a job again that failed or was cancelled; it goes on from its checkpoint."""
+        who = identity_of(request)
+        visible_job(services, job_id, who)
+        return services.jobs.retry(job_id, who.owner)
 
 
 class WorkerController(Controller):
@@ -83,9 +154,14 @@ class WorkerController(Controller):
     tags = ("workers",)
     guards = (requires(Scope.ADMIN),)
 
-    @post("/claim", sync_to_thread=True, status_code=HTTP_200_OK)
+    @post(
+        "/claim",
+        sync_to_thread=True,
+        status_code=HTTP_200_OK,
+        responses={HTTP_204_NO_CONTENT: ResponseSpec(None, description="Nothing to do", generate_examples=False)},
+    )
     def claim(self, services: Hub, data: JSONBody[s.ClaimIn]) -> Response[s.Claim | None]:
-        """Lease the oldest queued job; 204 when there is none."""
+        """Lease a queued job of the team whose turn it is; 204 when there is none."""
         claim = services.jobs.claim(data.worker)
         return Response(claim, status_code=HTTP_200_OK if claim else HTTP_204_NO_CONTENT)
 
@@ -93,6 +169,12 @@ class WorkerController(Controller):
     def heartbeat(self, services: Hub, job_id: Text, data: JSONBody[s.HeartbeatIn]) -> s.Heartbeat:
         """Keep the lease."""
         return services.jobs.heartbeat(job_id, data.worker, data.attempt)
+
+    @post("/{job_id:str}/log", sync_to_thread=True, status_code=HTTP_200_OK)
+    def add_log(self, services: Hub, job_id: Text, data: JSONBody[r.LogIn]) -> r.LogSize:
+        """Keep a piece of what the job's process printed; the answer says where the next one begins."""
+        services.jobs.require_run(job_id, data.worker, data.attempt)
+        return r.LogSize(size=services.job_logs.append(job_id, data.offset, data.text))
 
     @post("/{job_id:str}/release", sync_to_thread=True, status_code=HTTP_200_OK)
     def release(self, services: Hub, job_id: Text, data: JSONBody[s.ReleaseIn]) -> s.Job:
@@ -113,9 +195,11 @@ class ReportController(Controller):
         return services.jobs.progress(job_id, data)
 
     @post("/finish", sync_to_thread=True, status_code=HTTP_200_OK)
-    def finish(self, services: Hub, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
+    def finish(self, services: Hub, request: Asked, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
         """The variant is uploaded: give it its tag and lineage, and end the job."""
-        return services.finetunes.accept(job_id, data)
+        job = services.finetunes.accept(job_id, data)
+        note(request, version=job.version, commit=data.commit, deck=data.deck)
+        return job
 
     @post("/fail", sync_to_thread=True, status_code=HTTP_200_OK)
     def fail(self, services: Hub, job_id: Text, data: JSONBody[s.FailIn]) -> s.Job:

@@ -42,19 +42,19 @@ class MaintenanceController(Controller):
     tags = ("operation",)
     guards = (requires(Scope.ADMIN),)
 
-    @post("/fsck", sync_to_thread=True, status_code=HTTP_200_OK)
+    @post("/fsck", sync_to_thread=True, status_code=HTTP_200_OK, media_type=_LINES)
     def fsck(self, services: Hub, data: JSONBody[FsckIn]) -> Stream:
         """Find and name any damage."""
         care = services.maintenance
         return Stream(care.told(lambda tell: care.fsck(quick=data.quick, progress=tell)), media_type=_LINES)
 
-    @post("/gc", sync_to_thread=True, status_code=HTTP_200_OK)
+    @post("/gc", sync_to_thread=True, status_code=HTTP_200_OK, media_type=_LINES)
     def collect(self, services: Hub, data: JSONBody[GcIn]) -> Stream:
         """Remove what nothing needs and is older than its grace."""
         care = services.maintenance
         return Stream(care.told(lambda tell: care.collect(dry_run=data.dry_run, progress=tell)), media_type=_LINES)
 
-    @post("/backup", sync_to_thread=True, status_code=HTTP_200_OK)
+    @post("/backup", sync_to_thread=True, status_code=HTTP_200_OK, media_type=_LINES)
     def backup(self, services: Hub, data: JSONBody[BackupIn]) -> Stream:
         """Back up the catalog and all blobs."""
         care = services.maintenance

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from litestar import Controller, get, post
-from litestar.params import JSONBody
+import msgspec
+from litestar import Controller, Response, get, post
+from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
+from hub import resources as r
 from hub import schemas as s
+from hub.api.audit import note
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
+from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.services import Services
 from hub.tokens import Scope
+from registry.types import UNSET
 
 
 class ModelController(Controller):
@@ -21,19 +28,33 @@ class ModelController(Controller):
     tags = ("models",)
 
     @get(sync_to_thread=True)
-    def list_models(self, services: Hub) -> s.Models:
-        """Every base version and every variant."""
-        return s.Models(bases=services.bases.all(), variants=services.variants.all())
+    def list_models(
+        self,
+        services: Hub,
+        request: Asked,
+        limit: Limit = DEFAULT_LIMIT,
+        after: After = "",
+        stage: Annotated[s.StageName | None, QueryParameter(description="At one stage alone.")] = None,
+        q: Annotated[str, QueryParameter(max_length=100, description="Part of the cell's name.")] = "",
+    ) -> Response[s.Models]:
+        """Every base version, and a page of the variants, newest first."""
+        found = services.variants.page(limit=limit + 1, after=after, stage=stage, contains=q)
+        shown = _shown(services, request, found)
+        answer = paged(request, shown, limit, lambda one: one.name)
+        return Response(s.Models(bases=services.bases.all(), variants=answer.content), headers=dict(answer.headers))
 
     @get("/{cell:str}", sync_to_thread=True)
-    def list_variants(self, services: Hub, cell: Text) -> list[s.Version]:
+    def list_variants(
+        self, services: Hub, request: Asked, cell: Text, limit: Limit = DEFAULT_LIMIT, after: After = ""
+    ) -> Response[list[s.Version]]:
         """The variants of one cell, newest first."""
-        return services.variants.all(services.cells.get(cell).name)
+        found = services.variants.page(limit=limit + 1, after=after, cell=services.cells.get(cell).name)
+        return paged(request, _shown(services, request, found), limit, lambda one: one.name)
 
     @get("/{cell:str}/{version:str}", sync_to_thread=True)
-    def get_variant(self, services: Hub, cell: Text, version: Text) -> s.Version:
+    def get_variant(self, services: Hub, request: Asked, cell: Text, version: Text) -> s.Version:
         """One variant: metrics, lineage, stage."""
-        return services.variants.get(cell, version)
+        return _shown(services, request, [services.variants.get(cell, version)])[0]
 
     @post(
         "/{cell:str}/{version:str}/promote",
@@ -50,8 +71,17 @@ class ModelController(Controller):
         request: Asked,
     ) -> s.Moved:
         """Serve the variant to the robots of its cell."""
-        actor = identity_of(request).name
-        return services.promotions.promote(cell, version, data.stage, actor=actor, note=data.note)
+        actor = _promoter(services, request, cell)
+        moved = services.promotions.promote(
+            cell,
+            version,
+            data.stage,
+            actor=actor,
+            note=data.note,
+            expected=UNSET if isinstance(data.expected, msgspec.UnsetType) else data.expected,
+        )
+        note(request, decision=moved.decision, before=moved.previous, now=moved.version)
+        return moved
 
     @post(
         "/{cell:str}/rollback",
@@ -61,8 +91,75 @@ class ModelController(Controller):
     )
     def rollback(self, services: Hub, cell: Text, data: JSONBody[s.RollbackIn], request: Asked) -> s.Moved:
         """Serve what the cell was served before its last promotion."""
-        actor = identity_of(request).name
-        return services.promotions.rollback(cell, data.stage, actor=actor, note=data.note)
+        actor = _promoter(services, request, cell)
+        moved = services.promotions.rollback(cell, data.stage, actor=actor, note=data.note)
+        note(request, decision=moved.decision, before=moved.previous, now=moved.version)
+        return moved
+
+
+class EvaluationController(Controller):
+    """How models measured."""
+
+    path = "/evaluations"
+    tags = ("models",)
+
+    @get(sync_to_thread=True)
+    def list_evaluations(
+        self,
+        services: Hub,
+        request: Asked,
+        limit: Limit = DEFAULT_LIMIT,
+        after: After = "",
+        model: Annotated[str | None, QueryParameter(max_length=300, description="Of one model alone.")] = None,
+    ) -> Response[list[r.Evaluation]]:
+        """Evaluations, newest first."""
+        found = services.evaluations.page(limit=limit + 1, after=after, model=model)
+        return paged(request, _judged(services, request, found), limit, lambda one: one.id)
+
+    @get("/{evaluation_id:str}", sync_to_thread=True)
+    def get_evaluation(self, services: Hub, request: Asked, evaluation_id: Text) -> r.Evaluation:
+        """One evaluation."""
+        return _judged(services, request, [services.evaluations.get(evaluation_id)])[0]
+
+    @post(sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
+    def add_evaluation(self, services: Hub, request: Asked, data: JSONBody[r.EvaluationIn]) -> r.Evaluation:
+        """Keep how a model measured; it cannot be changed afterwards."""
+        who = identity_of(request)
+        name, _, version = data.model.partition("@")
+        if "/" in name:
+            services.bases.get(data.model)
+        else:
+            who.require_team(services.cells.get(name).team, f"the cell {name!r}")
+            services.variants.get(name, version)
+        return services.evaluations.add(
+            data.model, data.metrics, dataset=data.dataset, deck=data.deck, created_by=who.owner
+        )
+
+
+def _promoter(services: Services, request: Asked, cell: str) -> str:
+    """Who asks, if the cell is theirs to change."""
+    who = identity_of(request)
+    who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+    return who.owner
+
+
+def _shown(services: Services, request: Asked, found: Sequence[s.Version]) -> list[s.Version]:
+    """The variants, without the names of datasets that the caller does not see."""
+    names = [one.dataset.partition("@")[0] for one in found]
+    seen = services.datasets.readable_names(names, identity_of(request)) if any(names) else set()
+    return [
+        one if name in seen or not name else msgspec.structs.replace(one, dataset="")
+        for one, name in zip(found, names, strict=True)
+    ]
+
+
+def _judged(services: Services, request: Asked, found: Sequence[r.Evaluation]) -> list[r.Evaluation]:
+    names = [one.dataset.partition("@")[0] for one in found]
+    seen = services.datasets.readable_names(names, identity_of(request)) if any(names) else set()
+    return [
+        one if name in seen or not name else msgspec.structs.replace(one, dataset="")
+        for one, name in zip(found, names, strict=True)
+    ]
 
 
 @get("/routing", sync_to_thread=True, tags=["models"])

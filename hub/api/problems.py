@@ -6,7 +6,7 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 
 from hub.errors import EXIT_FAILURE, INTERNAL, Problem, problem_of
@@ -57,13 +57,8 @@ def _document(
     if errors:
         body["errors"] = errors
     # A HEAD has no body to tell the reason in.
-    content = None if request.method == "HEAD" else body
-    return Response(
-        content,  # type: ignore[arg-type]
-        status_code=problem.status,
-        media_type=MediaType.TEXT if content is None else _MEDIA_TYPE,
-        headers=headers,
-    )
+    content: Any = b"" if request.method == "HEAD" else body
+    return Response(content, status_code=problem.status, media_type=_MEDIA_TYPE, headers=headers)
 
 
 def _fields(extra: Any) -> list[dict[str, str]]:  # noqa: ANN401  # Litestar's own type

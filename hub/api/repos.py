@@ -11,6 +11,7 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from hub import schemas as s
+from hub.api.audit import note
 from hub.api.auth import identity_of, may_upload, may_write
 from hub.api.parts import Asked, Hub, Repo, Text
 from hub.services import Services
@@ -117,7 +118,9 @@ class RepoController(Controller):
     ) -> s.Commit:
         """Commit uploaded blobs to `main`."""
         who = identity_of(request)
-        return services.store.commit(repo, data, author=who.owner, sizes_of=services.hf.ledger.sizes_for(who))
+        made = services.store.commit(repo, data, author=who.owner, sizes_of=services.hf.ledger.sizes_for(who))
+        note(request, commit=made.id)
+        return made
 
 
 class BlobController(Controller):

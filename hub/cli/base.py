@@ -149,9 +149,7 @@ def seed(
     class_map = dict(pair.split("=", 1) for pair in pairs)
     with tempfile.TemporaryDirectory() as cache:
         folder = fetch_checkpoint(source, Path(cache))
-        found = seed_base(
-            folder, target, class_map=class_map, new_head=new_head, image_size=image_size, origin=source
-        )
+        found = seed_base(folder, target, class_map=class_map, new_head=new_head, image_size=image_size, origin=source)
     if as_json:
         facts = {"family": found.family, "image_size": found.image_size, "mapped": dict(found.mapped)}
         print_json({**facts, "untrained": list(found.fresh), "folder": str(target)})

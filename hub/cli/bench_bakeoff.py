@@ -11,15 +11,17 @@ from hub.cli.common import err, json_option, out, print_json
 
 
 @click.command("bakeoff")
-@click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Bases and bakeoff.json; resumes.")
+@click.option(
+    "--out", "target", required=True, type=click.Path(path_type=Path), help="Bases and bakeoff.json; resumes."
+)
 @click.option("--minutes", type=float, default=12.0, show_default=True, help="Training of each family from scratch.")
-@click.option("--lora-minutes", type=float, default=2.0, show_default=True, help="LoRA of each family on a held-out cell.")
+@click.option(
+    "--lora-minutes", type=float, default=2.0, show_default=True, help="LoRA of each family on a held-out cell."
+)
 @click.option("--families", default="", help="Comma-separated; all by default.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @json_option
-def bakeoff(
-    target: Path, minutes: float, lora_minutes: float, families: str, seed: int, as_json: bool
-) -> None:
+def bakeoff(target: Path, minutes: float, lora_minutes: float, families: str, seed: int, as_json: bool) -> None:
     """Every family of networks from random weights for the same time, judged on the held-out cells.
 
     \b

@@ -92,6 +92,24 @@ def counting(what: str) -> Iterator[ProgressCallback]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+@contextmanager
+def weighing(what: str) -> Iterator[ProgressCallback]:
+    """A progress bar on stderr for work that counts bytes, with its rate and the time that is left."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def set_up_logging() -> None:
     """Log lines of long-running commands, on stderr."""
     level = logging.DEBUG if debugging() else logging.INFO

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.markup import escape
 
-from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, when
+from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
 from hub.errors import EXIT_USAGE, InputError
 from hub.settings import Settings
 
@@ -29,7 +31,7 @@ folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
 @click.group()
 def dataset() -> None:
-    """Datasets: check, convert, push, list, show."""
+    """Datasets: check, convert, push, pull, list, show, offer, delete."""
 
 
 @dataset.command("check")
@@ -45,8 +47,9 @@ def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int
       parcelhub dataset check ./dock-7
       parcelhub dataset check ./dock-7 --quality
     """
-    found = read(folder)
-    report = _quality(found) if quality else None
+    with unpacked(folder) as source:
+        found = read(source)
+        report = _quality(found) if quality else None
     code = EXIT_USAGE if report is not None and not report.usable else 0
     if as_json:
         print_json(_facts(found) | ({"quality": report} if report is not None else {}))
@@ -105,43 +108,76 @@ def convert(settings: Settings, source: Path, target: Path, name: str, as_json: 
 @click.argument("name", metavar="TEAM/NAME")
 @click.option("--message", "-m", default="", help="What is new in this revision.")
 @click.option("--licence", default="unknown", show_default=True, help="Goes on the dataset card.")
+@click.option("--private", is_flag=True, help="A new dataset is for its team's eyes alone.")
 @json_option
 @settings_options
-def push(settings: Settings, folder: Path, name: str, message: str, licence: str, as_json: bool) -> None:
-    """Check a dataset and push it; only files that the hub lacks travel.
+def push(settings: Settings, folder: Path, name: str, message: str, licence: str, private: bool, as_json: bool) -> None:
+    """Check a dataset (a folder or a .zip) and push it; only files that the hub lacks travel.
+
+    A push that was interrupted goes on where it was when it is started again. Nobody sees half a dataset.
 
     \b
     Example:
       parcelhub dataset push ./dock-7 acme/dock-7 -m "the first 120 frames"
     """
-    found = read(folder)
-    _warn(found)
-    with connect(settings) as client, counting(f"pushing {name}") as progress:
-        commit = push_dataset(client, found, name, message, licence=licence, progress=progress)
+    with unpacked(folder) as source:
+        found = read(source)
+        _warn(found)
+        with connect(settings) as client, weighing(f"pushing {name}") as progress:
+            commit = push_dataset(client, found, name, message, licence=licence, progress=progress, private=private)
     if as_json:
         print_json(commit)
     else:
         out.print(f"pushed [bold]{name}[/] at {commit.id[:12]}: {len(found.samples)} images")
 
 
-@dataset.command("list")
+@dataset.command("pull")
+@click.argument("name", metavar="TEAM/NAME[@REVISION]")
+@click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 @settings_options
-def list_(settings: Settings, as_json: bool) -> None:
-    """List the datasets at the hub.
+def pull(settings: Settings, name: str, folder: Path, as_json: bool) -> None:
+    """Fetch a dataset into a folder; files that are there already stay, each is checked by its sha256.
 
     \b
     Example:
-      parcelhub dataset list
+      parcelhub dataset pull acme/dock-7 ./dock-7
+      parcelhub dataset pull acme/dock-7@v2 ./dock-7-v2
     """
-    with connect(settings) as client:
-        repos = client.repos("dataset")
+    from hub.transfer import pull_folder
+
+    repo, _, revision = name.partition("@")
+    with connect(settings) as client, weighing(f"pulling {repo}") as progress:
+        tree = pull_folder(client, repo, revision or "main", folder, progress=progress)
     if as_json:
-        print_json(repos)
+        print_json({"commit": tree.commit, "files": len(tree.files), "folder": str(folder)})
+    else:
+        out.print(f"pulled [bold]{repo}[/] at {tree.commit[:12]}: {len(tree.files)} files in {folder}")
+
+
+@dataset.command("list")
+@click.option("--team", help="Of one team alone.")
+@click.option("--contains", help="Part of the name.")
+@click.option("--offered", is_flag=True, help="Only those that are offered to the base.")
+@json_option
+@settings_options
+def list_(settings: Settings, team: str | None, contains: str | None, offered: bool, as_json: bool) -> None:
+    """List the datasets at the hub that you may see.
+
+    \b
+    Example:
+      parcelhub dataset list --team acme
+    """
+    wanted = {"team": team, "q": contains, "offered": "true" if offered else None}
+    with connect(settings) as client:
+        found = client.datasets(limit=None, **{key: value for key, value in wanted.items() if value is not None})
+    if as_json:
+        print_json(found)
         return
-    rows = table("Datasets", "dataset", "made at")
-    for repo in repos:
-        rows.add_row(f"{repo.namespace}/{repo.name}", when(repo.created_at))
+    rows = table("Datasets", "dataset", "seen by", "offered", "commit", "changed at")
+    for one in found:
+        seen, offer = "its team" if one.private else "everybody", one.offered_by or "-"
+        rows.add_row(one.name, seen, offer, (one.commit or "-")[:12], when(one.modified_at))
     out.print(rows)
 
 
@@ -150,7 +186,7 @@ def list_(settings: Settings, as_json: bool) -> None:
 @json_option
 @settings_options
 def show(settings: Settings, name: str, as_json: bool) -> None:
-    """Show a dataset at the hub: its revision, its files, its card.
+    """Show a dataset at the hub: its revision, images and classes, its card.
 
     \b
     Example:
@@ -158,20 +194,89 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
     """
     repo, _, revision = name.partition("@")
     with connect(settings) as client:
-        tree = client.tree("dataset", repo, revision or "main")
+        found = client.dataset_summary(repo, revision or "main")
         if as_json:
-            print_json(tree)
+            print_json(found)
             return
-        size = sum(file.size for file in tree.files)
-        out.print(f"[bold]{repo}[/] at {tree.commit[:12]}: {len(tree.files)} files, {size / 1e6:.1f} MB")
-        if any(file.path == "README.md" for file in tree.files):
-            from rich.markdown import Markdown
+        size = f"{found.files} files, {found.bytes / 1e6:.1f} MB"
+        out.print(f"[bold]{repo}[/] at {found.commit[:12]}: {found.images} images, {found.instances} instances, {size}")
+        if found.note:
+            err.print(f"note: {found.note}", style="yellow", markup=False, highlight=False)
+        rows = table("Classes", "class", "instances")
+        for label, count in found.classes.items():
+            rows.add_row(escape(label), str(count))
+        out.print(rows)
+        _show_card(client, repo, found.commit)
 
-            with tempfile.TemporaryDirectory() as folder:
-                card = Path(folder, "README.md")
-                client.download("dataset", repo, tree.commit, "README.md", card)
-                text = card.read_text(encoding="utf-8", errors="replace")
-            out.print(Markdown(text.split("---\n", 2)[-1] if text.startswith("---\n") else text))
+
+@dataset.command("offer")
+@click.argument("name", metavar="TEAM/NAME")
+@click.option("--withdraw", is_flag=True, help="Take the offer back.")
+@click.option("--note", default="", help="Anything those who train the base should know.")
+@json_option
+@settings_options
+def offer(settings: Settings, name: str, withdraw: bool, note: str, as_json: bool) -> None:
+    """Let the base learn from a dataset, private or not.
+
+    \b
+    Example:
+      parcelhub dataset offer acme/dock-7 --note "night shift, many black bags"
+    """
+    with connect(settings) as client:
+        one = client.offer_dataset(name, offered=not withdraw, note=note)
+    if as_json:
+        print_json(one)
+    else:
+        out.print(f"[bold]{one.name}[/] is {'offered to the base' if one.offered else 'not offered'}")
+
+
+@dataset.command("delete")
+@click.argument("name", metavar="TEAM/NAME")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@settings_options
+def delete(settings: Settings, name: str, yes: bool) -> None:
+    """Take a dataset away from the hub, with its history.
+
+    \b
+    Example:
+      parcelhub dataset delete acme/trial
+    """
+    if not yes:
+        click.confirm(f"delete {name} with all its revisions?", abort=True, err=True)
+    with connect(settings) as client:
+        client.delete_dataset(name)
+    out.print(f"deleted [bold]{name}[/]")
+
+
+def _show_card(client: HubClient, repo: str, commit: str) -> None:
+    from rich.markdown import Markdown
+
+    from hub.errors import HubAnswerError
+
+    with tempfile.TemporaryDirectory() as folder:
+        card = Path(folder, "README.md")
+        try:
+            client.download("dataset", repo, commit, "README.md", card)
+        except HubAnswerError as error:
+            if error.status != 404:
+                raise
+            return
+        text = card.read_text(encoding="utf-8", errors="replace")
+    out.print(Markdown(text.split("---\n", 2)[-1] if text.startswith("---\n") else text))
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """The folder itself, or what a .zip holds, in a folder that vanishes again."""
+    if not source.is_file():
+        yield source
+        return
+    from finetune.datasets.archive import unpack
+
+    with tempfile.TemporaryDirectory(prefix="parcelhub-zip-") as folder:
+        target = Path(folder, source.stem or "dataset")
+        unpack(source, target)
+        yield target
 
 
 def read(folder: Path, progress: ProgressCallback | None = None) -> Dataset:
@@ -191,15 +296,17 @@ def push_dataset(
     *,
     licence: str = "unknown",
     progress: ProgressCallback,
+    private: bool = False,
 ) -> Commit:
     """Write the dataset in the form that the hub stores, and make the repository's `main` hold it."""
     from finetune.datasets import write_dataset
+    from hub.transfer import push_folder
 
     with tempfile.TemporaryDirectory(prefix="parcelhub-push-") as folder:
         target = Path(folder) / name.replace("/", "-")
         write_dataset(found, target, licence=licence)
         said = message or f"{len(found.samples)} images"
-        return client.push_folder("dataset", name, target, said, progress)
+        return push_folder(client, name, target, said, private=private, progress=progress)
 
 
 def _quality(found: Dataset) -> QualityReport:

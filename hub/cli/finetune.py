@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+
 import rich_click as click
+from rich.markup import escape
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.cli.watch import follow, show_result
+from hub.cli.watch import follow, progress_note, show_result
+from hub.errors import InputError
 from hub.settings import Settings
+
+LOG_PAUSE = 1.0
 
 
 @click.group()
 def finetune() -> None:
-    """Fine-tunes: submit, watch, list, cancel."""
+    """Fine-tunes: submit, watch, list, cancel, retry, logs."""
 
 
 @finetune.command("submit")
@@ -21,6 +28,13 @@ def finetune() -> None:
 @click.option("--images", type=int, help="Use only so many labelled images (default: all).")
 @click.option("--max-minutes", type=float, default=10.0, show_default=True, help="Training budget.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="THEIRS=OURS",
+    help="Learn the dataset's class THEIRS in the place of the base's label OURS; repeatable. The rest is found out.",
+)
 @click.option("--watch/--no-watch", default=False, help="Stay and follow the job.")
 @json_option
 @settings_options
@@ -32,6 +46,7 @@ def submit(
     images: int | None,
     max_minutes: float,
     seed: int,
+    mapped: tuple[str, ...],
     watch: bool,
     as_json: bool,
 ) -> None:
@@ -40,6 +55,7 @@ def submit(
     \b
     Example:
       parcelhub finetune submit --cell dock-7 --dataset acme/dock-7 --watch
+      parcelhub finetune submit --cell dock-7 --dataset acme/dock-7 --map tote=box --map jiffy=padded_mailer
     """
     from hub.schemas import FinetuneIn
 
@@ -52,6 +68,7 @@ def submit(
         images=images,
         max_minutes=max_minutes,
         seed=seed,
+        class_map=parse_map(mapped),
     )
     with connect(settings) as client:
         job = client.finetune(request)
@@ -85,25 +102,29 @@ def watch_(settings: Settings, job_id: str, as_json: bool) -> None:
 
 
 @finetune.command("list")
+@click.option("--state", type=click.Choice(["queued", "running", "finished", "failed", "cancelled"]))
+@click.option("--cell", help="Of one cell alone.")
+@click.option("--team", help="Of one team alone.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True)
 @json_option
 @settings_options
-def list_(settings: Settings, as_json: bool) -> None:
-    """List the fine-tunes, newest first.
+def list_(settings: Settings, state: str | None, cell: str | None, team: str | None, limit: int, as_json: bool) -> None:
+    """List the fine-tunes that you may see, newest first.
 
     \b
     Example:
-      parcelhub finetune list
+      parcelhub finetune list --state running
     """
+    wanted = {key: value for key, value in (("state", state), ("cell", cell), ("team", team)) if value}
     with connect(settings) as client:
-        jobs = client.jobs()
+        jobs = client.jobs(limit=limit, **wanted)
     if as_json:
         print_json(jobs)
         return
-    rows = table("Fine-tunes", "job", "state", "cell", "dataset", "made, or why not", "asked at")
+    rows = table("Fine-tunes", "job", "state", "cell", "dataset", "where it is", "asked at")
     for job in jobs:
-        rows.add_row(
-            job.id, job.state, job.spec.cell, job.spec.dataset, job.version or job.error or "-", when(job.created_at)
-        )
+        told = escape(job.version or job.error or (progress_note(job.progress) if job.progress else "-"))
+        rows.add_row(job.id, job.state, job.spec.cell, job.spec.dataset, told, when(job.created_at))
     out.print(rows)
 
 
@@ -124,3 +145,63 @@ def cancel(settings: Settings, job_id: str, as_json: bool) -> None:
         print_json(job)
     else:
         out.print(f"job {job.id}: " + ("cancelled" if job.state == "cancelled" else "will stop in a moment"))
+
+
+@finetune.command("retry")
+@click.argument("job_id")
+@click.option("--watch/--no-watch", default=False, help="Stay and follow the job.")
+@json_option
+@settings_options
+def retry(settings: Settings, job_id: str, watch: bool, as_json: bool) -> None:
+    """Queue a job again that failed or was cancelled; it goes on from its last checkpoint.
+
+    \b
+    Example:
+      parcelhub finetune retry 3f9a2c61 --watch
+    """
+    with connect(settings) as client:
+        job = client.retry(job_id)
+        if watch:
+            job = follow(client, job.id)
+    if as_json:
+        print_json(job)
+    elif watch:
+        show_result(job)
+    else:
+        out.print(f"job [bold]{job.id}[/] is {job.state}; follow it: parcelhub finetune watch {job.id}")
+
+
+@finetune.command("logs")
+@click.argument("job_id")
+@click.option("--tail", type=click.IntRange(0, 10_000), help="Only the last lines.")
+@click.option("--follow", "-f", "stay", is_flag=True, help="Stay until the job ends.")
+@settings_options
+def logs(settings: Settings, job_id: str, tail: int | None, stay: bool) -> None:
+    """Print what the processes of a job said.
+
+    \b
+    Example:
+      parcelhub finetune logs 3f9a2c61 --tail 50 --follow
+    """
+    with connect(settings) as client:
+        part = client.log_tail(job_id, tail) if tail is not None else client.log(job_id)
+        while True:
+            click.echo(part.text, nl=False)
+            if part.next >= part.size:
+                if not stay or part.final:
+                    return
+                time.sleep(LOG_PAUSE)
+            part = client.log(job_id, offset=part.next)
+
+
+def parse_map(mapped: Sequence[str]) -> dict[str, str]:
+    """`theirs=ours`, several times, as a class map. Raises InputError."""
+    found: dict[str, str] = {}
+    for text in mapped:
+        theirs, sign, ours = text.partition("=")
+        if not (sign and theirs.strip() and ours.strip()):
+            raise InputError(f"--map {text!r} does not read THEIRS=OURS, for example --map tote=box")
+        if theirs.strip() in found:
+            raise InputError(f"--map names the class {theirs.strip()!r} twice")
+        found[theirs.strip()] = ours.strip()
+    return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import rich_click as click
 
+from hub.cli import vouch
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import percent
 from hub.errors import InputError
@@ -22,7 +24,11 @@ note_option = click.option("--note", default="", help="Why; kept in the decision
 
 @click.group()
 def model() -> None:
-    """Bases and variants: list, show, promote, rollback."""
+    """Bases and variants: list, show, promote, rollback; where they come from and who answers for them."""
+
+
+for _command in vouch.COMMANDS:
+    model.add_command(_command)
 
 
 @model.command("list")
@@ -86,18 +92,21 @@ def show(settings: Settings, variant: str, as_json: bool) -> None:
 @click.argument("variant")
 @stage_option
 @note_option
+@click.option("--expected", metavar="VERSION", help="Refuse if another version has the stage; `base`: if any has.")
 @json_option
 @settings_options
-def promote(settings: Settings, variant: str, stage: str, note: str, as_json: bool) -> None:
-    """Serve a variant to the robots of its cell.
+def promote(settings: Settings, variant: str, stage: str, note: str, expected: str | None, as_json: bool) -> None:
+    """Serve a variant to the robots of its cell, if the policy in force is content.
 
     \b
     Example:
       parcelhub model promote dock-7@v3
+      parcelhub model promote dock-7@v3 --expected v2
     """
     _check(variant)
+    counted_on = msgspec.UNSET if expected is None else None if expected == "base" else expected
     with connect(settings) as client:
-        _show_move(client.promote(variant, stage=stage, note=note), as_json)
+        _show_move(client.promote(variant, stage=stage, note=note, expected=counted_on), as_json)
 
 
 @model.command("rollback")

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import rich_click as click
@@ -83,26 +84,42 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
 
 
 @click.command()
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM certificate of the gRPC endpoint.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its key.")
+@click.option("--tls-client-ca", type=click.Path(path_type=Path), help="Robots must show a certificate that it signed.")
+@click.option("--check-robots", is_flag=True, help="Robots need a token that is good for their cell.")
+@click.option("--shared-memory", is_flag=True, help="Robots on this machine may use shared memory.")
 @settings_options
-def serve(settings: Settings) -> None:
+def serve(
+    settings: Settings,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    check_robots: bool,
+    shared_memory: bool,
+) -> None:
     """Run Triton alone, on the serving folder that a hub keeps.
 
     \b
     Example:
       parcelhub serve --data ./parcelhub-data
+      parcelhub serve --check-robots --tls-cert server.pem --tls-key server.key --tls-client-ca robots-ca.pem
     """
     from hub.processes import die_with_parent
-    from serving.triton.launcher import TritonConfig, TritonServer
+    from hub.stack import triton_config
+    from serving.triton.launcher import TritonServer
 
     die_with_parent()
     set_up_logging()
-    config = TritonConfig(
-        data=settings.data,
-        serving=settings.serving_folder,
-        host=settings.triton_host,
-        grpc_port=settings.triton_grpc_port,
-        http_port=settings.triton_http_port,
-        metrics_port=settings.triton_metrics_port,
+    config = triton_config(
+        replace(
+            settings,
+            tls_cert=tls_cert or settings.tls_cert,
+            tls_key=tls_key or settings.tls_key,
+            tls_client_ca=tls_client_ca or settings.tls_client_ca,
+            check_robots=int(check_robots or settings.check_robots),
+            shared_memory=int(shared_memory or settings.shared_memory),
+        )
     )
     stopping = threading.Event()
     _on_stop_signals(stopping.set)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def follow(client: HubClient, job_id: str) -> Job:
-    """Show the job's progress until it ends; raise if it did not finish."""
+    """Show the job's stage, step, rate and time left until it ends; raise if it did not finish."""
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=err) as bar:
         task = bar.add_task("waiting", total=None, note="")
@@ -27,7 +27,7 @@ def follow(client: HubClient, job_id: str) -> Job:
                     description=event.data["stage"],
                     completed=event.data["step"],
                     total=total,
-                    note=_note(event.data),
+                    note=progress_note(event.data),
                 )
             else:
                 note = str(event.data.get("reason") or "")
@@ -38,7 +38,7 @@ def follow(client: HubClient, job_id: str) -> Job:
     return job
 
 
-def _note(progress: dict[str, Any]) -> str:
+def progress_note(progress: dict[str, Any]) -> str:
     parts = [str(progress["message"])] if progress.get("message") else []
     if progress.get("images_per_second"):
         parts.append(f"{progress['images_per_second']:.1f} images/s")

@@ -68,8 +68,8 @@ class Eomt(EomtForUniversalSegmentation, InstanceModel):  # type: ignore[misc]  
 
     def answer(self, pixel_values: Tensor) -> Prediction:
         """Predict on normalised pictures float [B, 3, S, S]."""
-        # While training anneals its masked attention, the probabilities lie between 0 and 1 and the network draws random
-        # numbers in each forward pass. The same frame must get the same answer twice.
+        # While training anneals its masked attention, the probabilities lie between 0 and 1 and the network draws
+        # random numbers in each forward pass. The same frame must get the same answer twice.
         self.attn_mask_probs.round_()
         output = self(pixel_values=pixel_values)
         scores = output.class_queries_logits.float().softmax(-1)[..., :-1]

@@ -1,6 +1,6 @@
 """ParcelSeg: one-stage instance segmentation made to learn from few pictures and to carry many adapters.
 
-Every cell of a fine grid answers for the instance around its middle: which class it is, where its box ends (Tian et al.,
+Every cell of a fine grid answers for the instance it lies in: which class it is, where its box ends (Tian et al.,
 "FCOS", arXiv 1904.01355) and, as coefficients of prototype masks, its outline (Bolya et al., "YOLACT", arXiv
 1904.02689). Thousands of cells learn from each picture, where a set of queries has as many positives as packages; from
 scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
@@ -284,7 +284,7 @@ def inside_boxes(boxes: Tensor, height: int, width: int, *, margin: float) -> Te
 
 
 def sine_positions(side: int, width: int) -> Tensor:
-    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, per axis)."""
+    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, by axis)."""
     quarter = width // 4
     frequency = 1.0 / (100.0 ** (torch.arange(quarter) / quarter))
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")

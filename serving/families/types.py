@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -39,6 +39,11 @@ class InstanceModel(nn.Module):
     @abstractmethod
     def answer(self, pixel_values: Tensor) -> Prediction:
         """Predict on normalised pictures float [B, 3, S, S]."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+            """The submodules of classes that the library leaves untyped."""
 
     @property
     def labels(self) -> dict[int, str]:

@@ -15,7 +15,7 @@ SIDE, FINE, CLASSES, PROTOTYPES = 8, 32, 4, 6
 
 
 def rectangles(boxes: list[tuple[int, int, int, int]]) -> torch.Tensor:
-    """Disjoint masks [N, FINE, FINE]: later rectangles lie on top of earlier ones; those wholly covered are left out."""
+    """Disjoint masks [N, FINE, FINE]: later rectangles lie on top; those wholly covered are left out."""
     ids = torch.zeros(FINE, FINE, dtype=torch.int64)
     for number, (a, b, c, d) in enumerate(boxes, start=1):
         ids[min(a, b) : max(a, b) + 1, min(c, d) : max(c, d) + 1] = number

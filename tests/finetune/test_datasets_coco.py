@@ -119,8 +119,8 @@ def rle(size: Any = None, counts: Any = None) -> dict[str, Any]:
 
 IMAGE = coco_json()["images"][0]
 BAD_SEGMENTATIONS = [
-    ("none", None, "only a box"),
-    ("empty", [], "only a box"),
+    ("none", None, "neither a mask nor a box"),
+    ("empty", [], "neither a mask nor a box"),
     ("flat", [1, 1, 5, 1, 5, 5], "list of polygons"),
     ("odd", [[1, 1, 5, 1, 5, 5, 3]], "odd number"),
     ("few points", [[1, 1, 5, 1]], "at least 3 points"),

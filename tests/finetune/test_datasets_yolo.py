@@ -87,7 +87,7 @@ def link_folder(folder: Path) -> None:
 BAD = [
     ("odd", label_text(f"0 {SQUARE}\n0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n"), "labels/1.txt:2", "odd number"),
     ("few points", label_text("0 0.1 0.1\n"), "labels/1.txt:1", "at least 3 points"),
-    ("box", label_text("0 0.5 0.5 0.2 0.2\n"), "labels/1.txt:1", "are a box"),
+    ("box", label_text("0 0.5 0.5 0 0.2\n"), "labels/1.txt:1", "has no area"),
     ("word", label_text("0 0.1 x 0.2 0.2 0.3 0.3\n"), "labels/1.txt:1", "'x' is not a number"),
     ("nan", label_text("0 0.1 nan 0.2 0.2 0.3 0.3\n"), "labels/1.txt:1", "not a finite number"),
     ("outside", label_text("\n0 0.1 0.1 1.05 0.2 0.3 0.3\n"), "labels/1.txt:2", "outside the image"),

@@ -96,7 +96,7 @@ def test_an_untrained_head_is_allowed_when_asked_for(checkpoints, tmp_path):
 
 def test_a_source_that_is_nowhere(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(BaseModelError, match="cannot be fetched|neither"):
+    with pytest.raises(BaseModelError, match=r"cannot be fetched|neither"):
         fetch_checkpoint("no-such-org/no-such-model", tmp_path)
     with pytest.raises(BaseModelError, match="neither"):
         fetch_checkpoint("not a name", tmp_path)

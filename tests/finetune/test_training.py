@@ -219,7 +219,11 @@ def test_every_family_adapts_its_targets_and_nothing_else(family, tmp_path):
     linears = {n for n, m in base.named_modules() if isinstance(m, torch.nn.Linear)}
     targets = {n for n in linears if re.fullmatch(base.adapter_targets, n)}
     model = adapt(base, scene_sources(2), recipe, tmp_path, report=lambda _: None)
-    adapted = {n.removeprefix("base_model.model.").partition(".lora_B")[0] for n, _ in model.named_parameters() if "lora_B" in n}
+    adapted = {
+        n.removeprefix("base_model.model.").partition(".lora_B")[0]
+        for n, _ in model.named_parameters()
+        if "lora_B" in n
+    }
     assert adapted == targets
     assert len(targets) > 4
 

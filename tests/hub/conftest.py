@@ -100,7 +100,7 @@ def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with (folder / "hub.log").open("wb") as log:
         process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=log)
     try:
-        wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", hub))
+        wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", hub), seconds=120)
         yield settings
     finally:
         assert stop(process, grace_seconds=10) == 0, (folder / "hub.log").read_text()

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def test_upload_and_download(hub):
     noise = random.Random(1).randbytes(8 * MIB)
     numbers = b"".join(number.to_bytes(4, "little") for number in range(500_000))
     files = {
-        "weights.safetensors": noise,
+        "weights.bin": noise,
         "bytes-numbers.bin": numbers,
         "tiny.bin": b"\0tiny",
         "notes.txt": b"plain text comes with the commit itself\n",
@@ -169,6 +170,17 @@ def test_a_changed_file_costs_what_changed(hub):
     before = hub.stored()
     hub.upload(hub.write("c.bin", changed))
     assert hub.stored() == before
+
+
+def test_a_pickle_that_came_in_chunks_is_refused_at_the_commit(hub):
+    hub.upload(hub.write("README.md", b"# Net"))
+    repos = hub.services.registry.repos
+    before = repos.tree(RepoId.parse("acme/net"), "main")
+    name = hub.write("model.safetensors", pickle.dumps(random.Random(9).randbytes(12 * MIB)))
+    said = hub.client(UPLOAD, str(hub.folder / "work"), name, check=False)
+    assert "is a pickle" in said
+    assert hub.answers("/v1/shards") > 0
+    assert repos.tree(RepoId.parse("acme/net"), "main") == before
 
 
 def test_a_client_without_memory_finds_what_is_stored(hub):

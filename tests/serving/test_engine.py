@@ -101,7 +101,7 @@ def test_a_damaged_base_never_replaces_a_whole_one(engine: Engine, serving_folde
     digests = {"base/universal@v2/model.safetensors": "0" * 64}
     cells = {"north": CellRoute(fleet="north@v1"), "south": CellRoute()}
     write_routing(serving_folder, RoutingTable(2, "universal@v2", cells, digests))
-    with pytest.raises(BaseError, match="SHA-256 of model.safetensors differs"):
+    with pytest.raises(BaseError, match=r"SHA-256 of model\.safetensors differs"):
         Engine(serving_folder)
     assert served(engine, cell="south") == BASE
 

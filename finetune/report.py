@@ -1,0 +1,274 @@
+"""The report of a fine-tune: what came of it, for a person who is no expert, with the numbers for one who is.
+
+`report.json` holds the facts, `report.html` is the page made of them (`finetune.report_page`), `predictions.json` the
+answers on the holdout, from which pages compare variants image by image.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from finetune.calibration import calibrate
+from finetune.datasets import Sample
+from finetune.evaluate import Evaluation, bootstrap, image_score, interval, rounded, score
+from finetune.label_next import advise
+from finetune.learning_curve import LearningCurve, curve_facts
+from finetune.quality import QualityReport
+from finetune.scenes.generator import VERSION as SCENES_VERSION
+from serving.instances import Instances
+
+FORMAT = 1
+RESAMPLES = 200
+WORST = 10
+MAX_SHOWN = 300
+"""Images whose predictions are kept; larger holdouts keep the worst."""
+SHOWN_SCORE = 0.3
+_PACKAGES = ("parcelhub", "torch", "transformers", "peft", "faster-coco-eval", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The annotations of labelled images and what the base and the variant answered, all in the team's classes."""
+
+    samples: tuple[Sample, ...]
+    truths: tuple[Instances, ...]
+    base: tuple[Instances, ...]
+    variant: tuple[Instances, ...]
+    classes: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [sample.name for sample in self.samples]
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What the variant lost (or won) on pictures that it was not trained for: AP50 of both, with the difference.
+
+    `gain` is (difference, low, high), the interval over images.
+    """
+
+    what: str
+    images: int
+    base_ap50: float
+    variant_ap50: float
+    gain: tuple[float, float, float]
+
+
+def evaluations(judged: Judged) -> tuple[Evaluation, Evaluation]:
+    """Base and variant measured on the same images, with intervals."""
+    one, two = (
+        score(judged.truths, answers, judged.classes, judged.names, resamples=RESAMPLES)
+        for answers in (judged.base, judged.variant)
+    )
+    return one, two
+
+
+def gain_of(
+    truths: Sequence[Instances], first: Sequence[Instances], second: Sequence[Instances], classes: Sequence[str]
+) -> dict[str, tuple[float, float, float]]:
+    """Of `ap`, `ap50`, `ap75`: (mean difference second - first, low, high), images drawn in pairs."""
+    drawn = [bootstrap(truths, answers, classes, resamples=RESAMPLES) for answers in (first, second)]
+    difference = drawn[1] - drawn[0]
+    return {
+        name: (float(np.mean(difference[:, k])), *interval(difference[:, k]))
+        for k, name in enumerate(("ap", "ap50", "ap75"))
+    }
+
+
+def forgetting(
+    what: str,
+    truths: Sequence[Instances],
+    first: Sequence[Instances],
+    second: Sequence[Instances],
+    classes: Sequence[str],
+) -> Forgetting:
+    """Compare base and variant (or an earlier variant and this one) on other pictures than the holdout."""
+    names = [str(k) for k in range(len(truths))]
+    before, after = (score(truths, answers, classes, names).ap50 for answers in (first, second))
+    _, low, high = gain_of(truths, first, second, classes)["ap50"]
+    return Forgetting(what, len(truths), before, after, (after - before, low, high))
+
+
+def report_facts(
+    judged: Judged,
+    base: Evaluation,
+    variant: Evaluation,
+    *,
+    cell: str,
+    recipe: Mapping[str, Any],
+    forgot: Sequence[Forgetting],
+    forgot_note: str,
+    curve: LearningCurve | None,
+    curve_note: str,
+    quality: QualityReport | None,
+    losses: Sequence[tuple[int, float]],
+    seconds: Mapping[str, float],
+    warnings: Sequence[str] = (),
+    unlabelled: Sequence[tuple[str, int]] = (),
+) -> dict[str, Any]:
+    """All facts as JSON values, numbers rounded to six digits.
+
+    `recipe` is what it takes to make the variant again; `seconds` is what each stage took; `unlabelled` are (image,
+    confident answers) of dataset images without a label.
+    """
+    gain = gain_of(judged.truths, judged.base, judged.variant, judged.classes)
+    calibration = calibrate(judged.truths, judged.variant)
+    counts = {name: sum(t.labels.count(name) for t in judged.truths) for name in judged.classes}
+    keys = [name for name in judged.classes if name in variant.per_class]
+    sizes = [name for name in ("small", "medium", "large") if name in variant.per_size]
+    advice = advise(judged.names, lambda k: judged.samples[k].read_image(), judged.truths, judged.variant)
+    base_scores = {one.image: one for one in base.per_image}
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "cell": cell,
+        "images": {"train": recipe.get("images_train"), "holdout": variant.images, "instances": variant.instances},
+        "verdict": verdict(gain["ap50"]),
+        "base": _numbers(base),
+        "variant": _numbers(variant),
+        "gain": gain,
+        "per_class": [
+            {"name": k, "instances": counts[k], "base": base.per_class.get(k, 0.0), "variant": variant.per_class[k]}
+            for k in keys
+        ],
+        "per_size": [{"name": k, "base": base.per_size.get(k, 0.0), "variant": variant.per_size[k]} for k in sizes],
+        "thresholds": [asdict(one) for one in calibration.thresholds],
+        "calibration_error": calibration.error,
+        "reliability": [asdict(one) for one in calibration.bins],
+        "worst": [{**asdict(one), "base_found": base_scores[one.image].found} for one in variant.per_image[:WORST]],
+        "forgetting": [asdict(one) for one in forgot],
+        "forgetting_note": forgot_note,
+        "learning_curve": None if curve is None else curve_facts(curve),
+        "learning_curve_note": curve_note,
+        "label_next": [asdict(one) for one in advice],
+        "unlabelled": [{"image": name, "claims": count} for name, count in unlabelled],
+        "losses": thinned(losses),
+        "quality": None
+        if quality is None
+        else {
+            "images": quality.images,
+            "instances": quality.instances,
+            "findings": [asdict(f) for f in quality.findings],
+        },
+        "warnings": list(warnings),
+        "recipe": dict(recipe),
+        "versions": versions(),
+        "seconds": dict(seconds),
+    }
+    facts["sentences"] = sentences(facts)
+    return rounded(facts)
+
+
+def verdict(gain: tuple[float, float, float]) -> str:
+    """`better` or `worse` where the interval of the gain in AP50 leaves no doubt, `unclear` between."""
+    _, low, high = gain
+    return "better" if low > 0 else "worse" if high < 0 else "unclear"
+
+
+def sentences(facts: Mapping[str, Any]) -> list[str]:
+    """The report in plain words, the most important first."""
+    base, variant, (_, low, high) = facts["base"], facts["variant"], facts["gain"]["ap50"]
+    numbers = f"(AP50 {base['ap50']:.2f} → {variant['ap50']:.2f})"
+    said = {
+        "better": f"The variant finds your packages better than the shared base {numbers}.",
+        "worse": f"The variant is worse than the shared base on your holdout {numbers}. Do not promote it.",
+        "unclear": f"On this holdout the variant and the shared base cannot be told apart {numbers}.",
+    }
+    holdout = facts["images"]["holdout"]
+    lines = [
+        f"{said[facts['verdict']]} Measured on {holdout} of your images that it was not trained on; the true "
+        f"difference lies between {low:+.2f} and {high:+.2f} with 95 % certainty."
+    ]
+    if holdout < 10:
+        lines.append(f"{holdout} holdout images are few: a lucky picture more or less moves these figures.")
+    cut = next((one for one in facts["thresholds"] if one["wanted"] >= 0.9), None)
+    if cut:
+        lines.append(
+            f"If the robot acts on answers with a score of at least {cut['score']:.2f}, {cut['precision']:.0%} of its "
+            f"picks aim at a real package, and {cut['recall']:.0%} of the packages are found."
+        )
+    else:
+        lines.append(
+            "No score threshold makes nine of ten answers right yet: more images are needed before robots act."
+        )
+    for one in facts["forgetting"]:
+        change, below, above = one["gain"]
+        kept = "keeps what it knew" if below <= 0 <= above else "lost some of what it knew" if change < 0 else "gained"
+        lines.append(f"On {one['what']} it {kept}: AP50 {one['base_ap50']:.2f} → {one['variant_ap50']:.2f}.")
+    if facts["learning_curve"]:
+        lines.append(facts["learning_curve"]["sentence"])
+    if facts["label_next"]:
+        first = facts["label_next"][0]["sentence"]
+        lines.append(f"To label next: {first[0].lower()}{first[1:]}")
+    return lines
+
+
+def predictions(judged: Judged, worst_first: Sequence[str]) -> dict[str, Any]:
+    """Answers on the holdout of base and variant, from `SHOWN_SCORE` on, as compressed RLE; at most `MAX_SHOWN`
+    images."""
+    rank = {name: k for k, name in enumerate(worst_first)}
+    order = sorted(range(len(judged.samples)), key=lambda k: rank.get(judged.names[k], len(rank)))
+    return {
+        "format": FORMAT,
+        "classes": list(judged.classes),
+        "images": [
+            {
+                "name": judged.names[k],
+                "width": judged.samples[k].width,
+                "height": judged.samples[k].height,
+                "truth": _marks(judged.truths[k], scores=False),
+                "base": _marks(judged.base[k].filter(SHOWN_SCORE)),
+                "variant": _marks(judged.variant[k].filter(SHOWN_SCORE)),
+                **_counts(judged, k),
+            }
+            for k in order[:MAX_SHOWN]
+        ],
+    }
+
+
+def _counts(judged: Judged, k: int) -> dict[str, Any]:
+    result = image_score(judged.names[k], judged.truths[k], judged.variant[k])
+    return {"found": result.found, "missed": result.missed, "extra": result.extra}
+
+
+def _marks(instances: Instances, *, scores: bool = True) -> list[dict[str, Any]]:
+    marks: list[dict[str, Any]] = []
+    for label, value, counts in zip(instances.labels, instances.scores.tolist(), instances.masks, strict=True):
+        mark: dict[str, Any] = {"label": label, "counts": counts.decode("ascii")}
+        marks.append(mark | ({"score": round(value, 3)} if scores else {}))
+    return marks
+
+
+def _numbers(one: Evaluation) -> dict[str, Any]:
+    return {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75, "ar100": one.ar100, "intervals": dict(one.intervals)}
+
+
+def thinned(losses: Sequence[tuple[int, float]], most: int = 200) -> list[tuple[int, float]]:
+    """At most `most` points of a curve, each the mean of its neighbours."""
+    if len(losses) <= most:
+        return [(step, value) for step, value in losses]
+    parts = np.array_split(np.asarray(losses, np.float64), most)
+    return [(int(part[-1, 0]), float(part[:, 1].mean())) for part in parts]
+
+
+def versions() -> dict[str, str]:
+    """What was installed: the packages that decide about numbers, Python, and the scenes' generator."""
+    found = {"python": platform.python_version(), "scenes": SCENES_VERSION}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(facts: Mapping[str, Any]) -> str:
+    """Indented JSON with sorted keys; never NaN."""
+    return json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,0 +1,109 @@
+"""How the client talks to the hub: one connection pool, problem documents become errors, lists come in pages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import httpx
+import msgspec
+
+from hub.errors import HubAnswerError, HubUnavailableError, InputError
+from hub.settings import Settings
+
+T = TypeVar("T")
+CHUNK = 1 << 20
+JSON_HEADERS = {"Content-Type": "application/json"}
+PAGE = 1000
+"""Items asked for at a time: the most that the hub gives."""
+
+
+class Calls:
+    """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.url, settings.client_token())
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # How
+
+    def _call(
+        self,
+        method: str,
+        route: str,
+        type_: type[T],
+        body: object = None,
+        *,
+        params: dict[str, str] | None = None,
+    ) -> T:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = None if content is None else JSON_HEADERS
+        response = self._send(method, route, content=content, headers=headers, params=params)
+        return msgspec.json.decode(response.content, type=type_)
+
+    def _send(
+        self,
+        method: str,
+        route: str,
+        *,
+        content: bytes | Iterator[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        params: dict[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> httpx.Response:
+        try:
+            response = self._http.request(method, "/api/v1" + route, content=content, headers=headers, params=params)
+        except httpx.HTTPError as error:
+            raise HubUnavailableError(str(self._http.base_url), error) from error
+        if response.is_error and response.status_code not in accept:
+            raise HubAnswerError.of(response.status_code, response.content)
+        return response
+
+    def _pages(
+        self, route: str, type_: type[T], params: dict[str, str] | None = None, *, limit: int | None = None
+    ) -> Iterator[T]:
+        """The pages of a list, as the hub links them; at most `limit` items in all are asked for."""
+        query = {**(params or {}), "limit": str(min(limit or PAGE, PAGE))}
+        response = self._send("GET", route, params=query)
+        while True:
+            yield msgspec.json.decode(response.content, type=type_)
+            following = response.links.get("next", {}).get("url", "")
+            if not following or limit is not None:
+                return
+            response = self._send("GET", following.removeprefix("/api/v1"))
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """`team/name` -> ("team", "name")."""
+    namespace, slash, short = name.partition("/")
+    if not (namespace and slash and short) or "/" in short:
+        raise InputError(f"{name!r} is not a repository name (team/name)")
+    return namespace, short
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def chunks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk

@@ -1,0 +1,149 @@
+"""What a team may use: running jobs, queued jobs, minutes a day, stored bytes; and what it uses of it.
+
+A team is a namespace, a user's own among them. Limits that the operator did not set for a team are the hub's settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hub.errors import QuotaError
+from hub.resources import Quota, QuotaIn
+from registry.catalog import Catalog, Cursor
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Running and queued jobs, bytes, minutes a day."""
+
+    running: int
+    queued: int
+    bytes: int
+    minutes: float
+
+
+class Quotas:
+    """The limits of all teams. Checks run inside the transaction of what they allow."""
+
+    def __init__(self, catalog: Catalog, defaults: Limits, *, now: Callable[[], float] = time.time) -> None:
+        self._catalog = catalog
+        self._defaults = defaults
+        self._now = now
+
+    def set(self, team: str, wanted: QuotaIn) -> Quota:
+        """Give a team limits of its own; None is the hub's default again."""
+        row = [team.lower(), wanted.running, wanted.queued, wanted.bytes, wanted.minutes_per_day]
+        with self._catalog.write() as db:
+            db.execute("INSERT OR REPLACE INTO hub_quotas VALUES (?, ?, ?, ?, ?)", row)
+        return self.get(team)
+
+    def get(self, team: str) -> Quota:
+        """Limits and use."""
+        team = team.lower()
+        with self._catalog.read() as db:
+            limits = self.limits(db, team)
+            states = dict(
+                db.execute(
+                    "SELECT state, count(*) FROM hub_jobs WHERE team = ? AND state IN ('queued', 'running') "
+                    "GROUP BY state",
+                    [team],
+                ).fetchall()
+            )
+            return Quota(
+                team=team,
+                running=limits.running,
+                running_used=states.get("running", 0),
+                queued=limits.queued,
+                queued_used=states.get("queued", 0),
+                bytes=limits.bytes,
+                bytes_used=_stored(db, team),
+                minutes_per_day=limits.minutes,
+                minutes_used=round(self._minutes(db, team), 2),
+            )
+
+    def limits(self, db: Cursor, team: str) -> Limits:
+        row = db.execute("SELECT running, queued, bytes, minutes FROM hub_quotas WHERE team = ?", [team]).fetchone()
+        own = row or (None, None, None, None)
+        base = self._defaults
+        return Limits(
+            base.running if own[0] is None else own[0],
+            base.queued if own[1] is None else own[1],
+            base.bytes if own[2] is None else own[2],
+            base.minutes if own[3] is None else own[3],
+        )
+
+    def check_queue(self, db: Cursor, team: str, minutes: float) -> None:
+        """Raises QuotaError if the team may not queue another job of so many minutes today."""
+        limits = self.limits(db, team)
+        queued = _count(db, team, "queued")
+        if queued >= limits.queued:
+            raise QuotaError(f"the team {team!r} has {queued} queued jobs and may have {limits.queued}; cancel one")
+        used = self._minutes(db, team)
+        if used + minutes > limits.minutes:
+            raise QuotaError(
+                f"the team {team!r} has used {used:.0f} of its {limits.minutes:g} minutes of today (UTC);"
+                f" this fine-tune may take {minutes:g} more"
+            )
+
+    def may_run(self, db: Cursor, team: str) -> bool:
+        """Whether another of the team's jobs may start now."""
+        limits = self.limits(db, team)
+        return _count(db, team, "running") < limits.running and self._minutes(db, team) < limits.minutes
+
+    def check_bytes(self, team: str, more: int) -> None:
+        """Raises QuotaError if `more` new bytes are too many for the team."""
+        team = team.lower()
+        with self._catalog.read() as db:
+            limit = self.limits(db, team).bytes
+            used = _stored(db, team)
+        if used + more > limit:
+            raise QuotaError(f"the team {team!r} stores {used:,} of its {limit:,} bytes; these files are {more:,} more")
+
+    def book(self, db: Cursor, team: str, started: float, ended: float) -> float:
+        """Count a run's time for the days that it ran on. Returns its seconds."""
+        for day, seconds in days_between(started, ended):
+            db.execute(
+                "INSERT INTO hub_usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET seconds = seconds + excluded.seconds",
+                [team, day, seconds],
+            )
+        return max(0.0, ended - started)
+
+    def _minutes(self, db: Cursor, team: str) -> float:
+        """Of today, what still runs included."""
+        now = self._now()
+        today = int(now // DAY)
+        row = db.execute("SELECT seconds FROM hub_usage WHERE team = ? AND day = ?", [team, today]).fetchone()
+        begin = today * DAY
+        running = db.execute(
+            "SELECT coalesce(sum(? - greatest(claimed_at, ?)), 0) FROM hub_jobs WHERE team = ? AND state = 'running'",
+            [now, begin, team],
+        ).fetchone()
+        return ((row[0] if row else 0.0) + max(0.0, running[0] if running else 0.0)) / 60
+
+
+def days_between(started: float, ended: float) -> Iterator[tuple[int, float]]:
+    """(day, seconds of it) of a stretch of epoch seconds; days are counted from the epoch, in UTC."""
+    at = started
+    while at < ended:
+        day = int(at // DAY)
+        upto = min(ended, (day + 1) * DAY)
+        yield day, upto - at
+        at = upto
+
+
+def _count(db: Cursor, team: str, state: str) -> int:
+    row = db.execute("SELECT count(*) FROM hub_jobs WHERE team = ? AND state = ?", [team, state]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _stored(db: Cursor, team: str) -> int:
+    row = db.execute(
+        "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT sha256, size FROM repo_blobs WHERE repo IN "
+        "(SELECT key FROM repos WHERE lower(namespace) = ?))",
+        [team],
+    ).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,214 @@
+"""Signing in and out, the overview, settings, and the files that every page needs."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+import msgspec
+from litestar import Response, get, post
+from litestar.datastructures import Cookie
+from litestar.exceptions import NotFoundException
+from litestar.response import Redirect
+from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_404_NOT_FOUND
+
+from hub import schemas as s
+from hub.api.audit import note
+from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownUserError
+from hub.tokens import Scope
+from hub.web.guards import CSRF_FIELD, WebRequest, check_form, form_of, identity_of, session_of
+from hub.web.parts import Parts, Text, Web, to, whole
+from hub.web.render import page, static_files
+from hub.web.sessions import COOKIE, FORM_COOKIE, form_token
+from registry.stage_types import HELD_STAGES
+
+_SHOWN = 6
+_YEAR = 365 * 86_400
+MAX_TOKEN_DAYS = 3650
+
+
+@get("/", include_in_schema=False, opt={"public": True})
+async def root() -> Redirect:
+    """The hub's address in a browser: its pages."""
+    return Redirect("/ui/")
+
+
+@get("/{rest:path}", sync_to_thread=False)
+def no_such_page(rest: Text) -> Response[str]:
+    """Every other address under `/ui`: a page that says so."""
+    raise NotFoundException(rest)
+
+
+@get("/static/{name:str}", sync_to_thread=False, opt={"public": True})
+def static_file(name: Text) -> Response[bytes]:
+    """Style, scripts and the mark. Their addresses carry their digest, so browsers keep them."""
+    found = static_files().get(name)
+    if found is None:
+        return Response(b"", status_code=HTTP_404_NOT_FOUND, media_type="text/plain")
+    headers = {"Cache-Control": f"public, max-age={_YEAR}, immutable"}
+    return Response(found[0], media_type=found[1], headers=headers)
+
+
+# --- signing in and out -----------------------------------------------------------------------------------------------
+
+
+@get("/sign-in", sync_to_thread=False, opt={"public": True})
+def sign_in_page(request: WebRequest) -> Response[Any]:
+    """The form; who has a session already goes on."""
+    back = _inside(request.query_params.get("next", ""))
+    if request.auth is not None:
+        return Redirect(back)
+    return _form(request, back)
+
+
+@post("/sign-in", opt={"public": True}, status_code=HTTP_200_OK)
+async def sign_in(request: WebRequest, web: Parts) -> Response[Any]:
+    """A token for a session. Ten wrong ones from an address, and it has to wait."""
+    fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+    check_form(request.cookies.get(FORM_COOKIE, ""), fields.get(CSRF_FIELD, ""))
+    back = _inside(fields.get("next", ""))
+    address = request.client.host if request.client else ""
+    if wait := web.attempts.must_wait(address):
+        problem = f"Too many attempts from your address. Try again in {wait / 60:.0f} minutes."
+        return _form(request, back, problem=problem, status=429)
+    try:
+        session = await anyio.to_thread.run_sync(web.sessions.open, fields.get("token", "").strip())
+    except UnauthorizedError:
+        web.attempts.note(address)
+        return _form(request, back, problem="This token is not known here, or has expired.", status=401)
+    answer = to(back)
+    answer.set_cookie(_cookie(request, COOKIE, session.secret, int(web.sessions.seconds)))
+    answer.delete_cookie(FORM_COOKIE, path="/ui")
+    return answer
+
+
+@post("/sign-out", status_code=HTTP_303_SEE_OTHER)
+async def sign_out(request: WebRequest, web: Parts) -> Redirect:
+    """End this session, or with `everywhere` all of the same token."""
+    fields = await form_of(request)
+    end = web.sessions.close_all_like if fields.get("everywhere") else web.sessions.close
+    await anyio.to_thread.run_sync(end, session_of(request).secret)
+    answer = to("/ui/sign-in")
+    answer.delete_cookie(COOKIE, path="/ui")
+    return answer
+
+
+def _form(request: WebRequest, back: str, *, problem: str = "", status: int = HTTP_200_OK) -> Response[str]:
+    secret = request.cookies.get(FORM_COOKIE, "") or secrets.token_urlsafe(24)
+    answer = page(request, "sign_in.html", status=status, form=form_token(secret), next=back, problem=problem)
+    answer.set_cookie(_cookie(request, FORM_COOKIE, secret, 3600))
+    return answer
+
+
+def _cookie(request: WebRequest, name: str, value: str, seconds: int) -> Cookie:
+    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+    return Cookie(name, path="/ui", value=value, httponly=True, samesite="lax", secure=secure, max_age=seconds)
+
+
+def _inside(address: str) -> str:
+    """An address of these pages, whatever was asked for: nobody is sent elsewhere from here."""
+    parts = urlsplit(address)
+    safe = not parts.scheme and not parts.netloc and parts.path.startswith("/ui/") and "\\" not in address
+    return address if safe and not any(ord(char) < 32 for char in address) else "/ui/"
+
+
+# --- the overview -----------------------------------------------------------------------------------------------------
+
+
+@get("/", sync_to_thread=True)
+def overview(request: WebRequest, web: Parts) -> Response[str]:
+    """What there is, what runs, what is served."""
+    who, services = identity_of(request), web.services
+    jobs = web.jobs(who, limit=_SHOWN)
+    datasets = services.datasets.page(who, limit=_SHOWN)
+    variants = services.variants.page(limit=_SHOWN)
+    serving = services.registry.stages.assignments(stages=HELD_STAGES)
+    return page(
+        request,
+        "overview.html",
+        here="home",
+        counts=_counts(web),
+        jobs=jobs,
+        datasets=datasets,
+        variants=variants,
+        serving=sorted(serving, key=lambda one: one.cell)[:_SHOWN],
+        serving_count=len(serving),
+        base=services.bases.newest_name(),
+        first_steps=not (datasets and variants and serving),
+        finished=any(job.state == "finished" for job in jobs) or bool(variants),
+    )
+
+
+def _counts(web: Web) -> dict[str, int]:
+    rows = web.services.registry.catalog.query(
+        "SELECT (SELECT count(*) FROM repos WHERE type = 'dataset'), (SELECT count(*) FROM hub_cells), "
+        "(SELECT count(*) FROM hub_variants), (SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running'))"
+    )
+    return dict(zip(("datasets", "cells", "variants", "jobs"), rows[0], strict=True))
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@get("/settings", sync_to_thread=True)
+def settings(request: WebRequest, web: Parts) -> Response[str]:
+    """Who one is, what one may, one's sessions; for the operator all tokens."""
+    return _settings(request, web)
+
+
+def _settings(request: WebRequest, web: Web, *, made: str = "", problem: str = "") -> Response[str]:
+    session = session_of(request)
+    who = session.identity
+    tokens = web.services.tokens.all() if who.may(Scope.ADMIN) else []
+    return page(
+        request,
+        "settings.html",
+        here="settings",
+        tokens=tokens,
+        sessions=web.sessions.count_like(session.secret),
+        scopes=[scope.value for scope in Scope],
+        hub_url=web.services.settings.url,
+        made=made,
+        problem=problem,
+    )
+
+
+@post("/settings/tokens", status_code=HTTP_200_OK)
+async def make_token(request: WebRequest, web: Parts) -> Response[str]:
+    """Make a token; its value is on the page this once."""
+    fields = await form_of(request)
+    return await anyio.to_thread.run_sync(_make_token, request, web, fields)
+
+
+def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[str]:
+    identity_of(request).require(Scope.ADMIN)
+    scopes = [scope.value for scope in Scope if fields.get(f"scope-{scope.value}")]
+    user = fields.get("user", "").strip() or None
+    if not scopes or not fields.get("name", "").strip():
+        return _settings(request, web, problem="A token needs a name and at least one thing that it may do.")
+    try:
+        if user is not None:
+            user = web.services.users.get(user).name
+        days = whole(fields.get("days", ""), low=1, high=MAX_TOKEN_DAYS, default=90)
+        name = fields["name"].strip()
+        msgspec.convert({"name": name, "scopes": scopes}, s.TokenIn)  # the API's own rules
+        token = web.services.tokens.issue(name, scopes, seconds=days * 86_400.0, user=user)
+    except (InputError, UnknownUserError, msgspec.ValidationError) as error:
+        return _settings(request, web, problem=str(error))
+    note(request, name=name, scopes=scopes, user=user)
+    return _settings(request, web, made=token)
+
+
+@post("/settings/tokens/{token_id:str}/revoke", status_code=HTTP_303_SEE_OTHER)
+async def revoke_token(request: WebRequest, web: Parts, token_id: Text) -> Redirect:
+    """End a token, and the sessions that it opened."""
+    await form_of(request)
+    who = identity_of(request)
+    who.require(Scope.ADMIN)
+    if any(one.id == token_id and one.name == who.name for one in web.services.tokens.all()):
+        raise ForbiddenError("this is the token that you are signed in with")
+    await anyio.to_thread.run_sync(web.services.tokens.revoke, token_id)
+    note(request, id=token_id)
+    return to("/ui/settings?notice=Token%20revoked")

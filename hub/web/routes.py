@@ -1,0 +1,58 @@
+"""All pages as one router under `/ui`."""
+
+from __future__ import annotations
+
+from litestar import Router
+from litestar.di import Provide
+
+from hub.web import pages_datasets, pages_home, pages_jobs, pages_models
+from hub.web.guards import SessionMiddleware, same_origin, signed_in
+from hub.web.parts import web_of
+from hub.web.problems import answer_error
+
+
+def routers() -> list[Router]:
+    """The pages, and the hub's bare address, which leads to them."""
+    pages = Router(
+        "/ui",
+        route_handlers=[
+            pages_home.no_such_page,
+            pages_home.static_file,
+            pages_home.sign_in_page,
+            pages_home.sign_in,
+            pages_home.sign_out,
+            pages_home.overview,
+            pages_home.settings,
+            pages_home.make_token,
+            pages_home.revoke_token,
+            pages_datasets.list_datasets,
+            pages_datasets.browse,
+            pages_datasets.wall,
+            pages_datasets.picture,
+            pages_datasets.one_image,
+            pages_datasets.check,
+            pages_datasets.start_check,
+            pages_jobs.list_jobs,
+            pages_jobs.new_finetune,
+            pages_jobs.start_finetune,
+            pages_jobs.one_job,
+            pages_jobs.log_part,
+            pages_jobs.job_events,
+            pages_jobs.cancel_job,
+            pages_jobs.retry_job,
+            pages_models.list_cells,
+            pages_models.create_cell,
+            pages_models.one_cell,
+            pages_models.rollback,
+            pages_models.one_model,
+            pages_models.report_page,
+            pages_models.promote,
+            pages_models.compare,
+        ],
+        dependencies={"web": Provide(web_of, sync_to_thread=False)},
+        guards=[signed_in, same_origin],
+        middleware=[SessionMiddleware],
+        exception_handlers={Exception: answer_error},
+        include_in_schema=False,
+    )
+    return [pages, Router("/", route_handlers=[pages_home.root], include_in_schema=False)]

@@ -1,0 +1,281 @@
+"""The pages in a real Chromium against a real hub: what a person sees and does, keys and small windows included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hub.client import HubClient
+from hub.locks import free_ports, port_is_free
+from hub.processes import parcelhub_command, spawn, stop
+from hub.settings import Settings
+from tests.hub.material import wait_for, write_tiny_base
+from tests.hub.web.material import push_rectangles
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed (Debian's package `chromium`)"),
+]
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PATIENCE_MS = 240_000
+PAGES = (
+    "/ui/",
+    "/ui/datasets",
+    "/ui/datasets/acme/dock",
+    "/ui/datasets/acme/dock/images/1",
+    "/ui/finetune",
+    "/ui/jobs",
+)
+PAGES += ("/ui/cells", "/ui/compare", "/ui/settings", "/ui/nothing")
+EXPECTED = re.compile("status of (403|404)")  # what tests provoke
+TUNE_MINUTES = "0.1"  # six seconds of training
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hub as a process, with one dataset in it."""
+
+    settings: Settings
+    token: str
+
+    def at(self, address: str) -> str:
+        return self.settings.url + address
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
+    settings = Settings.load(
+        {},
+        data=folder / "data",
+        base_source=write_tiny_base(folder / "base"),
+        port=hub,
+        triton_http_port=http,
+        triton_grpc_port=grpc,
+        triton_metrics_port=metrics,
+    )
+    with (folder / "hub.log").open("wb") as log:
+        process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=log)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, (folder / "hub.log").read_text()
+            return settings.admin_token_file.exists() and not port_is_free("127.0.0.1", hub)
+
+        wait_for(ready, seconds=400)
+        with HubClient(settings.url, settings.client_token()) as client:
+            push_rectangles(client, "acme/dock", folder / "dock", images=70)
+        yield Site(settings, settings.client_token())
+    finally:
+        stop(process, grace_seconds=20)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: playwright.Browser, site: Site) -> Iterator[playwright.Page]:
+    """A page that is signed in; whatever the console complains of fails the test."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on(
+        "console",
+        lambda said: problems.append(said.text) if said.type == "error" and not EXPECTED.search(said.text) else None,
+    )
+    opened.on("request", lambda asked: problems.append(asked.url) if not asked.url.startswith(site.at("/")) else None)
+    sign_in(opened, site)
+    yield opened
+    context.close()
+    assert problems == []
+
+
+def until(page: playwright.Page, expression: str) -> None:
+    """Wait for a JavaScript expression. The driver's own way needs `eval`, which the pages' policy forbids."""
+    for _ in range(PATIENCE_MS // 200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(expression)
+
+
+def sign_in(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/"))
+    page.fill("#token", site.token)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("nav.menu")
+
+
+def test_two_clicks_from_a_dataset_to_a_variant(page: playwright.Page, site: Site) -> None:
+    worker = spawn(parcelhub_command("worker"), env=site.settings.environment())
+    try:
+        page.goto(site.at("/ui/datasets/acme/dock"))
+        page.click("text=Fine-tune on this")
+        page.click("summary")
+        page.fill("#minutes", TUNE_MINUTES)
+        page.click("button:has-text('Start')")
+        page.wait_for_url("**/ui/jobs/*")
+        assert page.locator("#live").count() == 1
+        page.wait_for_selector(".stages .done, .stages .now", timeout=300_000)
+        page.wait_for_selector("#state.finished, #state.failed", timeout=600_000)
+        assert page.locator("#state").inner_text() == "finished", page.locator("main").inner_text()
+        page.click("text=See the variant")
+    finally:
+        stop(worker, grace_seconds=30)
+    page.wait_for_url("**/ui/models/dock/v1")
+    text = page.locator("main").inner_text()
+    assert "Before and after" in text and "What it was made from" in text
+    assert page.locator(".lineage .box").count() == 4
+    page.click("text=Full report")
+    page.wait_for_selector("h1:has-text('Variant of dock')")
+    assert page.locator("section.image img").first.evaluate("image => image.naturalWidth") > 0
+    page.goto(site.at("/ui/compare?a=base&b=dock@v1"))
+    line = page.locator("#line")
+    before = line.get_attribute("x")
+    page.focus("#where")
+    page.keyboard.press("ArrowRight")
+    assert line.get_attribute("x") != before
+    page.goto(site.at("/ui/models/dock/v1"))
+    page.fill("#note", "<img src=x onerror=alert(1)>")
+    page.click("button:has-text('Promote')")
+    page.wait_for_selector(".notice")
+    assert "<img src=x" in page.locator("main").inner_text()
+    page.goto(site.at("/ui/cells/dock"))
+    page.click("button:has-text('Roll back')")
+    page.wait_for_selector(".notice")
+
+
+def test_the_wall_loads_as_one_scrolls_and_masks_are_switched(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/datasets/acme/dock"))
+    until(page, "document.querySelector('.tile img').naturalWidth > 0")
+    until(page, "document.querySelector('.tile .overlay').naturalWidth > 0")
+    assert page.locator("#wall .page").count() == 2 and page.locator("#pager").is_hidden()
+    page.mouse.wheel(0, 20_000)
+    until(page, "document.querySelectorAll('.tile').length === 70")
+    until(page, "[...document.querySelectorAll('.tile img')].at(-2).naturalWidth > 0")
+    overlay = page.locator(".tile .overlay").first
+    page.click("#masks")
+    assert overlay.evaluate("e => getComputedStyle(e).visibility") == "hidden"
+    page.click("#masks")
+    assert overlay.evaluate("e => getComputedStyle(e).visibility") == "visible"
+    page.goto(site.at("/ui/datasets/acme/dock/images/1"))
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url("**/images/2")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**/images/1")
+
+
+def test_everything_is_reached_by_keys_and_the_focus_shows(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    seen = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.textContent.trim()"))
+        style = "const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth"
+        assert page.evaluate(f"(() => {{ {style} }})()") == "solid3px", seen
+    for entry in ("Overview", "Datasets", "Cells", "Jobs", "Compare", "Settings", "Sign out"):
+        assert entry in seen
+    page.goto(site.at("/ui/datasets"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_small_windows_and_both_schemes(chromium: playwright.Browser, site: Site, scheme: str) -> None:
+    context = chromium.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    sign_in(page, site)
+    for address in PAGES:
+        page.goto(site.at(address))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, address
+        poor = page.evaluate(CONTRAST)
+        assert poor == [], (address, scheme, poor)
+        assert page.evaluate("document.querySelectorAll('main h1').length") == 1, address
+        unnamed = "input:not([type=hidden]), select"
+        names = f"[...document.querySelectorAll('{unnamed}')].filter(e => !e.labels.length).map(e => e.name)"
+        assert page.evaluate(names) == [], address
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (light == "rgb(246, 247, 249)") == (scheme == "light")
+    context.close()
+
+
+# Texts whose contrast with what is behind them is below WCAG's AA: 4.5, or 3 for large ones.
+CONTRAST = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map((v) => linear(v / 255))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = parse(getComputedStyle(e).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0.99) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const box = e.getBoundingClientRect();
+    if (!own || !box.width || e.closest("svg, .tile, .skip, noscript, [disabled]")) continue;
+    const style = getComputedStyle(e);
+    const a = light(parse(style.color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    const large = parseFloat(style.fontSize) >= 24 || (parseFloat(style.fontSize) >= 18.6 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) poor.push(`${e.textContent.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+
+
+def test_a_session_that_ended_leads_back_to_where_one_was(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/datasets/acme/dock"))
+    page.context.clear_cookies()
+    page.goto(site.at("/ui/cells"))
+    assert re.search(r"/ui/sign-in\?next=", page.url)
+    page.fill("#token", site.token)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ui/cells")
+    page.click("text=Sign out")
+    page.wait_for_selector("#token")
+    page.go_back()
+    page.reload()
+    assert page.locator("#token").count() == 1
+
+
+def test_a_forged_form_and_a_script_do_nothing(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/cells"))
+    page.evaluate(
+        "document.querySelector('form[method=post][action=\"/ui/cells\"] [name=csrf]').value = '0'.repeat(64)"
+    )
+    page.fill("#name", "forged")
+    with page.expect_response("**/ui/cells") as answered:
+        page.click("button:has-text('Create')")
+    assert answered.value.status == 403
+    page.context.clear_cookies()
+    with HubClient(site.settings.url, site.token) as client:
+        assert "forged" not in [cell.name for cell in client.cells()]
+    sign_in(page, site)
+    page.goto(site.at("/ui/datasets?search=%3Cscript%3Edocument.title%3D'evil'%3C%2Fscript%3E"))
+    assert page.title() == "Datasets · parcelhub"
