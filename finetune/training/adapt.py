@@ -33,7 +33,7 @@ class AdaptRecipe:
     """
 
     method: Method = "lora"
-    rank: int = 16
+    rank: int = 8
     alpha: int = 16
     max_steps: int = 4000
     max_seconds: float | None = 300.0

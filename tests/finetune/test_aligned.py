@@ -55,8 +55,8 @@ def test_every_instance_that_is_seen_can_be_answered_for(boxes, seed):
         own = chosen.cells[chosen.owner == number]
         assert len(own) <= CELLS_EACH
         if (cover[number] >= 0.5).any():
-            # Such cells belong to no other instance, masks being disjoint, so that some always answer.
-            assert len(own) >= 1
+            # Masks being disjoint, only a cell that two halve can be lost to another instance.
+            assert len(own) >= 1 or (cover[number] == 0.5).any()
             assert (cover[number, own] >= 0.5).all()
         else:
             assert (own == cover[number].argmax()).all(), "a sliver has its fullest cell or none"

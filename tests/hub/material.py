@@ -28,13 +28,15 @@ def tiny_weights(content: bytes) -> bytes:
     return safetensors.numpy.save({"tensor": np.frombuffer(content, np.uint8)})
 
 
-def write_tiny_base(folder: Path, *, seed: int = 0) -> Path:
+def write_tiny_base(folder: Path, *, seed: int = 0, family: str = "parcelseg") -> Path:
     """A base that loads, answers and can be fine-tuned, in well under a second."""
     import torch
 
     from finetune.model import Architecture, new_base, save_base
 
-    architecture = Architecture(image_size=64, hidden_size=32, layers=3, heads=2, blocks=1, queries=10, spare_labels=3)
+    architecture = Architecture(
+        family=family, image_size=64, hidden_size=32, layers=3, heads=2, blocks=1, queries=10, spare_labels=3
+    )
     model = new_base(architecture, ["box", "bag"], seed=seed)
     save_base(model, folder, card="# A base with random weights\n", dtype=torch.float32)
     return folder

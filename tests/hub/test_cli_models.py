@@ -31,7 +31,10 @@ def test_scenes_are_written_shown_and_examined(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["scenes", "write", "moon", "{tmp}/x"], "there is no look 'moon'; there are broad, demo, robin, cardinal"),
+        (
+            ["scenes", "write", "moon", "{tmp}/x"],
+            "the fast tier has no look 'moon'; it has broad, demo, robin, cardinal",
+        ),
         (["scenes", "write", "robin", "{full}"], "not empty"),
         (["scenes", "show", "robin", "{tmp}/sheet.txt", "--size", "64"], "cannot be written as a picture"),
         (["eval", "{full}", "{tmp}"], "no dataset found"),

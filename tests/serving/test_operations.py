@@ -254,9 +254,13 @@ def a_killed_stub_and_a_killed_server_come_back(config: TritonConfig) -> None:
 
 
 def _another(name: str, before: psutil.Process) -> bool:
-    import os
+    def is_one(process: psutil.Process) -> bool:
+        try:
+            return process.pid != before.pid and process.name().startswith(name[:15])
+        except psutil.NoSuchProcess:  # gone between the listing and the question
+            return False
 
-    return any(p.name().startswith(name[:15]) and p.pid != before.pid for p in tree(os.getpid()))
+    return any(is_one(process) for process in tree(os.getpid()))
 
 
 def what_was_accepted_is_answered_before_the_end(config: TritonConfig) -> None:
