@@ -241,7 +241,6 @@ def predictions_and_captures_are_kept(config: TritonConfig) -> None:
 
 
 def a_killed_stub_and_a_killed_server_come_back(config: TritonConfig) -> None:
-    import os
 
     for name in ("triton_python_backend_stub", "tritonserver"):
         with Load(config.url, ("north",), robots=2, timeout_s=2 * READY_S) as load:
@@ -266,7 +265,6 @@ def _another(name: str, before: psutil.Process) -> bool:
 
 def what_was_accepted_is_answered_before_the_end(config: TritonConfig) -> None:
     """SIGTERM in the middle of a burst: each request gets its answer or is told that the server stops."""
-    import os
 
     server = next(p for p in tree(os.getpid()) if p.name() == "tritonserver")
     with RobotClient(config.url, timeout_s=60) as robot:
