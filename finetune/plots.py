@@ -134,8 +134,8 @@ def loss_chart(losses: Sequence[Sequence[float]], *, x_label: str = "step") -> s
 
 def ticks(low: float, high: float, *, wanted: int = 5) -> list[float]:
     """Round numbers that reach from `low` or just below to `high` or just above it."""
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), 1e-300):  # as good as one number: steps would drown in it
+        high = low + (abs(low) if abs(low) > 1e-300 else 1.0)
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
