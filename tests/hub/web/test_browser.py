@@ -259,7 +259,8 @@ def test_a_session_that_ended_leads_back_to_where_one_was(page: playwright.Page,
     page.wait_for_url("**/ui/cells")
     page.click("text=Sign out")
     page.wait_for_selector("#token")
-    page.go_back()
+    # Not for its "load": a page that comes back from the browser's memory has had it already.
+    page.go_back(wait_until="commit")
     page.reload()
     assert page.locator("#token").count() == 1
 
