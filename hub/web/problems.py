@@ -20,7 +20,10 @@ log = logging.getLogger("parcelhub.web")
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """The exception handler of the pages. Who has no session is sent to sign in, and comes back."""
     reading = request.method in ("GET", "HEAD")
-    if isinstance(error, UnauthorizedError) and reading:
+    # A picture or a stream of a page whose session ended is not sent there: each would be given a sign-in form of its
+    # own, and the last one's proof would undo that of the form on the screen.
+    navigating = request.headers.get("sec-fetch-dest", "document") == "document"
+    if isinstance(error, UnauthorizedError) and reading and navigating:
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Redirect(f"/ui/sign-in?next={quote(back, safe='')}")
     if isinstance(error, ValidationException):

@@ -18,6 +18,16 @@ from registry.catalog import Catalog
 from tests.hub.web.material import Browser
 
 
+def test_a_picture_without_a_session_is_refused_and_changes_no_form(stranger: Browser) -> None:
+    """Pictures still on their way when a session ends must not undo the sign-in form that the person sees."""
+    for kind in ("image", "empty"):
+        answer = stranger.client.get("/ui/cells", headers={"sec-fetch-dest": kind}, follow_redirects=False)
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+    asked = stranger.client.get("/ui/cells", headers={"sec-fetch-dest": "document"}, follow_redirects=False)
+    assert asked.headers["location"].startswith("/ui/sign-in")
+
+
 def test_who_has_no_session_signs_in_and_comes_back(stranger: Browser, settings: Settings) -> None:
     answer = stranger.client.get("/ui/cells?search=a", follow_redirects=False)
     assert answer.headers["location"] == "/ui/sign-in?next=%2Fui%2Fcells%3Fsearch%3Da"
