@@ -99,7 +99,7 @@ def seed_base(
             "LABEL=CLASS, or start with an untrained class head with --new-head"
         )
     seeded = _with_head(model, names, rows)
-    mapped = {names[mine]: model.labels[theirs] for mine, theirs in rows.items()}
+    mapped = {names[k]: model.labels[theirs] for k, theirs in rows.items() if not names[k].startswith(RESERVED)}
     found = Seeded(family, size, mapped, tuple(name for name in labels if name not in mapped))
     try:
         with torch.inference_mode():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.markup import escape
@@ -12,6 +13,9 @@ from hub.cli.common import connect, json_option, out, print_json, settings_optio
 from hub.cli.watch import follow, progress_note, show_result
 from hub.errors import InputError
 from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.schemas import Job
 
 LOG_PAUSE = 1.0
 
@@ -74,9 +78,13 @@ def submit(
         job = client.finetune(request)
         if watch:
             job = follow(client, job.id)
+    _tell(job, watched=watch, as_json=as_json)
+
+
+def _tell(job: Job, *, watched: bool, as_json: bool) -> None:
     if as_json:
         print_json(job)
-    elif watch:
+    elif watched:
         show_result(job)
     else:
         out.print(f"job [bold]{job.id}[/] is {job.state}; follow it: parcelhub finetune watch {job.id}")
@@ -163,12 +171,7 @@ def retry(settings: Settings, job_id: str, watch: bool, as_json: bool) -> None:
         job = client.retry(job_id)
         if watch:
             job = follow(client, job.id)
-    if as_json:
-        print_json(job)
-    elif watch:
-        show_result(job)
-    else:
-        out.print(f"job [bold]{job.id}[/] is {job.state}; follow it: parcelhub finetune watch {job.id}")
+    _tell(job, watched=watch, as_json=as_json)
 
 
 @finetune.command("logs")
