@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import rich_click as click
@@ -34,12 +34,7 @@ def bakeoff(target: Path, minutes: float, lora_minutes: float, families: str, se
 
     plan = BakeOffPlan(seconds=minutes * 60, lora_seconds=lora_minutes * 60, seed=seed)
     if families:
-        plan = BakeOffPlan(
-            families=tuple(name.strip() for name in families.split(",")),
-            seconds=minutes * 60,
-            lora_seconds=lora_minutes * 60,
-            seed=seed,
-        )
+        plan = replace(plan, families=tuple(name.strip() for name in families.split(",")))
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as bar:
         task = bar.add_task("", total=1.0)
