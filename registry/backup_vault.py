@@ -26,7 +26,7 @@ from registry.errors import BackupError
 from registry.types import Digest, check_digest
 
 SCHEMA: Final = 1
-_NAME: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{12}")
+_NAME: Final = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z-[0-9a-f]{12}")
 _MAX_MANIFEST: Final = 1 << 20
 _FOLDER: Final = "backups"
 STORES: Final = ("blobs", "xorbs")
@@ -129,7 +129,8 @@ class Vault:
     def write(self, manifest: Manifest) -> str:
         """Store a manifest, durably: the backup exists from now on. Gives its name."""
         document = manifest.document()
-        name = f"{manifest.made_at.replace('-', '').replace(':', '')[:15]}Z-{sha256_of(document)[:12]}"
+        made_at = manifest.made_at.replace("-", "").replace(":", "").removesuffix("+0000")
+        name = f"{made_at}Z-{sha256_of(document)[:12]}"
         with store_errors(f"write the backup {name}"):
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True)
