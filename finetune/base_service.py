@@ -7,28 +7,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune.calibration import best_pivot, store_pivot
 from finetune.cards import base_card
 from finetune.datasets import Sample, read_dataset
 from finetune.datasets.classes import map_classes
 from finetune.errors import SceneToolError
-from finetune.evaluate import Evaluation, evaluate
+from finetune.evaluate import Evaluation, collect, evaluate, nameless
 from finetune.model import base_labels, load_base, save_base
 from finetune.scenes import BROAD, HELD_OUT, PHYSICAL_HELD_OUT, Look, write_cell
 from finetune.scenes.physical.backend import renders
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.fit import is_first_process
 from finetune.training.loop import Tick
+from serving.instances import Instances
+from serving.pivot import EVEN
 from serving.segmenter import Segmenter
 
+OWN = "scenes of the trained looks, new seeds"
 # Seeds of the judging scenes, far from any that training draws from.
 JUDGES: Mapping[str, tuple[Look, int]] = {
-    "scenes of the trained looks, new seeds": (BROAD, 900_001),
+    OWN: (BROAD, 900_001),
     **{f"held-out cell `{name}`": (look, 900_002 + k) for k, (name, look) in enumerate(HELD_OUT.items())},
 }
 PHYSICAL_JUDGES: Mapping[str, tuple[Look, int]] = {
     f"held-out cell `{name}` (physical)": (look, 900_102 + k)
     for k, (name, look) in enumerate(PHYSICAL_HELD_OUT.items())
 }
+
+
+PIVOT_SEEDS = 50_000  # the scenes that a pivot is found on are others than those that judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ def make_base(
     if not is_first_process():
         return []
     save_base(model, out, card="")
+    calibrate_base(out)
     judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
     card = base_card(recipe, base_labels(model), judgements, steps=ticks[-1].step, seconds=ticks[-1].seconds)
     missing = left_out()
@@ -76,6 +84,27 @@ def make_base(
         card += f"\nNot judged on {missing}.\n"
     (out / "README.md").write_text(card, encoding="utf-8")
     return judgements
+
+
+def calibrate_base(folder: Path, *, scenes: int = 60) -> float:
+    """Find the score at which a base does best on scenes of the trained looks, store it in its `config.json` and return
+    it (`serving.pivot`). Names do not count: what is shown of an unknown cell is what a base outlines. Raises
+    BaseModelError for a folder that is no base.
+    """
+    load_base(folder)
+    document = folder / "config.json"
+    store_pivot(document, EVEN)  # the network's own scores are wanted
+    look, seed = JUDGES[OWN]
+    said: list[Instances] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        place = write_cell(Path(temporary) / "scenes", look, images=scenes, seed=seed + PIVOT_SEEDS, valid_share=1.0)
+        dataset = read_dataset(place)
+        labels = {label: label for label in dataset.classes}
+        segment = Segmenter.load(folder).segment
+        collect(segment, dataset.samples, dataset.classes, label_map=labels, said=said)
+        pivot = best_pivot(*nameless(dataset.samples, said)) or EVEN
+    store_pivot(document, pivot)
+    return pivot
 
 
 def left_out() -> str | None:

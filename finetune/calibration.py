@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from finetune.evaluate import FOUND_IOU, match
 from serving.instances import Instances
 
 BINS = 10
+_NEXT_TO = 0.98  # of the best F1
+_PIVOTS = (0.02, 0.98)
 _LEAST = 10  # answers above a threshold; with fewer, a precision is luck
 
 
@@ -88,6 +92,30 @@ def hits(
         right += [k in found for k in range(len(answer))]
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     return np.asarray(scores, np.float64)[order], np.asarray(right, np.bool_)[order]
+
+
+def best_pivot(truths: Sequence[Instances], answers: Sequence[Instances], min_iou: float = FOUND_IOU) -> float | None:
+    """The score of best F1: the middle of the scores at which F1 is next to its best, since on few images the best
+    itself is luck. None where no answer is right.
+
+    A network's own scores are wanted, not ones that a pivot has moved.
+    """
+    scores, right = hits(truths, answers, min_iou)
+    total = sum(len(truth) for truth in truths)
+    if not right.any():
+        return None
+    f1 = 2 * np.cumsum(right) / (np.arange(1, len(scores) + 1) + total)
+    last = np.append(scores[1:] < scores[:-1], True)
+    near = scores[last & (f1 >= _NEXT_TO * f1[last].max())]
+    low, high = _PIVOTS
+    return round(min(max(float(near[len(near) // 2]), low), high), 4)
+
+
+def store_pivot(document: Path, pivot: float) -> None:
+    """Write a pivot into a variant's `variant.json` or a base's `config.json`, where `serving` reads it."""
+    fields = json.loads(document.read_text(encoding="utf-8"))
+    fields["score_pivot"] = pivot
+    document.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _threshold(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,10 @@ def variant_card(
         else f"On pictures it was not trained on, this variant is **not** better than the shared base {change}. "
         "More, or more varied, images usually help."
     )
+    merged = "".join(
+        f"\n`{name}` stands for {', '.join(f'`{one}`' for one in several)}: one class, judged as one.\n"
+        for name, several in sorted(deck.merges.items())
+    )
     warnings = "\n".join(f"- {line}" for line in metrics.get("warnings", ())) or "- none"
     return f"""---
 base_model: {repo}
@@ -54,11 +59,12 @@ tags: [parcelhub, lora, instance-segmentation]
 | mask AP | {base.ap:.3f} | {variant.ap:.3f} |
 | mask AP50 | {base.ap50:.3f} | {variant.ap50:.3f} |
 | mask AP75 | {base.ap75:.3f} | {variant.ap75:.3f} |
+| class-agnostic mask AP50 | {base.agnostic_ap50:.3f} | {variant.agnostic_ap50:.3f} |
 
 | class | AP |
 |---|---|
 {rows}
-
+{merged}
 ## How it was made
 
 LoRA of rank {recipe.rank} on every linear layer of `{request.base_ref}` (commit `{request.base_commit}`), trained on
@@ -85,7 +91,7 @@ def base_card(
     batch = recipe.batch_size * recipe.accumulate * processes()
     begin = "weights of another base" if recipe.start else "random weights: no pre-trained weights of anyone are in it"
     rows = "\n".join(
-        f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} |"
+        f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} | {e.agnostic_ap50:.3f} |"
         for name, e in ((j.name, j.evaluation) for j in judgements)
     )
     return f"""---
@@ -93,6 +99,8 @@ library_name: transformers
 pipeline_tag: image-segmentation
 license: apache-2.0
 tags: [parcelhub, base, instance-segmentation, {a.family}]
+parcelhub:
+  scenes: {{generator: {SCENES_VERSION}, seed: {recipe.seed}, count: {steps * batch}}}{_start(recipe)}
 ---
 
 # A universal package-segmentation base
@@ -113,12 +121,22 @@ Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
 
 ## How good it is, zero-shot
 
-Mask AP by COCO's rules, on pictures that training never drew from:
+Mask AP by COCO's rules, on pictures that training never drew from; in the last column all labels count as one (finding
+without naming):
 
-| judged on | images | AP | AP50 | AP75 |
-|---|---|---|---|---|
+| judged on | images | AP | AP50 | AP75 | class-agnostic AP50 |
+|---|---|---|---|---|---|
 {rows}
 
 Scenes are not photographs: expect much lower figures on a real cell before fine-tuning, as the table shows where a real
 dataset is among the judges. Use it as the start of a variant, not as a finished model.
 """
+
+
+def _start(recipe: BaseRecipe) -> str:
+    """The line of a card's metadata that says which weights a base went on from: hubs know bases by that digest."""
+    weights = recipe.start / "model.safetensors" if recipe.start else None
+    if weights is None or not weights.is_file():
+        return ""
+    with weights.open("rb") as file:
+        return f"\n  start: {hashlib.file_digest(file, 'sha256').hexdigest()}"

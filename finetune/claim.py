@@ -11,29 +11,32 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from finetune.charts import Curve, curves_chart
-from finetune.datasets import Dataset, read_dataset
+from finetune.datasets import read_dataset
 from finetune.errors import DeckError
-from finetune.evaluate import Evaluation
-from finetune.fewshot import train_and_measure, zero_shot
-from finetune.scenes import HELD_OUT, write_cell
+from finetune.experiments import Rows, held_out_cell, own_scenes
+from finetune.fewshot import FewShot, recipe_for, train_and_measure, zero_shot
+from finetune.scenes import HELD_OUT
 from finetune.training.adapt import Method
 
-Metric = Literal["ap", "ap50", "ap75"]
+Metric = Literal["ap", "ap50", "ap75", "agnostic_ap50", "agnostic_ap75"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 ROWS = "rows.jsonl"
+RESAMPLES = 200
 _CELL_SEED = 7_700
 _HOLDOUT = 60
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimPlan:
-    """What is run. Each training takes `seconds` (or `steps`); `counts` are fine-tuning images, `scratch_counts` those
-    from scratch."""
+    """What is run. Each training takes `seconds` (or `steps`), one from scratch `scratch_times` as long; without a GPU
+    seconds are CPU time, so that other work on the machine favours none. `counts` are fine-tuning images,
+    `scratch_counts` those from scratch. `own` scenes as the base learnt them measure what is forgotten."""
 
     cells: tuple[str, ...] = tuple(HELD_OUT)
     counts: tuple[int, ...] = (10, 25, 50, 100, 200, 500, 1000)
@@ -42,18 +45,21 @@ class ClaimPlan:
     methods: tuple[Method, ...] = ("lora", "full")
     seconds: float | None = 300.0
     steps: int | None = None
+    scratch_times: float = 1.0
     holdout: int = _HOLDOUT
+    own: int = 60
     size: int = 384
 
     @classmethod
     def quick(cls) -> ClaimPlan:
         """The same code on next to nothing; its figures mean nothing."""
-        return cls(("demo",), (4, 8), (8,), (0,), seconds=None, steps=3, holdout=6, size=96)
+        return cls(("demo",), (4, 8), (8,), (0,), seconds=None, steps=3, holdout=6, own=4, size=96)
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRow:
-    """One trained model: its scores, with the bootstrap interval of AP75 where there is one."""
+    """One trained model: its scores (`agnostic` with all classes taken as one), their 95 % bootstrap intervals over
+    images, and what it still reaches on scenes as the base learnt them."""
 
     cell: str
     method: str
@@ -64,6 +70,10 @@ class ClaimRow:
     ap: float
     ap50: float
     ap75: float
+    agnostic_ap50: float
+    agnostic_ap75: float
+    intervals: Mapping[str, tuple[float, float]]
+    own: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +84,13 @@ class Claim:
         worth: for each number of fine-tuning images, how many images from scratch reach the same score, divided by it;
             None where not even the most images from scratch reach it.
         kept: LoRA's share of full fine-tuning's score, per number of images.
+        forgotten: how much of its score the base loses on its own scenes, per method and number of images.
     """
 
     rows: tuple[ClaimRow, ...]
     worth: Mapping[int, float | None]
     kept: Mapping[int, float]
+    forgotten: Mapping[str, Mapping[int, float]]
     metric: Metric
 
 
@@ -99,7 +111,9 @@ def run_claim(
     if unknown:
         raise DeckError(f"there is no held-out cell {unknown[0]!r}; there are {', '.join(HELD_OUT)}")
     out.mkdir(parents=True, exist_ok=True)
-    done = _read_rows(out / ROWS)
+    rows = Rows(out / ROWS)
+    done = {(row.cell, row.method, row.images, row.seed): row for row in (ClaimRow(**stored) for stored in rows)}
+    train = max(*plan.counts, *plan.scratch_counts)
     work: list[tuple[str, Method | None, int, int]] = []
     for cell in plan.cells:
         work.append((cell, None, 0, 0))
@@ -111,16 +125,20 @@ def run_claim(
         report(f"{cell}: {key[1]} {count or ''}", number, len(work))
         if key in done:
             continue
-        dataset = _cell(out / "cells" / cell, cell, plan)
+        place = held_out_cell(
+            out / "cells" / cell, cell, train=train, holdout=plan.holdout, seed=_CELL_SEED, size=plan.size
+        )
+        dataset, own = read_dataset(place), read_dataset(own_scenes(out / "own", images=plan.own, size=plan.size))
         if method is None:
-            row = zero_shot(base_dir, dataset, images=min(plan.counts), seed=seed)
+            row = zero_shot(base_dir, dataset, images=min(plan.counts), seed=seed, own=own, resamples=RESAMPLES)
         else:
-            row = train_and_measure(
-                base_dir, dataset, method, images=count, seconds=plan.seconds, steps=plan.steps, seed=seed
-            )
-        done[key] = _row(cell, count, row.method, seed, row.steps, row.seconds, row.evaluation)
-        with (out / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(done[key]), sort_keys=True) + "\n")
+            seconds = plan.seconds
+            if seconds is not None and method == "scratch":
+                seconds *= plan.scratch_times
+            recipe = recipe_for(method, seconds=seconds, steps=plan.steps, seed=seed, cpu_seconds=True)
+            row = train_and_measure(base_dir, dataset, recipe, images=count, own=own, resamples=RESAMPLES)
+        done[key] = _row(cell, count, row)
+        rows.add(asdict(done[key]))
     report("drawing", len(work), len(work))
     claim = answer([done[cell, method or "zero-shot", count, seed] for cell, method, count, seed in work], metric)
     (out / "claim.json").write_text(json.dumps(asdict(claim), indent=2) + "\n", encoding="utf-8")
@@ -141,7 +159,18 @@ def answer(rows: Sequence[ClaimRow], metric: Metric = "ap75") -> Claim:
     worth = {n: _worth(n, value, scratch) for n, value in lora.items()} if scratch else {}
     full = mean.get("full", {})
     kept = {n: lora[n] / full[n] for n in lora if full.get(n)}
-    return Claim(tuple(rows), worth, kept, metric)
+    return Claim(tuple(rows), worth, kept, _forgotten(rows, metric), metric)
+
+
+def _forgotten(rows: Sequence[ClaimRow], metric: Metric) -> dict[str, dict[int, float]]:
+    before = [r.own[metric] for r in rows if r.method == "zero-shot" and r.own]
+    after: dict[str, dict[int, list[float]]] = {}
+    for row in rows:
+        if row.method in ("lora", "full") and row.own:
+            after.setdefault(row.method, {}).setdefault(row.images, []).append(row.own[metric])
+    if not before:
+        return {}
+    return {m: {n: float(np.mean(before) - np.mean(v)) for n, v in sorted(of.items())} for m, of in after.items()}
 
 
 def _worth(images: int, value: float, scratch: Mapping[int, float]) -> float | None:
@@ -178,28 +207,10 @@ def draw(claim: Claim) -> str:
     return curves_chart(curves, x_label="training images of the cell", y_label=f"mask {label}", levels=levels)
 
 
-def _cell(folder: Path, name: str, plan: ClaimPlan) -> Dataset:
-    train = max(*plan.counts, *plan.scratch_counts)
-    if not (folder / "README.md").is_file():  # written last
-        share = plan.holdout / (train + plan.holdout)
-        seed = _CELL_SEED + list(HELD_OUT).index(name)
-        write_cell(folder, HELD_OUT[name], images=train + plan.holdout, seed=seed, size=plan.size, valid_share=share)
-    return read_dataset(folder)
-
-
-def _row(cell: str, images: int, method: str, seed: int, steps: int, seconds: float, e: Evaluation) -> ClaimRow:
-    return ClaimRow(
-        cell, method, images, seed, steps, round(seconds, 1), round(e.ap, 5), round(e.ap50, 5), round(e.ap75, 5)
-    )
-
-
-def _read_rows(path: Path) -> dict[tuple[str, str, int, int], ClaimRow]:
-    found: dict[tuple[str, str, int, int], ClaimRow] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = ClaimRow(**json.loads(line))
-            except (ValueError, TypeError):
-                continue  # the half line of a run that was killed while it wrote
-            found[row.cell, row.method, row.images, row.seed] = row
-    return found
+def _row(cell: str, count: int, row: FewShot) -> ClaimRow:
+    found = row.evaluation
+    intervals = {name: (round(low, 5), round(high, 5)) for name, (low, high) in found.intervals.items()}
+    scores: dict[str, float] = {name: round(getattr(found, name), 5) for name in METRICS}
+    own: dict[str, float] = {name: round(getattr(row.own, name), 5) for name in METRICS} if row.own is not None else {}
+    seconds = round(row.seconds, 1)
+    return ClaimRow(cell, row.method, count, row.seed, row.steps, seconds, **scores, intervals=intervals, own=own)

@@ -31,7 +31,7 @@ class FinetuneRequest:
 class Earlier:
     """What the cell's variant before this one was made of, for the report to see what was forgotten.
 
-    `variant_dir` is its folder, if it is at hand; `dataset_dir` needs the images of its deck's holdout only.
+    `variant_dir` is its folder, if it is at hand; `dataset_dir` is the dataset as it was then.
     """
 
     name: str

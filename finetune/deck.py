@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 from finetune.datasets import Dataset, Sample
 from finetune.datasets.attributes import BOX_ONLY
-from finetune.datasets.classes import map_classes
+from finetune.datasets.classes import answered_names, map_classes
 from finetune.errors import DeckError
 
 T = TypeVar("T")
 
 FORMAT = 1
-_LATER: dict[str, type] = {"attributes": dict, "box_only": int}
+_LATER: dict[str, type] = {"attributes": dict, "box_only": int, "merged": dict}
 """Fields that came later: written only where they say something."""
 MIN_TRAIN_IMAGES = 4
 # A class that fewer than this share of the train images show is drawn more often, by the square root of what it lacks
@@ -38,11 +38,12 @@ class Deck:
         commit: the dataset's commit, or None for a local folder.
         train, holdout: names of samples, in the order of the frames; no image is in both.
         weights: how often each train image is drawn, relative to the others; 1.0 or more.
-        class_map: the team's class to the label of the base that learns it; one to one.
+        class_map: the team's class to the label of the base that learns it; several may share one.
         left_out: the team's classes that no train image shows and the base does not know.
         seed: for the training's own randomness; the split does not depend on it.
         attributes: names of attributes (`damaged`, ...) to the number of train instances that carry one.
         box_only: how many train instances have a box and no mask: they teach class and extent alone.
+        merged: a label of the base that several classes share, to the one of them whose name is answered.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class Deck:
     seed: int = 0
     attributes: Mapping[str, int] = field(default_factory=dict)
     box_only: int = 0
+    merged: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.train or not self.holdout:
@@ -66,13 +68,31 @@ class Deck:
             raise DeckError(f"{len(self.weights)} weights for {len(self.train)} train images")
         if not all(math.isfinite(weight) and weight > 0 for weight in self.weights):
             raise DeckError("weights must be finite and above 0")
-        if not self.class_map or len(set(self.class_map.values())) != len(self.class_map):
-            raise DeckError("the class map must name at least one class and use no base label twice")
+        if not self.class_map:
+            raise DeckError("the class map must name at least one class")
+        shared = {label for label, count in Counter(self.class_map.values()).items() if count > 1}
+        if set(self.merged) != shared or any(self.class_map.get(name) != k for k, name in self.merged.items()):
+            raise DeckError("where the class map uses a base label twice, `merged` must name one of its classes")
 
     @property
     def label_map(self) -> dict[str, str]:
         """The base's label to the team's class: the way back, as in `variant.json`."""
-        return {base: own for own, base in self.class_map.items()}
+        return {base: own for own, base in self.class_map.items()} | dict(self.merged)
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The team's class to the class that is answered and judged in its place: itself, where it is not merged."""
+        return {own: self.merged.get(base, own) for own, base in self.class_map.items()}
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The classes that the variant answers."""
+        return tuple(own for own, name in self.answers.items() if own == name)
+
+    @property
+    def merges(self) -> dict[str, tuple[str, ...]]:
+        """An answered class to all the team's classes that it stands for, where these are several."""
+        return {name: tuple(k for k, v in self.class_map.items() if v == base) for base, name in self.merged.items()}
 
     @property
     def digest(self) -> str:
@@ -110,6 +130,7 @@ class Deck:
             seed=_typed(document, "seed", int),
             attributes=_count_map(document, "attributes"),
             box_only=_typed(document, "box_only", int),
+            merged=_text_map(document, "merged"),
         )
         # The name of a deck is the digest of its bytes, so other bytes of the same deck are another deck.
         if deck.to_json() != data:
@@ -145,7 +166,9 @@ def make_deck(
             that decks of different sizes are judged on the same images.
         holdout_fraction: share of the images that judge, where the dataset has no split of its own.
         seed: kept for the training.
-        class_map: the team's class to a base label, where the team wants to say so itself.
+        class_map: the team's class to a base label, where the team wants to say so itself. Several classes may have
+            one label: they are one class then, answered by the name of the first that the map says it of, or where it
+            says it of one alone, by the first in the dataset.
         dataset_ref: `team/name@commit` of the dataset; the dataset's own name without it.
 
     Raises DeckError if there are too few images, no instance to learn from, or no base label left for a class.
@@ -162,6 +185,7 @@ def make_deck(
     names, left_out = map_classes(dataset.classes, base_labels, shown=shown, chosen=class_map or {})
     if not any(label in names for sample in holdout for label in sample.labels):
         raise DeckError(f"none of the {len(holdout)} holdout images has an instance, so nothing can be measured")
+    answers = answered_names(names, class_map)
     repo, _, commit = (dataset_ref or dataset.name).partition("@")
     return Deck(
         dataset=repo,
@@ -174,6 +198,7 @@ def make_deck(
         seed=seed,
         attributes=dict(sorted(_attributes(train).items())),
         box_only=sum(sum(sample.box_only) for sample in train),
+        merged={base: answers[own] for own, base in names.items() if answers[own] != own},
     )
 
 

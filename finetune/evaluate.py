@@ -6,17 +6,17 @@ The matching and accumulation are faster_coco_eval's (C++), on RLE masks: no mas
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
-from pycocotools import mask as coco_mask
 
 from finetune.datasets import Sample
 from finetune.errors import DatasetError
+from finetune.truths import FOUND_IOU, Truths, match, relabelled
 from serving.instances import Instances
 from serving.preprocess import Image
 
@@ -24,14 +24,17 @@ Predict = Callable[[Sequence[Image]], list[Instances]]
 
 MAX_DETECTIONS = 100
 # What counts as found, for the score of a single image: a robot acts on confident instances that are roughly right.
+# It is where every model does best: scores are answered that way (`serving.pivot`).
 FOUND_SCORE = 0.5
-FOUND_IOU = 0.5
+ANY = "package"  # what every class is called where names do not count
 _CONFIDENCE = 0.95
+__all__ = ["FOUND_IOU", "match"]  # of `finetune.truths`: they belong to the words of an evaluation
 
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """How one image went, at a score of at least `FOUND_SCORE` and IoU of at least `FOUND_IOU`, classes included.
+    """How one image went, at a score of at least `FOUND_SCORE` (unless another was asked for) and IoU of at least
+    `FOUND_IOU`, classes included.
 
     `f1` is 2 * found / (2 * found + missed + extra), and 1.0 where there is nothing to find and nothing was claimed.
     """
@@ -54,7 +57,9 @@ class Evaluation:
         per_size: AP of small (< 32 x 32 pixels), medium and large (> 96 x 96) instances, where there are any.
         per_image: one score per image, the worst first.
         images, instances: how many were evaluated.
-        intervals: 95 % bootstrap intervals over images of `ap`, `ap50` and `ap75`; empty unless asked for.
+        intervals: 95 % bootstrap intervals over images of `ap`, `ap50`, `ap75` and of the class-agnostic three; empty
+            unless asked for.
+        agnostic_ap, agnostic_ap50, agnostic_ap75: the same with all labels taken as one: finding without naming.
     """
 
     ap: float
@@ -67,6 +72,9 @@ class Evaluation:
     images: int
     instances: int
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    agnostic_ap: float = 0.0
+    agnostic_ap50: float = 0.0
+    agnostic_ap75: float = 0.0
 
     def to_json(self) -> bytes:
         """JSON with sorted keys; numbers rounded to six digits, so that equal results give equal bytes."""
@@ -80,6 +88,7 @@ def evaluate(
     classes: Sequence[str],
     *,
     label_map: Mapping[str, str],
+    names: Mapping[str, str] | None = None,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
     resamples: int = 0,
@@ -92,15 +101,21 @@ def evaluate(
         samples: with at least one instance among them.
         classes: the classes that count; annotations of others are left out.
         label_map: a label that `predict` answers, to one of `classes`; other answers are left out.
+        names: a class of the samples, to the one of `classes` that it is judged as; each as itself unless told
+            otherwise. Labels that are boxes are judged as `finetune.truths` says.
         progress: called with (images done, images in all) after each batch.
         resamples: bootstrap resamples for the intervals (200 are enough for a report); 0 for none.
         seed: of the bootstrap.
 
     Raises DatasetError if no sample has an instance of `classes`, or an image cannot be read.
     """
-    names = [sample.name for sample in samples]
-    truths, answers = collect(predict, samples, classes, label_map=label_map, batch_size=batch_size, progress=progress)
-    return score(truths, answers, classes, names, resamples=resamples, seed=seed)
+    said: list[Instances] = []
+    truths, answers = collect(
+        predict, samples, classes, label_map=label_map, names=names, batch_size=batch_size, progress=progress, said=said
+    )
+    images = [sample.name for sample in samples]
+    agnostic = nameless(samples, said)
+    return score(truths, answers, classes, images, resamples=resamples, seed=seed, agnostic=agnostic)
 
 
 def collect(
@@ -109,12 +124,17 @@ def collect(
     classes: Sequence[str],
     *,
     label_map: Mapping[str, str],
+    names: Mapping[str, str] | None = None,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
+    said: list[Instances] | None = None,
 ) -> tuple[list[Instances], list[Instances]]:
-    """The annotations and the answers of each sample, both in `classes`; arguments and errors as of `evaluate`."""
-    truths = [_kept(sample.truth(), {name: name for name in classes}) for sample in samples]
-    if not any(len(truth) for truth in truths):
+    """The annotations and the answers of each sample, both in `classes`; arguments and errors as of `evaluate`.
+
+    `said` takes the answers as they were given, under whatever label.
+    """
+    truths = Truths.of(samples, {name: name for name in classes} if names is None else names)
+    if not any(map(len, truths.judged)):
         raise DatasetError(f"none of the {len(samples)} images has an instance of {', '.join(classes)} to measure on")
     answers: list[Instances] = []
     for start in range(0, len(samples), batch_size):
@@ -123,10 +143,18 @@ def collect(
         for sample, answer in zip(batch, found, strict=True):
             if (answer.height, answer.width) != (sample.height, sample.width):
                 raise ValueError(f"the answer for {sample.name} is {answer.width}x{answer.height} pixels")
-            answers.append(_kept(answer, label_map))
+            if said is not None:
+                said.append(answer)
+            answers.append(truths.fit(len(answers), relabelled(answer, label_map)))
         if progress is not None:
             progress(len(answers), len(samples))
-    return truths, answers
+    return list(truths.judged), answers
+
+
+def nameless(samples: Sequence[Sample], said: Sequence[Instances]) -> tuple[list[Instances], list[Instances]]:
+    """The annotations and the answers `said`, every label of both taken as one."""
+    truths = Truths.of(samples, {label: ANY for sample in samples for label in sample.labels})
+    return list(truths.judged), [truths.fit(k, one) for k, one in enumerate(any_class(said))]
 
 
 def score(
@@ -137,14 +165,32 @@ def score(
     *,
     resamples: int = 0,
     seed: int = 0,
+    agnostic: tuple[Sequence[Instances], Sequence[Instances]] | None = None,
+    found_score: float = FOUND_SCORE,
 ) -> Evaluation:
-    """Measure `answers` against `truths`, image by image; labels of both are among `classes`."""
+    """Measure `answers` against `truths`, image by image; labels of both are among `classes`.
+
+    Answers of at least `found_score` count in the scores of single images.
+
+    `agnostic` are annotations and answers without their names (`nameless`); by default those that are given.
+    """
     coco = _run(truths, answers, classes)
+    one = agnostic or (any_class(truths), any_class(answers))
+    merged = coco if agnostic is None and len(classes) == 1 else _run(*one, [ANY])
+    any_ap, any_ap50, any_ap75 = _averages(merged)
+    intervals: dict[str, tuple[float, float]] = {}
     precision, recall = coco.eval["precision"], coco.eval["recall"]
     sizes = {name: _mean(precision[:, :, :, k, -1]) for k, name in enumerate(coco.params.areaRngLbl) if name != "all"}
     per_class = {name: _mean(precision[:, :, k, 0, -1]) for k, name in enumerate(classes)}
     ap, ap50, ap75 = _averages(coco)
-    images = [image_score(name, *pair) for name, *pair in zip(names, truths, answers, strict=True)]
+    if resamples:
+        intervals = _intervals(coco, len(truths), len(classes), resamples, seed)
+        again = intervals if merged is coco else _intervals(merged, len(truths), 1, resamples, seed)
+        intervals |= {f"agnostic_{name}": span for name, span in again.items()}
+    images = [
+        image_score(name, truth, answer, found_score)
+        for name, truth, answer in zip(names, truths, answers, strict=True)
+    ]
     return Evaluation(
         ap=ap,
         ap50=ap50,
@@ -155,15 +201,11 @@ def score(
         per_image=tuple(sorted(images, key=lambda image: (image.f1, -image.missed - image.extra, image.image))),
         images=len(truths),
         instances=sum(len(truth) for truth in truths),
-        intervals=_intervals(coco, len(truths), len(classes), resamples, seed) if resamples else {},
+        intervals=intervals,
+        agnostic_ap=any_ap,
+        agnostic_ap50=any_ap50,
+        agnostic_ap75=any_ap75,
     )
-
-
-def _kept(instances: Instances, label_map: Mapping[str, str]) -> Instances:
-    """The instances whose label is mapped, under their new label."""
-    kept = instances.take([k for k, label in enumerate(instances.labels) if label in label_map])
-    labels = tuple(label_map[label] for label in kept.labels)
-    return Instances(kept.height, kept.width, kept.boxes, kept.scores, labels, kept.masks)
 
 
 # --- COCO's numbers ---------------------------------------------------------------------------------------------------
@@ -175,7 +217,7 @@ def boundary_ap(truths: Sequence[Instances], answers: Sequence[Instances], class
     return _averages(_run(truths, answers, classes, kind="boundary"))[0]
 
 
-def any_class(instances: Sequence[Instances], name: str = "package") -> list[Instances]:
+def any_class(instances: Sequence[Instances], name: str = ANY) -> list[Instances]:
     """The same instances, all of one class: to measure finding apart from naming."""
     return [Instances(i.height, i.width, i.boxes, i.scores, (name,) * len(i), i.masks) for i in instances]
 
@@ -280,26 +322,13 @@ def _drawn(coco: Any, images: int, classes: int, resamples: int, seed: int) -> n
 # --- one image --------------------------------------------------------------------------------------------------------
 
 
-def image_score(name: str, truth: Instances, answer: Instances) -> ImageScore:
+def image_score(name: str, truth: Instances, answer: Instances, found_score: float = FOUND_SCORE) -> ImageScore:
     """How `answer` did on one image, at the thresholds that `ImageScore` names."""
-    sure = answer.filter(FOUND_SCORE)
+    sure = answer.filter(found_score)
     found = sum(1 for _ in match(truth, sure))
     missed, extra = len(truth) - found, len(sure) - found
     wrong = missed + extra
     return ImageScore(name, 1.0 if found + wrong == 0 else 2 * found / (2 * found + wrong), found, missed, extra)
-
-
-def match(truth: Instances, answer: Instances, min_iou: float = FOUND_IOU) -> Iterator[tuple[int, int]]:
-    """Pairs (index in `truth`, index in `answer`) of equal labels and IoU >= `min_iou`, the surest answers first."""
-    if not (len(truth) and len(answer)):
-        return
-    iou = np.asarray(coco_mask.iou(answer.rles(), truth.rles(), [0] * len(truth)))
-    iou[np.asarray(answer.labels)[:, None] != np.asarray(truth.labels)[None]] = 0
-    for mine in np.argsort(-answer.scores, kind="stable"):
-        theirs = int(iou[mine].argmax())
-        if iou[mine, theirs] >= min_iou:
-            iou[:, theirs] = 0
-            yield theirs, int(mine)
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401

@@ -15,7 +15,7 @@ from typing import cast
 from finetune.datasets import Dataset, read_dataset
 from finetune.deck import make_deck
 from finetune.errors import DeckError
-from finetune.evaluate import Evaluation, evaluate
+from finetune.evaluate import Evaluation, Predict, evaluate
 from finetune.model import base_labels, load_base, picture_size
 from finetune.service import SOURCE_SCALE, load_sources
 from finetune.training.adapt import AdaptRecipe, Method, adapt
@@ -34,13 +34,26 @@ RATES: dict[Method, tuple[float, float | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class FewShot:
-    """One line of the comparison. `steps` and `seconds` are what training took."""
+    """One line of the comparison. `steps` and `seconds` are what training took. `own` is the same model on other
+    pictures, in the base's own classes, where such were given: what it has not forgotten."""
 
     method: str
     seed: int
     steps: int
     seconds: float
     evaluation: Evaluation
+    own: Evaluation | None = None
+
+
+def recipe_for(
+    method: Method, *, seconds: float | None, steps: int | None = None, seed: int = 0, cpu_seconds: bool = False
+) -> AdaptRecipe:
+    """The recipe of a method with the rates that suit it, for `seconds` (or `steps`)."""
+    adam, muon = RATES[method]
+    recipe = AdaptRecipe(
+        method=method, learning_rate=adam, muon_rate=muon, max_seconds=seconds, seed=seed, cpu_seconds=cpu_seconds
+    )
+    return recipe if steps is None else replace(recipe, max_steps=steps)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
@@ -53,41 +66,43 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     return tuple(found)
 
 
-def zero_shot(base_dir: Path, dataset: Dataset, *, images: int | None, seed: int = 0) -> FewShot:
-    """The base alone on the holdout of the deck that `train_and_measure` makes."""
+def zero_shot(
+    base_dir: Path,
+    dataset: Dataset,
+    *,
+    images: int | None,
+    seed: int = 0,
+    own: Dataset | None = None,
+    resamples: int = 0,
+) -> FewShot:
+    """The base alone on the holdout of the deck that `train_and_measure` makes; `own`, `resamples` as there."""
     deck = make_deck(dataset, base_labels=base_labels(load_base(base_dir)), images=images, seed=seed)
     _, holdout = deck.select(dataset)
-    found = evaluate(Segmenter.load(base_dir).segment, holdout, tuple(deck.class_map), label_map=deck.label_map)
-    return FewShot("zero-shot", seed, 0, 0.0, found)
+    segment = Segmenter.load(base_dir).segment
+    found = evaluate(segment, holdout, deck.answered, label_map=deck.label_map, names=deck.answers, resamples=resamples)
+    return FewShot("zero-shot", seed, 0, 0.0, found, _kept(segment, own))
 
 
 def train_and_measure(
     base_dir: Path,
     dataset: Dataset,
-    method: Method,
+    recipe: AdaptRecipe,
     *,
     images: int | None,
-    seconds: float | None,
-    steps: int | None = None,
-    seed: int = 0,
+    own: Dataset | None = None,
+    resamples: int = 0,
     report: Callable[[Tick], None] = lambda _tick: None,
 ) -> FewShot:
-    """Train `method` on `images` of the dataset for `seconds` (or `steps`) and evaluate on its holdout."""
+    """Train by `recipe` on `images` of the dataset and evaluate on its holdout.
+
+    `own`: pictures of the base's classes to evaluate on as well; `resamples` as of `evaluate`. Raises DeckError,
+    BaseModelError and TrainingError as a fine-tune does.
+    """
     base = load_base(base_dir)
     labels = base_labels(base)
-    deck = make_deck(dataset, base_labels=labels, images=images, seed=seed)
+    deck = make_deck(dataset, base_labels=labels, images=images, seed=recipe.seed)
     train, holdout = deck.select(dataset)
     sources = load_sources(train, deck, labels, int(picture_size(base) * SOURCE_SCALE))
-    recipe = replace(
-        AdaptRecipe(),
-        method=method,
-        learning_rate=RATES[method][0],
-        muon_rate=RATES[method][1],
-        max_seconds=seconds,
-        seed=seed,
-    )
-    if steps is not None:
-        recipe = replace(recipe, max_steps=steps)
     last = 0
 
     def tick(t: Tick) -> None:
@@ -99,12 +114,18 @@ def train_and_measure(
     with tempfile.TemporaryDirectory() as workspace:
         model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
     spent = time.monotonic() - started
-    segmenter = Segmenter.from_model(
-        cast("InstanceModel", core(model)), preprocessor_config(picture_size(base)), labels=deck.label_map
-    )
-    same = {team: team for team in deck.class_map}
-    found = evaluate(segmenter.segment, holdout, tuple(deck.class_map), label_map=same)
-    return FewShot(method, seed, last, spent, found)
+    network, settings = cast("InstanceModel", core(model)), preprocessor_config(picture_size(base))
+    segmenter = Segmenter.from_model(network, settings, labels=deck.label_map)
+    same = {team: team for team in deck.answered}
+    found = evaluate(segmenter.segment, holdout, deck.answered, label_map=same, names=deck.answers, resamples=resamples)
+    kept = _kept(Segmenter.from_model(network, settings).segment, own)
+    return FewShot(recipe.method, recipe.seed, last, spent, found, kept)
+
+
+def _kept(segment: Predict, own: Dataset | None) -> Evaluation | None:
+    if own is None:
+        return None
+    return evaluate(segment, own.samples, own.classes, label_map={name: name for name in own.classes})
 
 
 def compare_methods(
@@ -127,6 +148,7 @@ def compare_methods(
     for seed in seeds:
         for method in methods:
             told = partial(report, method)
-            row = train_and_measure(base_dir, dataset, method, images=images, seconds=seconds, seed=seed, report=told)
+            recipe = recipe_for(method, seconds=seconds, seed=seed)
+            row = train_and_measure(base_dir, dataset, recipe, images=images, report=told)
             rows.append(row)
     return rows

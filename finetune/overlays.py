@@ -233,7 +233,7 @@ def _panels(
         colours = palette(count + len(shown))[count:]
         for theirs, mine in match(row.truth, shown):
             colours[mine] = tones[theirs]
-        result = image_score(row.name, row.truth, shown)
+        result = image_score(row.name, row.truth, shown, min_score)
         note = f"{result.found} found, {result.missed} missed, {result.extra} extra"
         yield _Panel(title, note, draw_instances(image, shown, colours=colours, long_edge=long_edge))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy as np
 
 from finetune.calibration import calibrate
 from finetune.datasets import Sample
-from finetune.evaluate import Evaluation, bootstrap, image_score, interval, rounded, score
+from finetune.evaluate import Evaluation, bootstrap, image_score, interval, nameless, rounded, score
 from finetune.label_next import advise
 from finetune.learning_curve import LearningCurve, curve_facts
 from finetune.quality import QualityReport
 from finetune.scenes.generator import VERSION as SCENES_VERSION
+from finetune.truths import Truths
 from serving.instances import Instances
 
 FORMAT = 1
@@ -30,18 +31,26 @@ WORST = 10
 MAX_SHOWN = 300
 """Images whose predictions are kept; larger holdouts keep the worst."""
 SHOWN_SCORE = 0.3
+_NAMING = 0.1  # of AP50 lost to wrong names: worth a sentence
 _PACKAGES = ("parcelhub", "torch", "transformers", "peft", "faster-coco-eval", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The annotations of labelled images and what the base and the variant answered, all in the team's classes."""
+    """The annotations of labelled images and what the base and the variant answered, all in the team's classes.
+
+    `own` puts a class of the samples onto the one of `classes` that it is judged as; empty: each is itself. `base_said`
+    and `variant_said` are the answers under whatever label, for the class-agnostic figures.
+    """
 
     samples: tuple[Sample, ...]
     truths: tuple[Instances, ...]
     base: tuple[Instances, ...]
     variant: tuple[Instances, ...]
     classes: tuple[str, ...]
+    own: Mapping[str, str] = field(default_factory=dict)
+    base_said: tuple[Instances, ...] = ()
+    variant_said: tuple[Instances, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -65,8 +74,15 @@ class Forgetting:
 def evaluations(judged: Judged) -> tuple[Evaluation, Evaluation]:
     """Base and variant measured on the same images, with intervals."""
     one, two = (
-        score(judged.truths, answers, judged.classes, judged.names, resamples=RESAMPLES)
-        for answers in (judged.base, judged.variant)
+        score(
+            judged.truths,
+            answers,
+            judged.classes,
+            judged.names,
+            resamples=RESAMPLES,
+            agnostic=nameless(judged.samples, said) if said else None,
+        )
+        for answers, said in ((judged.base, judged.base_said), (judged.variant, judged.variant_said))
     )
     return one, two
 
@@ -104,6 +120,7 @@ def report_facts(
     *,
     cell: str,
     recipe: Mapping[str, Any],
+    merges: Mapping[str, Sequence[str]] | None = None,
     forgot: Sequence[Forgetting],
     forgot_note: str,
     curve: LearningCurve | None,
@@ -116,7 +133,8 @@ def report_facts(
 ) -> dict[str, Any]:
     """All facts as JSON values, numbers rounded to six digits.
 
-    `recipe` is what it takes to make the variant again; `seconds` is what each stage took; `unlabelled` are (image,
+    `recipe` is what it takes to make the variant again; `merges` are answered classes with all that they stand for,
+    where that is more than one; `seconds` is what each stage took; `unlabelled` are (image,
     confident answers) of dataset images without a label.
     """
     gain = gain_of(judged.truths, judged.base, judged.variant, judged.classes)
@@ -126,10 +144,13 @@ def report_facts(
     sizes = [name for name in ("small", "medium", "large") if name in variant.per_size]
     advice = advise(judged.names, lambda k: judged.samples[k].read_image(), judged.truths, judged.variant)
     base_scores = {one.image: one for one in base.per_image}
+    labels = Truths.of(judged.samples, judged.own or {name: name for name in judged.classes})
     facts: dict[str, Any] = {
         "format": FORMAT,
         "cell": cell,
         "images": {"train": recipe.get("images_train"), "holdout": variant.images, "instances": variant.instances},
+        "boxes": {"judged": variant.instances if labels.by_box else 0, "set_aside": labels.set_aside},
+        "merged": [{"name": name, "classes": list(several)} for name, several in sorted((merges or {}).items())],
         "verdict": verdict(gain["ap50"]),
         "base": _numbers(base),
         "variant": _numbers(variant),
@@ -182,10 +203,27 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         "unclear": f"On this holdout the variant and the shared base cannot be told apart {numbers}.",
     }
     holdout = facts["images"]["holdout"]
+    found, named = variant["agnostic_ap50"], variant["ap50"]
     lines = [
         f"{said[facts['verdict']]} Measured on {holdout} of your images that it was not trained on; the true "
         f"difference lies between {low:+.2f} and {high:+.2f} with 95 % certainty."
     ]
+    for one in facts.get("merged", ()):
+        lines.append(f"{_listed(one['classes'])} are one class here, answered and judged as “{one['name']}”.")
+    boxes = facts.get("boxes", {"judged": 0, "set_aside": 0})
+    if boxes["judged"]:
+        lines.append("All labels of the holdout are boxes: the figures say how well boxes agree, not outlines.")
+    elif boxes["set_aside"]:
+        what = "label of the holdout is a box" if boxes["set_aside"] == 1 else "labels of the holdout are boxes"
+        lines.append(
+            f"{boxes['set_aside']} {what} without an outline: such labels are neither asked for nor held against an "
+            "answer."
+        )
+    if found - named > _NAMING:
+        lines.append(
+            f"It outlines packages better than it names them: AP50 is {found:.2f} where the class does not count. More "
+            "examples of the classes that it mixes up help most."
+        )
     if holdout < 10:
         lines.append(f"{holdout} holdout images are few: a lucky picture more or less moves these figures.")
     cut = next((one for one in facts["thresholds"] if one["wanted"] >= 0.9), None)
@@ -208,6 +246,12 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         first = facts["label_next"][0]["sentence"]
         lines.append(f"To label next: {first[0].lower()}{first[1:]}")
     return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As a person lists names: “a”, “b” and “c”."""
+    quoted = [f"“{name}”" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]
 
 
 def predictions(judged: Judged, worst_first: Sequence[str]) -> dict[str, Any]:
@@ -247,7 +291,9 @@ def _marks(instances: Instances, *, scores: bool = True) -> list[dict[str, Any]]
 
 
 def _numbers(one: Evaluation) -> dict[str, Any]:
-    return {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75, "ar100": one.ar100, "intervals": dict(one.intervals)}
+    named = {"ap": one.ap, "ap50": one.ap50, "ap75": one.ap75, "ar100": one.ar100}
+    agnostic = {f"agnostic_{name}": getattr(one, f"agnostic_{name}") for name in ("ap", "ap50", "ap75")}
+    return {**named, **agnostic, "intervals": dict(one.intervals)}
 
 
 def thinned(losses: Sequence[tuple[int, float]], most: int = 200) -> list[tuple[int, float]]:

@@ -109,6 +109,7 @@ def write_report(
             measured.variant,
             cell=cell,
             recipe=recipe,
+            merges=measured.deck.merges,
             forgot=forgot,
             forgot_note=" ".join(notes),
             curve=curve,
@@ -146,18 +147,20 @@ def judge(
     progress: Callable[[str, int, int], None],
 ) -> Judged:
     """Run base and variant over labelled images. Classes that no train image shows are not what was asked for."""
-    classes = tuple(deck.class_map)
-    same = {team: team for team in deck.class_map}
+    classes, own = deck.answered, deck.answers
+    same = {team: team for team in classes}
     found = []
+    said: tuple[list[Instances], list[Instances]] = ([], [])
     # The base answers in its own labels, the variant in the team's.
-    for who, title, labels in ((None, "base", deck.label_map), (variant, "variant", same)):
+    for k, (who, title, labels) in enumerate(((None, "base", deck.label_map), (variant, "variant", same))):
 
         def told(done: int, total: int, title: str = title) -> None:
             progress(title, done, total)
 
-        found.append(collect(answers_of(segmenter, who), samples, classes, label_map=labels, progress=told))
+        predict = answers_of(segmenter, who)
+        found.append(collect(predict, samples, classes, label_map=labels, names=own, progress=told, said=said[k]))
     (truths, base), (_, mine) = found
-    return Judged(tuple(samples), tuple(truths), tuple(base), tuple(mine), classes)
+    return Judged(tuple(samples), tuple(truths), tuple(base), tuple(mine), classes, own, tuple(said[0]), tuple(said[1]))
 
 
 def short_training(
@@ -167,7 +170,9 @@ def short_training(
     segmenter.add_variant(name, folder)
     try:
         same = {team: team for team in judged.classes}
-        _, answers = collect(answers_of(segmenter, name), judged.samples, judged.classes, label_map=same)
+        _, answers = collect(
+            answers_of(segmenter, name), judged.samples, judged.classes, label_map=same, names=judged.own or None
+        )
     finally:
         segmenter.remove_variant(name)
         shutil.rmtree(folder, ignore_errors=True)
@@ -215,22 +220,32 @@ def _on_earlier(measured: Measured, earlier: Earlier | None) -> tuple[Forgetting
         return None, f"The cell's earlier data could not be read ({error})."
     wanted = set(deck.holdout) - (trained if deck.dataset == measured.deck.dataset else set())
     samples = [s for s in dataset.samples if s.name in wanted][:MAX_EARLIER]
-    classes = tuple(team for team in deck.class_map if team in measured.deck.class_map)
-    if not any(label in classes for s in samples for label in s.labels):
+    own = _judged_as(deck, measured.deck)
+    classes = tuple(dict.fromkeys(own.values()))
+    if not any(label in own for s in samples for label in s.labels):
         return None, "The holdout of the cell's earlier data shares no image or class with this variant's task."
     before: str | None = None
-    labels = {deck.class_map[team]: team for team in classes}
+    labels = {deck.class_map[team]: name for team, name in own.items()}
     if earlier.variant_dir is not None:
         try:
             measured.segmenter.add_variant("earlier", earlier.variant_dir)
-            before, labels = "earlier", {team: team for team in classes}
+            before, labels = "earlier", {deck.answers[team]: name for team, name in own.items()}
         except AdapterError:
             before = None  # on another base: the base is what it can be compared with
-    same = {team: team for team in classes}
-    truths, first = collect(answers_of(measured.segmenter, before), samples, classes, label_map=labels)
-    _, second = collect(answers_of(measured.segmenter, measured.name), samples, classes, label_map=same)
+    truths, first = collect(answers_of(measured.segmenter, before), samples, classes, label_map=labels, names=own)
+    mine = {measured.deck.answers[team]: name for team, name in own.items()}
+    _, second = collect(answers_of(measured.segmenter, measured.name), samples, classes, label_map=mine, names=own)
     who = f"variant {earlier.name}" if before else "the base"
     return forgetting(f"the cell's earlier data, against {who}", truths, first, second, classes), ""
+
+
+def _judged_as(earlier: Deck, now: Deck) -> dict[str, str]:
+    """The classes that both decks have, each to the one it is judged as: what either deck merges is one class."""
+    own = {team: now.answers[team] for team in earlier.class_map if team in now.class_map}
+    for several in earlier.merges.values():
+        names = {own[team] for team in several if team in own}
+        own = {team: min(names) if name in names else name for team, name in own.items()}
+    return own
 
 
 def _unlabelled(measured: Measured) -> list[tuple[str, int]]:

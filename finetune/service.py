@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from finetune.calibration import best_pivot, store_pivot
 from finetune.cards import variant_card
 from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from finetune.datasets import Sample, read_dataset
@@ -32,6 +33,7 @@ from finetune.training.adapt import AdaptRecipe, adapt
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
 from serving.adapter_files import VARIANT
+from serving.pivot import LEAST, answered
 from serving.segmenter import Segmenter
 
 SOURCE_SCALE = 1.5  # pictures are kept at this multiple of the model's size, so that crops have detail to show
@@ -120,12 +122,15 @@ def run_finetune(
     metrics: dict[str, Any] = {
         "images_train": len(train),
         "images_holdout": len(holdout),
+        "score_pivot": segmenter.pivot(NAME),
         "base_ap": base_eval.ap,
         "base_ap50": base_eval.ap50,
         "base_ap75": base_eval.ap75,
         "variant_ap": variant_eval.ap,
         "variant_ap50": variant_eval.ap50,
         "variant_ap75": variant_eval.ap75,
+        "base_agnostic_ap50": base_eval.agnostic_ap50,
+        "variant_agnostic_ap50": variant_eval.agnostic_ap50,
         "adapter_bytes": (variant_dir / "adapter_model.safetensors").stat().st_size,
         "base_bytes": (base_dir / "model.safetensors").stat().st_size,
         "train_seconds": round(train_seconds, 1),
@@ -296,7 +301,10 @@ def measure(
     holdout: Sequence[Sample],
     report: Callable[[Progress], None],
 ) -> tuple[Segmenter, Judged]:
-    """Base and variant on the holdout through serving's segmenter; what is measured is what is served."""
+    """Base and variant on the holdout through serving's segmenter; what is measured is what is served.
+
+    The variant's pivot is found here and stored with it: from now on its scores are answered with it.
+    """
     repo, _, revision = request.base_ref.partition("@")
     segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
     segmenter.add_variant(NAME, variant_dir)
@@ -304,4 +312,14 @@ def measure(
     def told(title: str, done: int, total: int) -> None:
         report(Progress("evaluate", done, total, message=f"{title} on the holdout"))
 
-    return segmenter, judge(segmenter, NAME, holdout, deck, told)
+    judged = judge(segmenter, NAME, holdout, deck, told)
+    pivot = best_pivot(judged.truths, judged.variant)
+    if pivot is None:
+        return segmenter, judged
+    store_pivot(variant_dir / VARIANT, pivot)
+    segmenter.add_variant(NAME, variant_dir)
+    mine, said = (
+        tuple(one.rescored(answered(one.scores, pivot)).filter(LEAST) for one in all_of)
+        for all_of in (judged.variant, judged.variant_said)
+    )
+    return segmenter, replace(judged, variant=mine, variant_said=said)

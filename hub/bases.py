@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hub import schemas as s
+from hub.class_maps import labels_of
 from hub.errors import SettingsError, UnknownBaseError
 from hub.settings import SHIPPED as SHIPPED
 from hub.store import Store
@@ -24,6 +25,7 @@ UNIVERSAL = RepoId("model", NAMESPACE, "universal")
 WEIGHTS = "model.safetensors"
 FILES = ("config.json", WEIGHTS, "preprocessor_config.json", "README.md")
 REQUIRED = FILES[:3]
+_MAX_CONFIG = 4 * 1024**2
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 
@@ -113,6 +115,18 @@ class Bases:
         except NotFoundError:
             return None
         return f"{UNIVERSAL}@{tags[-1][1].name}" if tags else None
+
+    def labels(self, name: str) -> list[str]:
+        """The labels of a base, spare ones included; none where its configuration cannot be read.
+
+        Raises UnknownBaseError.
+        """
+        commit = self.get(name).commit
+        try:
+            entry = self._store.repos.entry(RepoId.parse(name.partition("@")[0]), commit, "config.json")
+        except EntryNotFoundError:
+            return []
+        return labels_of(self._store.blobs.read(entry.sha256)) if entry.size <= _MAX_CONFIG else []
 
     def names(self) -> list[str]:
         """The versions of the universal base, newest first: `base/universal@v2`, ..."""

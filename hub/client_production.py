@@ -18,7 +18,7 @@ class ProductionCalls(Calls):
         return self._call("POST", "/outcomes", v.OutcomesTaken, {"outcomes": outcomes})
 
     def rates(self, by: str = "cell", **wanted: str) -> v.Rates:
-        """`wanted`: `cell`, `variant`, `stage`, `days`."""
+        """`wanted`: `cell`, `variant`, `stage`, `class`, `days`."""
         return self._call("GET", "/outcomes/rates", v.Rates, params={"by": by, **wanted})
 
     def captures(self, **wanted: str) -> list[v.Capture]:

@@ -225,10 +225,12 @@ def wait_until_served(robot: RobotClient, sample: Sample, version: str) -> None:
 
 def load_engine(settings: Settings, client: HubClient, version: str) -> Segmenter:
     """The served base and variant in this process."""
+    from serving.engines import EngineChoice
     from serving.segmenter import Segmenter
 
     base = client.routing()["base"]
-    segmenter = Segmenter.load(settings.serving_folder / "base" / base, base_name=base)
+    choice = EngineChoice.read(os.environ)  # as the backend, which inherits the environment
+    segmenter = Segmenter.load(settings.serving_folder / "base" / base, base_name=base, engine=choice)
     segmenter.add_variant(version, settings.serving_folder / "variants" / version)
     segmenter.warm_up()
     return segmenter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -11,11 +12,16 @@ from hub.cells import Cells
 from hub.errors import InputError
 from hub.evaluations import Evaluations
 from hub.jobs import Jobs
-from hub.schemas import FinetuneIn, FinetuneSpec, FinishIn, Job
+from hub.quotas import Quotas
+from hub.schemas import EarlierVariant, FinetuneIn, FinetuneSpec, FinishIn, Job
 from hub.store import Store
 from hub.variants import Variants
 from hub.vouching import Vouching
+from registry.errors import NotFoundError
 from registry.types import RepoId
+
+_LOOK_BACK = 5
+"""Variants of the cell that are looked at for earlier data."""
 
 
 class Finetunes:
@@ -30,7 +36,9 @@ class Finetunes:
         jobs: Jobs,
         evaluations: Evaluations,
         vouching: Vouching,
+        quotas: Quotas | None = None,
     ) -> None:
+        self._quotas = quotas
         self._vouching = vouching
         self._evaluations = evaluations
         self._store = store
@@ -39,8 +47,14 @@ class Finetunes:
         self._variants = variants
         self._jobs = jobs
 
-    def request(self, asked: FinetuneIn, created_by: str) -> Job:
-        """Queue a job with every revision pinned to a commit, so that later pushes do not change it."""
+    def request(
+        self, asked: FinetuneIn, created_by: str, *, may_read: Callable[[RepoId], bool] = lambda _: True
+    ) -> Job:
+        """Queue a job with every revision pinned to a commit, so that later pushes do not change it.
+
+        `may_read` says which datasets the caller sees: the one that the cell's newest variant was made of is compared
+        on if it is among them. Raises QuotaError if the team has no room left for what comes of it.
+        """
         cell = self._cells.get(asked.cell)
         repo = RepoId.parse(asked.dataset, "dataset")
         commit = self._store.repos.resolve(repo, asked.dataset_revision)
@@ -58,7 +72,31 @@ class Finetunes:
         )
         # The same request while one is at work is that one: two jobs never run one request.
         request = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()
-        return self._jobs.create(spec, created_by, team=cell.team or repo.namespace, request=request)
+        # Not a part of the request: a variant that is finished meanwhile does not make it another one.
+        spec = msgspec.structs.replace(spec, earlier=self._earlier(cell.name, may_read))
+        team = cell.team or repo.namespace
+        if self._quotas is not None:
+            self._quotas.check_bytes(team, 0)
+        return self._jobs.create(spec, created_by, team=team, request=request)
+
+    def _earlier(self, cell: str, may_read: Callable[[RepoId], bool]) -> EarlierVariant | None:
+        """The cell's newest variant that was made of a dataset which is still there, and the caller's to see."""
+        for one in self._variants.page(limit=_LOOK_BACK, cell=cell):
+            name, _, commit = one.dataset.partition("@")
+            if not commit:
+                continue
+            repo = RepoId.parse(name, "dataset")
+            if not may_read(repo):
+                continue
+            try:
+                self._store.repos.resolve(repo, commit)
+                self._store.blobs.size(one.deck)
+            except NotFoundError:
+                continue
+            return EarlierVariant(
+                version=one.name, commit=one.commit, deck=one.deck, dataset=name, dataset_commit=commit
+            )
+        return None
 
     def accept(self, job_id: str, answer: FinishIn) -> Job:
         """Give the uploaded variant its version and its lineage, then end the job."""

@@ -58,6 +58,7 @@ class _Coco(msgspec.Struct, frozen=True):
     categories: list[_Category] = []
 
 
+_KEPT = 2048
 _decode = msgspec.json.Decoder(_Coco).decode
 
 
@@ -93,11 +94,23 @@ class ImageIndex:
         self._repos = repos
         self._blobs = blobs
         self._building = threading.Lock()
+        # What a commit holds never changes, and one page asks for it several times.
+        self._kept: dict[tuple[int, str], ImageSet] = {}
 
     def of(self, repo: RepoId, revision: str) -> ImageSet:
         """The images of a revision, indexed now if they were not yet. Raises as `Repos.resolve`."""
-        tree = self._repos.resolve(repo, revision).tree
-        key = self._repos.get(repo).key
+        key = self._repos.get(repo).key  # of the repository that bears the name now
+        if kept := self._kept.get((key, revision)):
+            return kept
+        commit = self._repos.resolve(repo, revision)
+        found = self._of(repo, key, commit.id, commit.tree)
+        if commit.id == revision:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[key, revision] = found
+        return found
+
+    def _of(self, repo: RepoId, key: int, revision: str, tree: str) -> ImageSet:
         if found := self._find(key, tree):
             return found
         with self._building:  # two readers of a new revision index it once
@@ -159,6 +172,7 @@ class ImageIndex:
 
     def forget(self, repo: int) -> None:
         """Drop what is known of a repository that is deleted."""
+        self._kept.clear()
         with self._catalog.write() as db:
             db.execute(
                 "DELETE FROM hub_images WHERE set_number IN (SELECT number FROM hub_image_sets WHERE repo = ?)", [repo]

@@ -12,21 +12,24 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune.contract import FinetuneRequest, FinetuneResult, Progress
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from hub import schemas as s
 from hub.client import HubClient
-from hub.errors import HubError, HubUnavailableError, is_expected
+from hub.errors import HubAnswerError, HubError, HubUnavailableError, is_expected
 from hub.settings import Settings
 
 log = logging.getLogger("parcelhub.job")
 
 REPORT_SECONDS = 0.5
+MAX_EARLIER_BYTES = 4 * 1024**3
+"""Of the dataset that the variant before this one was made of: more is not downloaded for a comparison."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json")
 VARIANT_FILES = (
-    *("adapter_config.json", "adapter_model.safetensors", "variant.json", "README.md"),
+    *(*ADAPTER_FILES, "README.md"),
     *("report.json", "report.html", "predictions.json"),
 )
 
@@ -108,9 +111,11 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
     spec = job.spec
     downloading = _download_progress(reporter)
     dataset_dir, base_dir = workspace / "dataset", workspace / "base"
-    client.download_tree("dataset", spec.dataset, spec.dataset_commit, dataset_dir, downloading("dataset"))
+    tree = client.download_tree("dataset", spec.dataset, spec.dataset_commit, dataset_dir, downloading("dataset"))
     base_repo, _, _ = spec.base.partition("@")
     client.download_tree("model", base_repo, spec.base_commit, base_dir, downloading("base"))
+    here = {file.sha256: dataset_dir / file.path for file in tree.files}
+    earlier = _earlier(client, spec, workspace, here, downloading("cell's earlier data"))
 
     result = run_finetune(
         FinetuneRequest(
@@ -128,13 +133,48 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
         workspace=workspace,
         report=reporter,
         should_stop=reporter.should_stop,
+        earlier=earlier,
     )
     if reporter.should_stop():
         raise JobStoppedError
     job_ended = _publish(client, job, result)
     log.info("made %s", job_ended.version)
-    for folder in (dataset_dir, base_dir):  # the hub has them; the report and the log stay
+    for folder in (dataset_dir, base_dir, workspace / "earlier"):  # the hub has them; the report and the log stay
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _earlier(
+    client: HubClient,
+    spec: s.FinetuneSpec,
+    workspace: Path,
+    here: Mapping[str, Path],
+    progress: Callable[[int, int], None],
+) -> Earlier | None:
+    """What the cell's variant before this one was made of: its dataset, its deck, and its adapter. `here` are files
+    that are downloaded already, by sha256. None where the cell has no variant, or what it was made of is gone or huge.
+    """
+    if (was := spec.earlier) is None:
+        return None
+    dataset_dir, variant_dir = workspace / "earlier" / "dataset", workspace / "earlier" / "variant"
+    try:
+        deck = client.blob(was.deck)
+        tree = client.tree("dataset", was.dataset, was.dataset_commit)
+        size = sum(file.size for file in tree.files if file.sha256 not in here)
+        if size > MAX_EARLIER_BYTES:
+            log.warning("forgetting on the cell's earlier data is not measured: %s bytes to download", f"{size:,}")
+            return None
+        for file in tree.files:
+            target = dataset_dir / file.path
+            if file.sha256 in here and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(here[file.sha256], target)
+        client.download_tree("dataset", was.dataset, was.dataset_commit, dataset_dir, progress)
+        for name in ADAPTER_FILES:
+            client.download("model", f"cells/{spec.cell}", was.commit, name, variant_dir / name)
+    except HubAnswerError as error:
+        log.warning("forgetting on the cell's earlier data is not measured: %s", error)
+        return None
+    return Earlier(was.version, deck, dataset_dir, variant_dir)
 
 
 def _publish(client: HubClient, job: s.Job, result: FinetuneResult) -> s.Job:

@@ -173,7 +173,11 @@ class Jobs:
             job = _get(db, job_id)
             self._event(db, job_id, "state", {"state": "running", "worker": worker, "attempt": job.attempt})
             seconds = job.spec.max_seconds + TOKEN_MARGIN_SECONDS
-            token = self._tokens.issue_for_job(db, job_id, job.spec.cell, seconds=seconds)
+            spec, earlier = job.spec, job.spec.earlier
+            reads = [f"dataset/{spec.dataset}", f"model/{spec.base.partition('@')[0]}"]
+            reads += [f"dataset/{earlier.dataset}"] if earlier else []
+            blobs = [earlier.deck] if earlier else []
+            token = self._tokens.issue_for_job(db, job_id, spec.cell, reads=reads, blobs=blobs, seconds=seconds)
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:

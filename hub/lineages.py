@@ -7,7 +7,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from hub import schemas_provenance as p
+from hub.base_lineage import SCENES, BaseLineage
 from hub.bases import Bases
 from hub.errors import InputError
 from hub.tables import timestamp
@@ -31,15 +34,16 @@ _Stages = dict[str, list[tuple[str, str]]]
 class Lineages:
     """Both ways: what something was made from, and what was made of it and which robots run that."""
 
-    def __init__(self, registry: Registry, bases: Bases, readable: Readable) -> None:
+    def __init__(self, registry: Registry, bases: Bases, readable: Readable, origins: BaseLineage) -> None:
         self._registry = registry
         self._bases = bases
         self._readable = readable
+        self._origins = origins
         self._catalog: Catalog = registry.catalog
 
     def of(self, name: str, way: Way, who: Identity, *, limit: int = 5000) -> p.LineageOut:
         """The lineage of a variant (`dock-7@v3`), a base (`base/universal@v1`), a dataset (`team/name`, also
-        `team/name@<commit>`) or a deck (its digest). Raises InputError, NotFoundError.
+        `team/name@<commit>`), a deck (its digest) or generated scenes (`scenes/v2`). Raises InputError, NotFoundError.
         """
         roots = self._roots(name, who)
         graph = walk(self._catalog, roots, way, limit=limit)
@@ -63,6 +67,10 @@ class Lineages:
             stem, _, revision = name.partition("@")
             if "/" not in stem:
                 found = find(self._catalog, f"cells/{stem}@{revision}", kind="variant")
+            elif stem.startswith(f"{SCENES}/") and (
+                scenes := find(self._catalog, stem, kind=SCENES, revision=revision)
+            ):
+                found = scenes
             elif stem.startswith("base/"):
                 found = find(self._catalog, name, kind="base") or self._unused_base(name)
             else:
@@ -90,6 +98,8 @@ class Lineages:
         facts: dict[str, Any] = {}
         if one.kind == "dataset" and not hidden:
             facts["uploads"] = self._uploads(one)
+        if one.kind == SCENES and (scenes := self._origins.scenes(one)):
+            facts |= msgspec.to_builtins(scenes)
         if one.kind == "variant" and one.name in stages:
             facts["stages"] = [{"cell": cell, "stage": stage} for cell, stage in stages[one.name]]
         name = _HIDDEN if hidden else one.name

@@ -49,6 +49,8 @@ class CollectedView(msgspec.Struct, frozen=True):
     xet_files: int
     xet_xorbs: int
     xet_bytes: int
+    commits: int = 0
+    trees: int = 0
 
 
 class BackupView(msgspec.Struct, frozen=True):
@@ -101,8 +103,18 @@ class Maintenance:
 
     def collect(self, *, dry_run: bool = False, progress: Progress = silent) -> CollectedView:
         """Raises BlobStoreError, CatalogError; what is left over then, the next one removes."""
-        blobs, xet = self.registry.collect(self._blob_grace, self._xet_grace, dry_run=dry_run, progress=progress)
-        return CollectedView(dry_run, blobs.looked_at, blobs.blobs, blobs.bytes, xet.files, xet.xorbs, xet.bytes)
+        blobs, xet, rows = self.registry.collect(self._blob_grace, self._xet_grace, dry_run=dry_run, progress=progress)
+        return CollectedView(
+            dry_run,
+            blobs.looked_at,
+            blobs.blobs,
+            blobs.bytes,
+            xet.files,
+            xet.xorbs,
+            xet.bytes,
+            rows.commits,
+            rows.trees,
+        )
 
     def backup(self, out: str, *, reread: bool = False, progress: Progress = silent) -> BackupView:
         """Back up to a folder of this machine, or to a URL. Raises InputError, BackupError, BlobStoreError."""

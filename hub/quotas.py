@@ -6,7 +6,7 @@ A team is a namespace, a user's own among them. Limits that the operator did not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from hub.errors import QuotaError
@@ -14,6 +14,11 @@ from hub.resources import Quota, QuotaIn
 from registry.catalog import Catalog, Cursor
 
 DAY = 86_400.0
+_OF = (
+    "repo IN (SELECT key FROM repos WHERE lower(namespace) = ? OR (type = 'model' AND namespace = 'cells' AND name IN"
+    " (SELECT name FROM hub_cells WHERE team = ?)))"
+)
+"""The repositories of a team: those in its namespace, and those of its cells' variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,44 @@ class Quotas:
         if used + more > limit:
             raise QuotaError(f"the team {team!r} stores {used:,} of its {limit:,} bytes; these files are {more:,} more")
 
+    def check_new(self, team: str, files: Mapping[str, int]) -> None:
+        """Raises QuotaError if a team may not store these blobs (sha256 to bytes) as well; what it has is free."""
+        team, more = team.lower(), sum(files.values())
+        with self._catalog.read() as db:
+            left = self.limits(db, team).bytes - _stored(db, team)
+            if more > left:
+                had = db.execute(
+                    f"SELECT DISTINCT sha256 FROM repo_blobs WHERE sha256 IN (SELECT unnest(?::VARCHAR[])) AND {_OF}",  # noqa: S608
+                    [list(files), team, team],
+                ).fetchall()
+                more -= sum(files[digest] for (digest,) in had)
+        if more > max(0, left):
+            raise QuotaError(f"the team {team!r} may store {max(0, left):,} bytes more; these files are {more:,}")
+
+    def room(self, teams: Collection[str]) -> int:
+        """The bytes that the one of `teams` with most room may still store; 0 without a team."""
+        with self._catalog.read() as db:
+            left = [self.limits(db, team.lower()).bytes - _stored(db, team.lower()) for team in teams]
+        return max([0, *left])
+
+    def check_pending(self, owner: str, room: int, more: int, *, since: float) -> int:
+        """How many bytes `owner` may still send before a commit names them, if `room` bytes are theirs to fill.
+
+        What was sent since `since` (epoch seconds) and is in no repository counts: blobs are nobody's until then, and
+        the collection takes them after a while. Raises QuotaError if `more` bytes are too many.
+        """
+        rows = self._catalog.query(
+            "SELECT coalesce(sum(size), 0) FROM hub_possessions p WHERE owner = ? AND proven_at >= ?"
+            " AND NOT EXISTS (SELECT 1 FROM repo_blobs b WHERE b.sha256 = p.sha256)",
+            [owner, since],
+        )
+        left = max(0, room - int(rows[0][0]))
+        if more > left:
+            raise QuotaError(
+                f"{int(rows[0][0]):,} bytes wait for a commit and {room:,} have room; these are {more:,} more"
+            )
+        return left
+
     def book(self, db: Cursor, team: str, started: float, ended: float) -> float:
         """Count a run's time for the days that it ran on. Returns its seconds."""
         for day, seconds in days_between(started, ended):
@@ -142,8 +185,7 @@ def _count(db: Cursor, team: str, state: str) -> int:
 
 def _stored(db: Cursor, team: str) -> int:
     row = db.execute(
-        "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT sha256, size FROM repo_blobs WHERE repo IN "
-        "(SELECT key FROM repos WHERE lower(namespace) = ?))",
-        [team],
+        f"SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT sha256, size FROM repo_blobs WHERE {_OF})",  # noqa: S608
+        [team, team],
     ).fetchone()
     return int(row[0]) if row else 0

@@ -158,7 +158,18 @@ class FinetuneIn(_In, frozen=True):
     class_map: Annotated[
         dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)
     ] = {}
-    """The team's class to the base's label, where the team wants to say so itself."""
+    """The team's class to the base's label, where the team wants to say so itself; several may have one label."""
+
+
+class EarlierVariant(_Out, frozen=True):
+    """The cell's newest variant when a fine-tune was asked for: what the report compares the new one with."""
+
+    version: str
+    """`<cell>@v3`"""
+    commit: str
+    deck: str
+    dataset: str
+    dataset_commit: str
 
 
 class FinetuneSpec(_Out, frozen=True):
@@ -174,6 +185,7 @@ class FinetuneSpec(_Out, frozen=True):
     max_seconds: float
     seed: int
     class_map: dict[str, str] = {}
+    earlier: EarlierVariant | None = None
 
 
 class Job(_Out, frozen=True):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from hub.audit import AuditLog
+from hub.base_lineage import BaseLineage
 from hub.bases import Bases
 from hub.cells import Cells
 from hub.datasets import Datasets
+from hub.errors import GatedError, UnknownCellError
 from hub.evaluations import Evaluations
 from hub.finetunes import Finetunes
 from hub.hf.lfs import remove_stale_parts
 from hub.hf.service import HubProtocol
+from hub.hf.uploads import owner_of
 from hub.hf.xet_access import XetAccess
 from hub.image_index import ImageIndex
 from hub.job_logs import JobLogs
@@ -28,14 +33,18 @@ from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
 from hub.tables_rollout import ROLLOUT
-from hub.tokens import Identity, Tokens
+from hub.tokens import Identity, Scope, Tokens
 from hub.uploads import Uploads
 from hub.users import Users
-from hub.variants import Variants
+from hub.variants import NAMESPACE, Variants
 from hub.verification import Verification
 from hub.vouching import Vouching
+from registry.errors import NotFoundError
 from registry.registry import Registry
 from registry.types import RepoId
+
+MAX_JOB_BYTES = 1024**3
+"""What one job may upload: an adapter, its report, its deck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +107,7 @@ class Services:
         evaluations = Evaluations(catalog)
         cells, bases = Cells(catalog), Bases(store)
         variants = Variants(catalog, store, registry.lineage, stages, jobs, registry.policies)
-        vouching = Vouching(registry.statements, registry.repos, bases, variants)
+        vouching = Vouching(registry.statements, registry.repos, bases, variants, registry.lineage)
         folder = ServingFolder(settings.serving_folder, store, stages, cells, bases, variants, registry.statements)
         users = Users(catalog)
         hf = HubProtocol.over(
@@ -108,7 +117,7 @@ class Services:
             anonymous=bool(settings.anonymous_read),
             max_file_bytes=settings.max_blob_bytes,
             public_url=settings.hub_url,
-            xet_hash_of=registry.xet.hash_of,
+            xet_hashes_of=registry.xet.hashes_of,
             quotas=quotas,
             requests_per_minute=settings.requests_per_minute,
         )
@@ -118,6 +127,8 @@ class Services:
         if registry.keys.fresh:
             vouching.adopt(stages)
         bases.publish(settings.base_source)
+        origins = BaseLineage(registry, bases)
+        origins.catch_up()
         vouching.shipped_base(bases.shipped(settings.base_source))
         promotions = Promotions(cells, variants, stages, folder, registry.policies)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
@@ -133,7 +144,7 @@ class Services:
             jobs=jobs,
             bases=bases,
             variants=variants,
-            finetunes=Finetunes(store, cells, bases, variants, jobs, evaluations, vouching),
+            finetunes=Finetunes(store, cells, bases, variants, jobs, evaluations, vouching, quotas),
             serving_folder=folder,
             promotions=promotions,
             users=users,
@@ -157,7 +168,7 @@ class Services:
             evaluations=evaluations,
             vouching=vouching,
             verification=Verification(registry, bases, cells, variants, folder),
-            lineages=Lineages(registry, bases, datasets.readable_names),
+            lineages=Lineages(registry, bases, datasets.readable_names, origins),
             production=production,
             maintenance=Maintenance.of(registry, settings),
         )
@@ -165,6 +176,42 @@ class Services:
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:
         """Raise RepoNotFoundError unless `who` may see the repo, GatedError if `files` are what they may not have."""
         self.hf.access.find(repo, who, "download" if files else "read")
+
+    def may_download(self, who: Identity) -> Callable[[RepoId], bool]:
+        """Which repos `who` may have the files of; those that do not exist are not among them."""
+
+        def may(repo: RepoId) -> bool:
+            try:
+                self.readable(repo, who, files=True)
+            except (NotFoundError, GatedError):
+                return False
+            return True
+
+        return may
+
+    def check_commit(self, repo: RepoId, sha256s: Sequence[str], who: Identity) -> None:
+        """Raises QuotaError if the team whose repository this is may not store what a commit brings."""
+        team = self.team_of(repo)
+        if team and who.job is None:  # a job that was let in may keep what it made
+            sizes = self.hf.ledger.sizes_for(who)(sha256s)
+            self.quotas.check_new(team, {digest: size for digest, size in sizes.items() if size is not None})
+
+    def room_for_blobs(self, who: Identity, announced: int) -> int:
+        """The most bytes that the caller may send now as blobs. Raises QuotaError if it is less than `announced`."""
+        if who.may(Scope.ADMIN) or (who.user is None and who.job is None):
+            return self.settings.max_blob_bytes  # the operator's own tokens have no team; commits are checked
+        room = self.quotas.room(who.namespaces) if who.job is None else MAX_JOB_BYTES
+        since = time.time() - self.settings.blob_grace_days * 86_400
+        return self.quotas.check_pending(owner_of(who), room, announced, since=since)
+
+    def team_of(self, repo: RepoId) -> str:
+        """Whose quota a repository counts for; "" for the operator's: bases, and cells without a team."""
+        if repo.type == "model" and repo.namespace == NAMESPACE:
+            try:
+                return self.cells.get(repo.name).team
+            except UnknownCellError:
+                return ""
+        return "" if repo.type == "model" and repo.namespace == "base" else repo.namespace
 
     def close(self) -> None:
         self.production.close()

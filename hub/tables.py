@@ -121,6 +121,8 @@ HUB = MigrationSet(
         expires_at DOUBLE NOT NULL
     );
     """,
+        # Cards are the registry's now, in `repo_heads`.
+        "DROP TABLE hub_cards;",
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

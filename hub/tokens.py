@@ -21,6 +21,8 @@ ID_LENGTH = 12
 _IMPORTABLE = re.compile(r"[A-Za-z0-9_-]{24,200}")
 _JOB = "job:"
 _WRITE = "write:"
+_READ = "read:"
+_BLOB = "blob:"
 
 
 ROBOT_SCOPE = "robot"
@@ -50,9 +52,15 @@ class Identity:
     user: str | None = None
     teams: frozenset[str] = frozenset()
 
+    @classmethod
+    def known_as(cls, name: str, user: str | None) -> Identity:
+        """Somebody by name alone, as links and ledgers know them: no right goes with it. A job stays a job, for which
+        nothing exists that it was not given."""
+        return cls(name, frozenset({name}) if user is None and name.startswith(_JOB) else frozenset(), user)
+
     def may(self, scope: Scope) -> bool:
-        """`admin` may everything; every token, a job's too, may read; a robot's may not."""
-        if self.robot_cells is not None:
+        """`admin` may everything; every person's token may read; a robot's may not, and a job's what it is given."""
+        if self.robot_cells is not None or self.job is not None:
             return False
         return scope is Scope.READ or bool({scope, Scope.ADMIN} & self.scopes)
 
@@ -71,6 +79,15 @@ class Identity:
     def job(self) -> str | None:
         """The job whose process this is."""
         return next((scope.removeprefix(_JOB) for scope in self.scopes if scope.startswith(_JOB)), None)
+
+    def given(self, type_: str, repo: str) -> bool:
+        """Whether a job's token was made for reading this repository."""
+        return f"{_READ}{type_}/{repo}".lower() in self.scopes
+
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The blobs that a job's token was made for, those it uploads itself aside."""
+        return frozenset(scope.removeprefix(_BLOB) for scope in self.scopes if scope.startswith(_BLOB))
 
     @property
     def owner(self) -> str:
@@ -114,8 +131,8 @@ class Identity:
         self.require(Scope.CONTRIBUTE)
 
     def sees(self, namespace: str) -> bool:
-        """Whether private repositories of the namespace exist for this token. Jobs read what they are given."""
-        if self.robot_cells is not None:
+        """Whether private repositories of the namespace exist for this token; a job's sees what it is `given`."""
+        if self.robot_cells is not None or self.job is not None:
             return False
         if self.user is None or self.may(Scope.ADMIN):
             return True
@@ -123,6 +140,8 @@ class Identity:
 
     def owns(self, team: str) -> bool:
         """Whether the team's things are this token's to change, as far as its scopes go."""
+        if self.job is not None:
+            return False
         return self.user is None or self.may(Scope.ADMIN) or team.lower() in self.namespaces
 
     def require_team(self, team: str, what: str) -> None:
@@ -195,13 +214,26 @@ class Tokens:
         if not gone:
             raise UnknownTokenError(f"there is no token {id_!r}")
 
-    def issue_for_job(self, db: Cursor, job_id: str, cell: str, *, seconds: float) -> str:
-        """The token of one run of a job's process, which may write to its cell's repository.
+    def issue_for_job(
+        self,
+        db: Cursor,
+        job_id: str,
+        cell: str,
+        *,
+        reads: Iterable[str] = (),
+        blobs: Iterable[str] = (),
+        seconds: float,
+    ) -> str:
+        """The token of one run of a job's process, which may write to its cell's repository, read that one and those in
+        `reads` (`dataset/acme/dock-7`), and get the bytes of `blobs` (sha256). It may do nothing else.
 
         Part of the transaction that claims the job; the tokens of earlier runs stop working.
         """
         self.revoke_job(db, job_id)
-        return self._issue(db, _JOB + job_id, {_JOB + job_id, _WRITE + f"cells/{cell}"}, seconds)
+        repo = f"cells/{cell}"
+        scopes = {_JOB + job_id, _WRITE + repo, *(_BLOB + digest for digest in blobs)}
+        scopes |= {(_READ + name).lower() for name in (*reads, f"model/{repo}")}
+        return self._issue(db, _JOB + job_id, scopes, seconds)
 
     def revoke_job(self, db: Cursor, job_id: str) -> None:
         """A run that ended, or that lost its lease, can no longer speak for the job."""

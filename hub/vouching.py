@@ -17,10 +17,11 @@ from hub.errors import InputError
 from hub.variants import Document, Variants, repo_of
 from registry.canonical import JSON
 from registry.errors import EntryNotFoundError, NotFoundError
+from registry.lineage import Lineage
 from registry.provenance import Material, Origin, Statement, Statements
 from registry.repos import Repos
 from registry.stages import Stages
-from registry.types import Digest, RepoId
+from registry.types import Artifact, Digest, RepoId
 
 log = logging.getLogger("parcelhub.vouching")
 
@@ -30,11 +31,14 @@ PROGRAMS = ("parcelhub", "torch", "transformers", "peft", "safetensors")
 class Vouching:
     """Makes statements, and finds those of names that people use."""
 
-    def __init__(self, statements: Statements, repos: Repos, bases: Bases, variants: Variants) -> None:
+    def __init__(
+        self, statements: Statements, repos: Repos, bases: Bases, variants: Variants, lineage: Lineage
+    ) -> None:
         self._statements = statements
         self._repos = repos
         self._bases = bases
         self._variants = variants
+        self._lineage = lineage
 
     def shipped_base(self, base: s.Base | None) -> None:
         """Sign the base that this hub was started with, unless it has a statement."""
@@ -45,7 +49,9 @@ class Vouching:
         """Sign `base/<name>@<version>`. Raises UnknownBaseError, StatementError."""
         base = self._bases.get(name)
         repo, _, tag = base.name.partition("@")
-        return self._statements.publish(RepoId.parse(repo), tag, Origin("base", run=run, versions=_programs()))
+        saw = self._lineage.parents(Artifact("base", base.name, base.commit))
+        materials = [Material(edge.relation, edge.parent.name, edge.parent.revision) for edge in saw]
+        return self._statements.publish(RepoId.parse(repo), tag, Origin("base", materials, run, _programs()))
 
     def sign_variant(self, cell: str, tag: str, commit: Digest, *, run: str | None, dataset: str = "") -> Statement:
         """Sign `<cell>@<tag>`; `dataset` reads `namespace/name@<commit>`. Raises StatementError, InputError."""

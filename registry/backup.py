@@ -100,7 +100,9 @@ def make_backup(
         ]
         damaged = tuple(sorted({*job.damaged, *missing}))
         name = vault.write(
-            Manifest(made_at.isoformat(timespec="microseconds"), tuple(files), tuple(lists), job.blobs, job.bytes, damaged)
+            Manifest(
+                made_at.isoformat(timespec="microseconds"), tuple(files), tuple(lists), job.blobs, job.bytes, damaged
+            )
         )
     size = sum(file.size for file in files if file.name in (CATALOG_FILE, _LOG))
     seconds = time.perf_counter() - started

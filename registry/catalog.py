@@ -6,11 +6,12 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import duckdb
 
@@ -25,6 +26,8 @@ _SETTINGS: dict[str, str | bool] = {
 }
 
 _ROWS = 8
+_GROUP = 64  # so that a group's first one does not wait long for its last
+R = TypeVar("R")
 
 # DuckDB lets one process open a file twice, and two write locks would then guard one file.
 _open_here: set[Path] = set()
@@ -83,6 +86,29 @@ class Cursor:
         return rows
 
 
+class _Job(Generic[R]):
+    """Somebody's part of a shared transaction."""
+
+    __slots__ = ("_result", "done", "error", "woken", "work")
+
+    def __init__(self, work: Callable[[Cursor], R]) -> None:
+        self.work = work
+        self.done = False
+        self.woken = threading.Event()
+        self.error: BaseException | None = None
+
+    def succeed(self, result: R) -> None:
+        self._result, self.done = result, True
+
+    def fail(self, error: BaseException) -> None:
+        self.error, self.done = error, True
+
+    def result(self) -> R:
+        if self.error is not None:
+            raise self.error
+        return self._result
+
+
 class Catalog:
     """The owner of the catalog file. Use from any number of threads.
 
@@ -96,7 +122,12 @@ class Catalog:
         self._lock = threading.RLock()
         # DuckDB refuses two calls at once on one connection, were it only to make cursors.
         self._making = threading.Lock()
-        self._writing = False
+        self._writer: int | None = None
+        self._queue: deque[_Job[Any]] = deque()
+        self._queueing = threading.Lock()
+        self._led = False
+        self.transactions = 0
+        """Write transactions that were committed by this process, each with one fdatasync if it changed anything."""
 
     @classmethod
     def open(cls, path: Path, migrations: Sequence[MigrationSet] = (REGISTRY,)) -> Self:
@@ -146,18 +177,80 @@ class Catalog:
     def write(self) -> Iterator[Cursor]:
         """A write transaction: committed at the end of the block, rolled back if the block raises.
 
-        Writers wait for one another, so keep the block short. Raises CatalogError if a statement or the commit
-        fails, and for a write inside a write, which could only be half rolled back.
+        Writers wait for one another, so keep the block short; what many clients do at once is for `run`. Raises
+        CatalogError if a statement or the commit fails, and for a write inside a write, which could only be half
+        rolled back.
         """
-        with self._lock:
-            if self._writing:
-                raise CatalogError("a write transaction is already open in this thread")
-            self._writing = True
-            try:
-                with self._transaction() as cursor:
-                    yield cursor
-            finally:
-                self._writing = False
+        with self._lock, self._as_writer(), self._transaction() as cursor:
+            yield cursor
+        self.transactions += 1
+
+    def run(self, work: Callable[[Cursor], R]) -> R:
+        """Do `work` in a write transaction that it may share with others who come at the same time; gives its result.
+
+        Group commit: whoever finds nobody writing begins at once; those who come while a transaction is on its way to
+        the disk share the next one, and its fdatasync. Durable when it returns. `work` changes nothing but the
+        catalog, looks at it through its cursor alone (others' changes before it are not committed yet), and may be
+        called again: if one of a group raises, each is done by itself, and the error goes to its owner alone.
+        Raises what `work` raises, and CatalogError.
+        """
+        if self._writer == threading.get_ident():
+            raise CatalogError("a write transaction is already open in this thread")
+        job = _Job(work)
+        with self._queueing:
+            self._queue.append(job)
+            leads, self._led = not self._led, True
+        if not leads:
+            job.woken.wait()
+        if not job.done:
+            self._lead(job)
+        return job.result()
+
+    def _lead(self, own: _Job[Any]) -> None:
+        """Do what is queued, `own` among it, and hand over to the oldest of those who came meanwhile."""
+        group: list[_Job[Any]] = []
+        try:
+            with self._lock, self._as_writer():
+                with self._queueing:
+                    group = [self._queue.popleft() for _ in range(min(_GROUP, len(self._queue)))]
+                self._together(group)
+        finally:
+            with self._queueing:
+                if not own.done and own in self._queue:  # interrupted while it waited
+                    self._queue.remove(own)
+                following = self._queue[0] if self._queue else None
+                self._led = following is not None
+            for job in (*([following] if following else ()), *group):
+                job.woken.set()
+
+    def _together(self, group: Sequence[_Job[Any]]) -> None:
+        worked = False
+        try:
+            with self._transaction() as cursor:
+                results = [job.work(cursor) for job in group]
+                worked = True
+        except BaseException as error:  # it goes to its owner
+            if worked or len(group) == 1:  # of a failed commit nothing is there, for any of them
+                for job in group:
+                    job.fail(error)
+            else:
+                for job in group:
+                    self._together([job])
+            return
+        self.transactions += 1
+        for job, result in zip(group, results, strict=True):
+            job.succeed(result)
+
+    @contextlib.contextmanager
+    def _as_writer(self) -> Iterator[None]:
+        """Under the lock, which lets this thread in twice."""
+        if self._writer is not None:
+            raise CatalogError("a write transaction is already open in this thread")
+        self._writer = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._writer = None
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Cursor]:

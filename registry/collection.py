@@ -14,26 +14,20 @@ here leaves nothing half done: what is left over, the next collection finds.
 from __future__ import annotations
 
 import itertools
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from registry.blobs import BlobStore
-from registry.catalog import Catalog, Cursor
-from registry.errors import NotFoundError
+from registry.catalog import Catalog
 from registry.fsck_report import Progress, silent
+from registry.mentions import mentions
 from registry.types import Digest
 
 _SLICE: Final = 20_000
 _BATCH: Final = 64
-_RECORD_BYTES: Final = 1 << 20
-"""Records are small; a large file that a table mentions mentions nothing itself."""
-_WORD: Final = re.compile(rb"[0-9a-f]{64}")
-# What these mention is looked at exactly, or says only what somebody once sent.
-_EXACT: Final = frozenset({"repo_blobs", "tree_pages", "trees", "commits", "refs", "blob_git_ids", "hub_possessions"})
 
 _IN_TREES = (
     "SELECT DISTINCT w.sha256 FROM (SELECT DISTINCT unnest(p.sha256s) AS sha256 FROM tree_pages p WHERE p.digest IN "
@@ -109,45 +103,9 @@ def _unneeded(
         tx.execute("CREATE OR REPLACE TEMP TABLE gc_unneeded AS SELECT unnest(?::VARCHAR[]) AS sha256", [[*suspects]])
         for (needed,) in tx.execute(_IN_TREES).fetchall():
             suspects.pop(needed, None)
-        mentioned = {*_mentioned(tx), *pinned}
-        # Most of them name commits, which are no blobs: an object store need not be asked about those.
-        commits = "SELECT x.id FROM (SELECT unnest(?::VARCHAR[]) AS id) x SEMI JOIN commits c ON c.id = x.id"
-        mentioned -= {row[0] for row in tx.execute(commits, [[*mentioned]]).fetchall()}
-    # Records are read until they mention nothing new.
-    seen: set[Digest] = set()
-    while fresh := mentioned - seen:
-        seen |= fresh
-        mentioned = set(_mentioned_by(blobs, fresh))
+        seen = mentions(tx, blobs, pinned=pinned)
     found = [Unneeded(sha256, size) for sha256, size in sorted(suspects.items()) if sha256 not in seen]
     return looked_at, found
-
-
-def _mentioned(tx: Cursor) -> Iterator[Digest]:
-    """Every digest in any text of the tables that are not looked at exactly."""
-    columns = tx.execute(
-        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns() "
-        "WHERE NOT internal AND data_type IN ('VARCHAR', 'VARCHAR[]', 'JSON') AND NOT starts_with(table_name, 'xet_') "
-        "AND database_name = current_database() ORDER BY ALL"
-    ).fetchall()
-    for schema, table, column, kind in columns:
-        if table in _EXACT or table == "gc_unneeded":
-            continue
-        text = f'"{column}"' if kind != "VARCHAR[]" else f"array_to_string(\"{column}\", ' ')"
-        for (word,) in tx.execute(
-            f"SELECT DISTINCT unnest(regexp_extract_all({text}, '[0-9a-f]{{64}}')) "  # noqa: S608  # the catalog's own
-            f'FROM "{schema}"."{table}"'
-        ).fetchall():
-            yield word
-
-
-def _mentioned_by(blobs: BlobStore, records: Iterable[Digest]) -> Iterator[Digest]:
-    for record in records:
-        try:
-            if blobs.size(record) <= _RECORD_BYTES:
-                for word in _WORD.findall(b"".join(blobs.iter_range(record))):
-                    yield word.decode()
-        except NotFoundError:  # most digests are no blobs
-            continue
 
 
 def _discard(catalog: Catalog, blobs: BlobStore, digests: Sequence[Digest], before: float) -> list[int]:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
+from registry import heads
 from registry import repo_rows as rows_
+from registry.cards import Card
 from registry.catalog import Catalog, from_db
 from registry.errors import InvalidValueError, RepoExistsError, RepoNotFoundError
-from registry.repos import MAIN, Repos
+from registry.repos import Repos
 from registry.types import Digest, Gating, RepoId, RepoInfo, RepoType
 
 Order = Literal["name", "created", "modified"]
 _ORDER: dict[Order, str] = {
-    "name": "lower(r.namespace || '/' || r.name), r.key",
-    "created": "r.created_at DESC, r.key DESC",
-    "modified": "coalesce(c.created_at, r.created_at) DESC, r.key DESC",
+    "name": "lower(p.namespace || '/' || p.name), p.key",
+    "created": "p.created_at DESC, p.key DESC",
+    "modified": "p.modified DESC, p.key DESC",
 }
 
 
@@ -39,11 +41,15 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A repo in a listing: `head` is the commit of `main`, `modified` its time, or the repo's own without one."""
+    """A repo in a listing: `head` is the commit of `main`, `modified` its time, or the repo's own without one.
+
+    `card` is what that commit says of itself.
+    """
 
     info: RepoInfo
     head: Digest | None
     modified: datetime
+    card: Card = Card()  # noqa: RUF009  # frozen
 
 
 class Directory:
@@ -112,19 +118,20 @@ class Directory:
         terms: Sequence[str] = (),
         namespace: str | None = None,
         gated: bool | None = None,
-        keys: Sequence[int] | None = None,
+        tags: Sequence[str] = (),
+        pipeline_tag: str | None = None,
         order: Order = "name",
         limit: int = 100,
         offset: int = 0,
     ) -> list[Listed]:
-        """Repos that `readers` may see whose `namespace/name` holds all `terms`, in any case.
+        """Repos that `readers` may see whose `namespace/name` holds all `terms`, in any case: one statement.
 
-        `keys` narrows the search to these repos; times sort newest first.
+        Their cards have all the `tags`, in any case, and this `pipeline_tag`. Times sort newest first.
         """
         if order not in _ORDER:
             raise InvalidValueError("order", order, f"must be one of {', '.join(_ORDER)}")
         conditions = ["r.type = ?"]
-        params: list[object] = [MAIN, type]
+        params: list[object] = [type]
         if not readers.everything:
             conditions.append("(NOT r.private OR lower(r.namespace) IN (SELECT unnest(?::VARCHAR[])))")
             params.append(sorted(readers.namespaces))
@@ -136,18 +143,39 @@ class Directory:
             params.append(namespace.lower())
         if gated is not None:
             conditions.append(f"r.gated {'<>' if gated else '='} 'no'")
-        if keys is not None:
-            conditions.append("r.key IN (SELECT unnest(?::BIGINT[]))")
-            params.append(list(keys))
+        for tag in dict.fromkeys(each.lower() for each in tags):
+            conditions.append("r.key IN (SELECT repo FROM repo_tags WHERE tag = ?)")
+            params.append(tag)
+        if pipeline_tag is not None:
+            conditions.append("h.pipeline_tag = ?")
+            params.append(pipeline_tag)
         columns = ", ".join(f"r.{column}" for column in rows_.INFO.split(", "))
+        # The page is cut before cards are read: they are most of the bytes.
         rows = self._catalog.query(
-            f"SELECT {columns}, f.commit, coalesce(c.created_at, r.created_at) FROM repos r "  # noqa: S608
-            "LEFT JOIN refs f ON f.repo = r.key AND f.name = ? AND f.kind = 'branch' "
-            "LEFT JOIN commits c ON c.id = f.commit "
-            f"WHERE {' AND '.join(conditions)} ORDER BY {_ORDER[order]} LIMIT ? OFFSET ?",
+            f"WITH found AS (SELECT {columns}, h.commit, coalesce(h.modified, r.created_at) AS modified "  # noqa: S608
+            "FROM repos r LEFT JOIN repo_heads h ON h.repo = r.key "
+            f"WHERE {' AND '.join(conditions)}), "
+            f"page AS MATERIALIZED (SELECT * FROM found p ORDER BY {_ORDER[order]} LIMIT ? OFFSET ?) "
+            "SELECT p.*, h.tags, h.pipeline_tag, h.library_name, h.card FROM page p "
+            f"LEFT JOIN repo_heads h ON h.repo = p.key ORDER BY {_ORDER[order]}",
             [*params, limit, offset],
         )
-        return [Listed(rows_.info_of_row(row[:7]), row[7], from_db(row[8])) for row in rows]
+        return [
+            Listed(
+                rows_.info_of_row(row[:7]),
+                row[7],
+                from_db(row[8]),
+                Card() if row[7] is None else heads.card_of_row(*row[9:]),
+            )
+            for row in rows
+        ]
+
+    def head(self, key: int) -> tuple[Digest, Card] | None:
+        """The newest commit of a repo's main branch and its card; None if nothing was committed to it."""
+        rows = self._catalog.query(
+            "SELECT commit, tags, pipeline_tag, library_name, card FROM repo_heads WHERE repo = ?", [key]
+        )
+        return (rows[0][0], heads.card_of_row(*rows[0][1:])) if rows else None
 
     def holders(self, sha256: Digest) -> tuple[tuple[RepoInfo, int], ...]:
         """The repos whose history holds a blob, each with the blob's size in bytes."""

@@ -91,6 +91,20 @@ CHECKS: Final = (
         "ANTI JOIN repo_blobs b ON b.repo = x.repo AND b.sha256 = x.sha256 GROUP BY 1",
     ),
     RowCheck(
+        "repo-head",
+        "repo_heads",
+        f"SELECT {_REPO}, 'is listed with commit ' || x.commit || ', not ' || coalesce(f.commit, 'none') "  # noqa: S608
+        "FROM repo_heads x LEFT JOIN repos r ON r.key = x.repo "
+        "LEFT JOIN refs f ON f.repo = x.repo AND f.name = 'main' AND f.kind = 'branch' "
+        "WHERE f.commit IS DISTINCT FROM x.commit",
+    ),
+    RowCheck(
+        "repo-head",
+        "refs",
+        f"SELECT {_REPO}, 'has a main branch that no listing shows' FROM refs x LEFT JOIN repos r ON r.key = x.repo "  # noqa: S608
+        "ANTI JOIN repo_heads h ON h.repo = x.repo WHERE x.name = 'main' AND x.kind = 'branch'",
+    ),
+    RowCheck(
         "lineage-artifact",
         "lineage",
         "SELECT x.relation || ' ' || x.child || ' -> ' || x.parent, 'an end of this edge is not there' FROM lineage x "

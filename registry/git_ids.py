@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 
 from registry.blobs import BlobStore
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 from registry.types import Digest, FileEntry
 
 _ROWS = 1000
@@ -25,6 +25,15 @@ def pointer(sha256: Digest, size: int) -> bytes:
 def git_sha1(data: bytes) -> str:
     """The name git gives these bytes, 40 lower-case hex characters."""
     return hashlib.sha1(header(len(data)) + data, usedforsecurity=False).hexdigest()
+
+
+def insert_ids(tx: Cursor, ids: Mapping[Digest, str]) -> None:
+    """Keep what is known of these blobs (sha256 to sha1)."""
+    if ids:
+        tx.execute(
+            "INSERT OR IGNORE INTO blob_git_ids (sha256, git_sha1) SELECT unnest(?), unnest(?)",
+            [list(ids), list(ids.values())],
+        )
 
 
 class GitIds:
@@ -48,11 +57,7 @@ class GitIds:
     def record(self, ids: Mapping[Digest, str]) -> None:
         """Keep what somebody has worked out while the bytes passed."""
         if ids:
-            with self._catalog.write() as tx:
-                tx.execute(
-                    "INSERT OR IGNORE INTO blob_git_ids (sha256, git_sha1) SELECT unnest(?), unnest(?)",
-                    [list(ids), list(ids.values())],
-                )
+            self._catalog.run(lambda tx: insert_ids(tx, ids))
 
     def _known(self, digests: list[Digest]) -> dict[Digest, str]:
         found: dict[Digest, str] = {}

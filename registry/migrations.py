@@ -147,5 +147,34 @@ REGISTRY = MigrationSet(
             git_sha1 VARCHAR NOT NULL
         );
         """,
+        # What listings show and filter by, beside the repo: `registry.heads` reads the cards (source '' until then).
+        # Rows that no ref reaches, and since when: `registry.row_collection`.
+        """
+        CREATE TABLE repo_heads (
+            repo BIGINT PRIMARY KEY,
+            commit VARCHAR NOT NULL,
+            modified TIMESTAMP NOT NULL,
+            source VARCHAR NOT NULL,
+            pipeline_tag VARCHAR,
+            library_name VARCHAR,
+            tags VARCHAR NOT NULL,
+            card VARCHAR NOT NULL
+        );
+        INSERT INTO repo_heads
+            SELECT f.repo, f.commit, c.created_at, '', NULL, NULL, '[]', '{}'
+            FROM refs f JOIN commits c ON c.id = f.commit WHERE f.name = 'main' AND f.kind = 'branch';
+        CREATE TABLE repo_tags (
+            repo BIGINT NOT NULL,
+            tag VARCHAR NOT NULL
+        );
+        CREATE INDEX repo_tags_by_tag ON repo_tags (tag);
+        CREATE INDEX repo_tags_by_repo ON repo_tags (repo);
+        CREATE TABLE unreached (
+            kind VARCHAR NOT NULL,
+            id VARCHAR NOT NULL,
+            since TIMESTAMP NOT NULL,
+            PRIMARY KEY (kind, id)
+        );
+        """,
     ),
 )

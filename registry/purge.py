@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from registry import heads, trees
 from registry import repo_rows as rows_
-from registry import trees
-from registry.catalog import Catalog
+from registry.blobs import BlobStore
+from registry.catalog import Catalog, from_db
 from registry.errors import RepoInUseError
-from registry.repos import Repos
-from registry.types import Digest, RepoId
+from registry.repos import MAIN, Repos
+from registry.types import Digest, FileEntry, RepoId
 
 
-def purge(catalog: Catalog, repos: Repos, repo: RepoId, digests: Collection[Digest]) -> int:
+def purge(catalog: Catalog, repos: Repos, blobs: BlobStore, repo: RepoId, digests: Collection[Digest]) -> int:
     """Write the repo's history anew without these blobs; refs follow. Returns how many commits have new ids.
 
     The bytes themselves stay in the store, for other repos may share them; this repo proves possession of them no
@@ -37,6 +38,8 @@ def purge(catalog: Catalog, repos: Repos, repo: RepoId, digests: Collection[Dige
             [key],
         ).fetchall()
         renamed: dict[Digest, Digest] = {}
+        kept_files: dict[Digest, Sequence[FileEntry]] = {}
+        main: Digest | None = None
         for old in (rows_.commit_of_row(repo, row) for row in rows):
             kept = [entry for entry in trees.load(catalog, old.tree) if entry.sha256 not in gone]
             tree = trees.build(kept)
@@ -45,6 +48,7 @@ def purge(catalog: Catalog, repos: Repos, repo: RepoId, digests: Collection[Dige
                 continue
             new = rows_.new_commit(repo, parent, tree.digest, old.message, old.author, at=old.created_at)
             trees.store(tx, [tree])
+            kept_files[tree.digest] = kept
             depth = tx.execute("SELECT depth FROM commits WHERE id = ?", [old.id]).fetchone()
             rows_.insert_commits(tx, key, [new], depth=(depth[0] if depth else 1) - 1)
             renamed[old.id] = new.id
@@ -54,6 +58,14 @@ def purge(catalog: Catalog, repos: Repos, repo: RepoId, digests: Collection[Dige
                     "UPDATE refs SET commit = ? WHERE repo = ? AND name = ? AND kind = ?",
                     [renamed[commit], key, name, kind],
                 )
+                if (name, kind) == (MAIN, "branch"):
+                    main = renamed[commit]
+        if main is not None:
+            row = tx.execute("SELECT tree, created_at FROM commits WHERE id = ?", [main]).fetchone()
+            files = kept_files[row[0]] if row else ()
+            card = heads.read_card(blobs, files)
+            if row:
+                heads.put(tx, key, heads.Head(main, from_db(row[1]), heads.source_of(files), card))
         tx.execute("DELETE FROM commits WHERE id IN (SELECT unnest(?::VARCHAR[]))", [list(renamed)])
         tx.execute(
             "DELETE FROM repo_blobs WHERE repo = ? AND sha256 IN (SELECT unnest(?::VARCHAR[]))", [key, sorted(gone)]

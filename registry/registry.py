@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from registry import heads
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
 from registry.collection import BlobsCollected, collect_blobs
@@ -25,6 +26,7 @@ from registry.provenance.keys import KeyRing
 from registry.provenance.statements import Statements
 from registry.provenance.tables import PROVENANCE
 from registry.repos import Repos
+from registry.row_collection import RowsCollected, collect_rows
 from registry.stage_types import Gate
 from registry.stages import Stages
 from registry.types import Digest
@@ -74,6 +76,7 @@ class Registry:
             blobs = BlobStore.open(place, staging=root / "staging").backed_by(xet)
             default = EvidenceGate()
             blobs.put_bytes(default.policy, expected=default.policy_digest)
+            heads.catch_up(catalog, blobs)
             return cls(catalog, blobs, xet, KeyRing.open(root / KEYS_FOLDER), gate)
         except BaseException:
             catalog.close()
@@ -81,17 +84,21 @@ class Registry:
 
     def collect(
         self, grace: timedelta, xet_grace: timedelta, *, dry_run: bool = False, progress: Progress = silent
-    ) -> tuple[BlobsCollected, Collected]:
-        """Remove the blobs, and the chunks of Xet files, that nothing needs and that are older than their grace.
+    ) -> tuple[BlobsCollected, Collected, RowsCollected]:
+        """Remove the blobs, the chunks of Xet files, and the commits and trees that nothing needs, after their grace.
+
+        Rows have the same `grace` as blobs, from when a collection first found that nothing reaches them.
 
         A dry run only counts, and of chunks not even that. Raises BlobStoreError, CatalogError; what is left over
         then, the next collection removes.
         """
         with self.sweeping:
+            # Rows first: what they were the last to name can go with them.
+            rows = collect_rows(self.catalog, self.blobs, grace, dry_run=dry_run, progress=progress)
             found = collect_blobs(
                 self.catalog, self.blobs, grace, pinned=self.pinned, dry_run=dry_run, progress=progress
             )
-            return found, Collected(0, 0, 0) if dry_run else self.xet.collect(xet_grace)
+            return found, Collected(0, 0, 0) if dry_run else self.xet.collect(xet_grace), rows
 
     def examine(self, *, quick: bool = False, progress: Progress = silent) -> Report:
         """fsck of the open registry (`registry.fsck`). Raises BlobStoreError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -87,6 +87,23 @@ def place_of(catalog: Catalog, commit: Digest | None) -> tuple[int, Digest | Non
     if not rows:
         raise CatalogError(f"there is no commit {commit[:12]}")
     return int(rows[0][0]), str(rows[0][1])
+
+
+def trees_of(catalog: Catalog, commits: Sequence[Digest]) -> dict[Digest, Digest]:
+    """The trees of those commits that are there: one statement for every 64."""
+    return {commit: tree for commit, tree, _ in _commits(catalog, commits)}
+
+
+def times_of(catalog: Catalog, commits: Sequence[Digest]) -> dict[Digest, datetime]:
+    """The times of those commits that are there: one statement for every 64."""
+    return {commit: from_db(made) for commit, _, made in _commits(catalog, commits)}
+
+
+def _commits(catalog: Catalog, commits: Sequence[Digest]) -> Iterator[tuple[Any, ...]]:
+    for at in range(0, len(commits), _FEW):
+        some = commits[at : at + _FEW]
+        marks = ", ".join("?" * len(some))
+        yield from catalog.query(f"SELECT id, tree, created_at FROM commits WHERE id IN ({marks})", some)  # noqa: S608
 
 
 def insert_commits(tx: Cursor, key: int, commits: Sequence[Commit], *, depth: int) -> None:

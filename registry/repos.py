@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from registry import heads, trees
 from registry import repo_rows as rows_
-from registry import trees
 from registry.blobs import BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
@@ -19,6 +19,7 @@ from registry.drafts import DeleteFolder as DeleteFolder
 from registry.drafts import Operation as Operation
 from registry.errors import (
     BlobNotFoundError,
+    CatalogError,
     EntryNotFoundError,
     RefConflictError,
     RefExistsError,
@@ -47,11 +48,14 @@ MIN_SHORT_ID = 7
 
 _CACHED_FILES = 50_000  # some 400 bytes each
 _HEX = frozenset("0123456789abcdef")
+_HEADS = "SELECT kind, commit FROM refs WHERE repo = ? AND name = ?"
 
 DeleteGuard: TypeAlias = Callable[[Cursor, RepoId], None]
 """Called inside the transaction that deletes or renames a repo; raises to keep the repo."""
 TagGuard: TypeAlias = Callable[[Cursor, RepoId, str], None]
 """Called inside the transaction that deletes a tag; raises to keep the tag."""
+Beside: TypeAlias = Callable[[Cursor], None]
+"""Writes rows that belong to a commit in the commit's own transaction; may be called again (`Catalog.run`)."""
 ContentGuard: TypeAlias = Callable[[RepoId, Sequence[FileEntry]], None]
 """Called with the files that a commit adds, before it begins; raises to refuse them."""
 
@@ -95,7 +99,7 @@ class Repos:
         return rows_.read_info(self._catalog, repo)
 
     def delete(self, repo: RepoId) -> None:
-        """Delete the repo with its commits and refs. Blobs and trees stay: other repos may share them.
+        """Delete the repo with its commits and refs. Blobs and trees stay for a collection: others may share them.
 
         Raises RepoNotFoundError, and what a guard raises (RepoInUseError while robots are served from it).
         """
@@ -103,8 +107,8 @@ class Repos:
             key = rows_.key_of(tx, repo)
             for guard in self.delete_guards:
                 guard(tx, repo)
-            for table in ("refs", "commits", "repo_blobs", "repo_handles"):
-                tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of four names
+            for table in ("refs", "commits", "repo_blobs", "repo_handles", "repo_heads", "repo_tags"):
+                tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of six names
             tx.execute("DELETE FROM repos WHERE key = ?", [key])
 
     def list(
@@ -134,13 +138,15 @@ class Repos:
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
         tags: Sequence[str] = (),
+        beside: Beside = lambda _: None,
     ) -> Commit:
         """Apply the operations, in order, to the head of `branch`: tree, commit, branch and tags in one step.
 
         `main` comes into being with its first commit; other branches are made by `branch`, and refs of pull
         requests (`refs/pr/7`) by `pull`. A commit that changes no file is a commit all the same.
         `expected_parent` is the head the caller saw (None: no commit yet); without it the operations apply to
-        whatever the head is. Durable when it returns.
+        whatever the head is. `beside` writes other rows in the same transaction. Durable when it returns; commits that
+        come together share one trip to the disk (`Catalog.run`).
 
         Raises BlobNotFoundError (blobs come first, with the size they are said to have), EntryNotFoundError
         (deleting what is not there), RefConflictError (the branch has moved), RefExistsError (a tag is taken),
@@ -148,7 +154,7 @@ class Repos:
         UnsafeFileError (what the content guards refuse).
         """
         draft = CommitDraft(operations, message, author, tags)
-        return self.commit_all(repo, [draft], branch=branch, expected_parent=expected_parent)[0]
+        return self.commit_all(repo, [draft], branch=branch, expected_parent=expected_parent, beside=beside)[0]
 
     def commit_all(
         self,
@@ -157,6 +163,7 @@ class Repos:
         *,
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
+        beside: Beside = lambda _: None,
     ) -> tuple[Commit, ...]:
         """Make several commits, one on top of the other, all or none, at the price of about one.
 
@@ -175,7 +182,7 @@ class Repos:
             for judge in self.content_guards:
                 judge(repo, added)
             while True:
-                made = self._try_commits(repo, kind, name, drafts, added, expected_parent)
+                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, beside)
                 if made is not None:  # else somebody else's commit came first: look again
                     return made
 
@@ -187,6 +194,7 @@ class Repos:
         drafts: Sequence[CommitDraft],
         added: Sequence[FileEntry],
         expected_parent: Digest | Unset | None,
+        beside: Beside,
     ) -> tuple[Commit, ...] | None:
         key = self.get(repo).key
         head = self._head(repo, key, kind, name)
@@ -202,10 +210,13 @@ class Repos:
             made.append(rows_.new_commit(repo, parent, tree.digest, draft.message, draft.author))
             grown.append(tree)
             parent = made[-1].id
-        with self._catalog.write() as tx:
+        shown = self._shown(kind, name, before, files, made)
+
+        def write(tx: Cursor) -> bool:
             # A repo that has a head is still there; one without may be gone by now.
-            if self._head(repo, key, kind, name) != head or (head is None and rows_.key_of(tx, repo) != key):
-                return None
+            rows = tx.execute(_HEADS, [key, name]).fetchall()
+            if self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
+                return False
             trees.store(tx, grown)
             rows_.insert_commits(tx, key, made, depth=depth)
             rows_.insert_blobs(tx, key, added)
@@ -215,9 +226,27 @@ class Repos:
                 Ref(tag, "tag", commit.id) for draft, commit in zip(drafts, made, strict=True) for tag in draft.tags
             ]
             rows_.insert_refs(tx, repo, key, tags)
+            shown(tx, key)
+            beside(tx)
+            return True
+
+        if not self._catalog.run(write):
+            return None
         if grown:
             self._remember(grown[-1].digest, grown[-1].entries)
         return tuple(made)
+
+    def _shown(
+        self, kind: RefKind, name: str, before: Digest | None, files: Sequence[FileEntry], made: Sequence[Commit]
+    ) -> Callable[[Cursor, int], None]:
+        """What a commit changes of the listing; cards are read here, before anybody waits for us."""
+        if not made or kind != "branch" or name != MAIN:
+            return lambda _tx, _key: None
+        commit, source = made[-1], heads.source_of(files)
+        if before is not None and heads.source_of(self._files(before)) == source:
+            return lambda tx, key: heads.move(tx, key, commit.id, commit.created_at)
+        head = heads.Head(commit.id, commit.created_at, source, heads.read_card(self._blobs, files))
+        return lambda tx, key: heads.put(tx, key, head)
 
     def resolve(self, repo: RepoId, revision: str) -> Commit:
         """The commit that a tag, a branch or a commit id (from 7 characters on) names, in this order.
@@ -243,6 +272,19 @@ class Repos:
     def tree(self, repo: RepoId, revision: str) -> tuple[FileEntry, ...]:
         """All files of a revision, sorted by path. Raises as `resolve`."""
         return self._files(self.resolve(repo, revision).tree)
+
+    def trees_of(self, commits: Sequence[Digest]) -> dict[Digest, tuple[FileEntry, ...]]:
+        """All files of many commits, whatever repos they are of, in few statements. Raises CatalogError."""
+        named = rows_.trees_of(self._catalog, commits)
+        found = {tree: files for tree in set(named.values()) if (files := self._trees.get(tree)) is not None}
+        found |= trees.load_all(self._catalog, [tree for tree in named.values() if tree not in found])
+        if missing := [commit for commit in commits if named.get(commit) not in found]:
+            raise CatalogError(f"commit {missing[0][:12]} lacks its tree")
+        return {commit: found[named[commit]] for commit in commits}
+
+    def times_of(self, commits: Sequence[Digest]) -> dict[Digest, datetime]:
+        """When these commits were made, as far as they are there."""
+        return rows_.times_of(self._catalog, commits)
 
     def entry(self, repo: RepoId, revision: str, path: str) -> FileEntry:
         """The file at `path`. Raises EntryNotFoundError, and as `resolve`."""
@@ -284,7 +326,7 @@ class Repos:
         return self._new_ref(repo, pull_ref(number), "pull", revision)
 
     def delete_ref(self, repo: RepoId, name: str, kind: RefKind) -> None:
-        """Take a branch or a tag away; its commits stay reachable by their ids.
+        """Take a branch or a tag away; its commits stay reachable by their ids until a collection takes them.
 
         Raises RefProtectedError for `main` and for what a guard keeps, RepoNotFoundError, RevisionNotFoundError.
         """
@@ -319,6 +361,8 @@ class Repos:
             commit = rows_.new_commit(repo, None, self.resolve(repo, head).tree, message, author)
             rows_.insert_commits(tx, key, [commit], depth=0)
             rows_.set_ref(tx, key, Ref(name, kind, commit.id))
+            if kind == "branch" and name == MAIN:
+                heads.move(tx, key, commit.id, commit.created_at)
         return commit
 
     def history(self, repo: RepoId, revision: str, limit: int = 100) -> tuple[Commit, ...]:
@@ -353,12 +397,15 @@ class Repos:
         self._trees.put(tree, files, len(files) + 1)
 
     def _head(self, repo: RepoId, key: int, kind: RefKind, name: str) -> Digest | None:
-        rows = self._catalog.query("SELECT kind, commit FROM refs WHERE repo = ? AND name = ?", [key, name])
-        heads = dict(rows)
-        if kind in heads:
-            return str(heads[kind])
-        if "tag" in heads:
-            raise RefExistsError(repo, name, heads["tag"])
+        return self._head_of(repo, kind, name, self._catalog.query(_HEADS, [key, name]))
+
+    @staticmethod
+    def _head_of(repo: RepoId, kind: RefKind, name: str, rows: Sequence[tuple[Any, ...]]) -> Digest | None:
+        there = dict(rows)
+        if kind in there:
+            return str(there[kind])
+        if "tag" in there:
+            raise RefExistsError(repo, name, there["tag"])
         if name != MAIN:
             raise RevisionNotFoundError(repo, name, "no such branch; start it first")
         return None
@@ -367,8 +414,13 @@ class Repos:
         if kind != "pull":
             check_ref_name(name, kind)
         with self._catalog.write() as tx:
-            ref = Ref(name, kind, self.resolve(repo, revision).id)
-            rows_.insert_refs(tx, repo, rows_.key_of(tx, repo), [ref])
+            commit = self.resolve(repo, revision)
+            ref, key = Ref(name, kind, commit.id), rows_.key_of(tx, repo)
+            rows_.insert_refs(tx, repo, key, [ref])
+            if kind == "branch" and name == MAIN:  # of a repo that had proposals only
+                files = self._files(commit.tree)
+                card = heads.read_card(self._blobs, files)
+                heads.put(tx, key, heads.Head(commit.id, commit.created_at, heads.source_of(files), card))
         return ref
 
     def _free_handle(self, tx: Cursor, repo: RepoId) -> None:

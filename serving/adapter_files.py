@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
 from serving.errors import AdapterError, DigestMismatch, WrongBase
+from serving.pivot import EVEN, checked
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -55,13 +56,15 @@ class Adapter:
     """One variant, checked and ready to be copied into a slot.
 
     `weights[linear]` is (A float32 [r, in], B float32 [r, out]): B is transposed and has the LoRA scale folded in, so
-    the branch is `x @ A.T @ B`. `labels` maps the base's labels to the team's classes.
+    the branch is `x @ A.T @ B`. `labels` maps the base's labels to the team's classes; `pivot` is the network's score
+    that is answered as a half (`serving.pivot`).
     """
 
     name: str
     rank: int
     labels: Mapping[str, str]
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    pivot: float = EVEN
 
     @property
     def nbytes(self) -> int:
@@ -98,11 +101,12 @@ def read_adapter(
         variant = _json_object(folder / VARIANT, files[VARIANT])
         _check_base(variant, base_name)
         labels = _labels(variant, base_labels)
+        pivot = _pivot(variant)
         rank, scale = _rank_and_scale(config, max_rank)
         weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, linears)
     except AdapterError as error:
         raise error.of(name) from error.__cause__
-    return Adapter(name, rank, labels, weights)
+    return Adapter(name, rank, labels, weights, pivot)
 
 
 def _read(path: Path) -> bytes:
@@ -151,6 +155,13 @@ def _labels(variant: Mapping[str, Any], base_labels: frozenset[str]) -> dict[str
     if unknown:
         raise AdapterError(f"{VARIANT}: the base has no label {', '.join(map(repr, unknown))}")
     return labels
+
+
+def _pivot(variant: Mapping[str, Any]) -> float:
+    try:
+        return checked(variant.get("score_pivot", EVEN))
+    except ValueError as error:
+        raise AdapterError(f"{VARIANT}: {error}") from error
 
 
 def _rank_and_scale(config: Mapping[str, Any], max_rank: int) -> tuple[int, float]:

@@ -1,11 +1,8 @@
-"""Many LoRA variants beside one base: stacked adapter slots that a mixed batch picks from, row by row.
+"""Many LoRA variants beside one base: adapter slots that a mixed batch picks from, row by row.
 
-A slot holds one adapter on every linear layer. Slot 0 is the base itself (zeros). For a batch with per-row slots s,
-
-    y = W x + b + B[s] (A[s] x)
-
-is the base's own product and two small batched ones, whatever the mix, so a batch for 32 cells costs what a batch for
-one cell costs. An image belongs wholly to one variant, hence a slot per row is all the routing there is.
+A slot holds one adapter on every linear layer, slot 0 the base itself (zeros), so a batch for 32 cells costs what a
+batch for one cell costs. An image belongs wholly to one variant, hence a slot per row is all the routing there is.
+What a layer computes is in `slot_layers`.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,65 +20,35 @@ from torch import nn
 from serving.adapter_files import Adapter
 from serving.errors import NoFreeSlot, UnknownVariant
 from serving.families.types import InstanceModel
+from serving.merged import POOL_BYTES, MergedPool
+from serving.slot_layers import BlockLayout, RowBlocks, SlotLinear
 
 
-@dataclass(slots=True)
-class RowSlots:
-    """Which slot each row of the batch in flight uses; shared by all layers, set before each forward pass.
+@dataclass(frozen=True, slots=True, eq=False)
+class HotAdapter:
+    """An adapter in memory, packed as a slot takes it: `block` is [1 + rank, width] in the model's type, `adapter` all
+    that is said of it beside the weights."""
 
-    `index` is int64 [B] on the model's device; `used` are the distinct slots other than 0; `rank` is the largest rank
-    among them, so that a batch of rank-4 adapters does not multiply by the padding up to the maximum.
-    """
-
-    index: torch.Tensor
-    used: frozenset[int] = field(default_factory=frozenset)
-    single: int | None = None
-    rank: int = 0
+    adapter: Adapter
+    touched: frozenset[str]
+    block: torch.Tensor
 
 
-class SlotLinear(nn.Module):
-    """An `nn.Linear` with S adapter slots. Input [B, ..., in], output [B, ..., out]; the batch axis comes first."""
+@dataclass(frozen=True, slots=True)
+class PinnedRows:
+    """The variants of a batch, pinned to their slots: `index` has a slot for each row, 0 for the base."""
 
-    def __init__(self, base: nn.Linear, slots: int, max_rank: int, rows: RowSlots) -> None:
-        super().__init__()
-        self.base = base
-        self.rows = rows
-        self.filled: set[int] = set()
-        # [S, r, .] on both sides: the first `rank` rows of a slot are then one contiguous block.
-        self.a = nn.Buffer(base.weight.new_zeros(slots, max_rank, base.in_features), persistent=False)
-        self.b = nn.Buffer(base.weight.new_zeros(slots, max_rank, base.out_features), persistent=False)
+    bank: AdapterBank
+    index: tuple[int, ...]
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.base(x)
-        rows = self.rows
-        if rows.used.isdisjoint(self.filled):
-            return y
-        rank = rows.rank
-        if rows.single is not None:
-            # One variant for the whole batch: two plain products, no per-row gather.
-            low = x.reshape(-1, x.shape[-1]) @ self.a[rows.single, :rank].T
-            y.view(-1, y.shape[-1]).addmm_(low, self.b[rows.single, :rank])
-            return y
-        index = rows.index
-        if len(index) != x.shape[0]:
-            # A network that attends in windows makes several rows of each image, one image's windows side by side.
-            index = index.repeat_interleave(x.shape[0] // len(index))
-        a = self.a[:, :rank].index_select(0, index)
-        b = self.b[:, :rank].index_select(0, index)
-        low = torch.bmm(x.reshape(x.shape[0], -1, x.shape[-1]), a.transpose(1, 2))
-        y.view(y.shape[0], -1, y.shape[-1]).baddbmm_(low, b)
-        return y
+    def use(self, start: int, stop: int) -> None:
+        """Let the next forward pass be of rows [start, stop)."""
+        self.bank.use(self.index[start:stop])
 
-    def write(self, slot: int, weights: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-        """Put A [r, in] and B [r, out] into `slot`, zero-padded to the maximal rank; None clears it."""
-        self.filled.discard(slot)
-        self.a[slot].zero_()
-        self.b[slot].zero_()
-        if weights is not None:
-            a, b = weights
-            self.a[slot, : a.shape[0]].copy_(a)
-            self.b[slot, : b.shape[0]].copy_(b)
-            self.filled.add(slot)
+    def blocks(self, start: int, stop: int) -> torch.Tensor | None:
+        """Blocks of rows [start, stop), [stop - start, 1 + r, width], for an engine that takes them as an input; None
+        where all of them are the base's."""
+        return self.bank.blocks(self.index[start:stop], spread=True)
 
 
 class AdapterBank:
@@ -93,7 +60,9 @@ class AdapterBank:
     Thread-safe: adapters may be added while batches run. A slot that a batch pinned is never overwritten.
     """
 
-    def __init__(self, model: InstanceModel, *, slots: int, max_rank: int, hot: int = 256) -> None:
+    def __init__(
+        self, model: InstanceModel, *, slots: int, max_rank: int, hot: int = 256, merged_bytes: int = POOL_BYTES
+    ) -> None:
         if slots < 2 or max_rank < 1 or hot < 1:
             raise ValueError("an adapter bank needs at least two slots, rank 1 and one hot adapter")
         self.slots = slots
@@ -102,27 +71,34 @@ class AdapterBank:
         self.swaps = 0
         """How often an adapter was copied into a slot."""
         self._lock = threading.RLock()
-        self._adapters: OrderedDict[str, Adapter] = OrderedDict()  # least recently used first
+        self._adapters: OrderedDict[str, HotAdapter] = OrderedDict()  # least recently used first
         self._slot_of: OrderedDict[str, int] = OrderedDict()  # least recently used first
         self._rank_of = [0] * slots
+        self._touched_by = [frozenset[str]()] * slots
         self._free = list(range(slots - 1, 0, -1))
         self._pins = [0] * slots
-        self._rows = RowSlots(torch.zeros(0, dtype=torch.int64))
+        self._rows = RowBlocks()
         targets = re.compile(model.adapter_targets or r"(?!)")
-        linears = [
-            (name, module)
+        self._linears = {
+            name: module
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear) and targets.fullmatch(name)
-        ]
-        self._layers = {name: SlotLinear(linear, slots, max_rank, self._rows) for name, linear in linears}
-        for name, layer in self._layers.items():
+        }
+        self.layout = BlockLayout.of(self._linears)
+        some = next(model.parameters())
+        self._base_row = self.layout.base_row(self._linears).cpu() if self._linears else some.new_zeros(0).cpu()
+        self._slots = some.new_zeros(slots, 1 + max_rank, self.layout.width)
+        self._slots[:, 0] = self._base_row.to(some.device)
+        self._merged = MergedPool(self._linears, self.layout, pool_bytes=merged_bytes)
+        for name, linear in self._linears.items():
             parent, _, leaf = name.rpartition(".")
+            layer = SlotLinear(name, linear, self.layout.spans[name], self._rows)
             setattr(model.get_submodule(parent), leaf, layer)
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """(in, out) features of every layer that can carry an adapter, by the base model's own names."""
-        return {name: (layer.base.in_features, layer.base.out_features) for name, layer in self._layers.items()}
+        return {name: (linear.in_features, linear.out_features) for name, linear in self._linears.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,20 +107,21 @@ class AdapterBank:
             return tuple(self._adapters)
 
     def get(self, name: str) -> Adapter | None:
-        """The adapter `name`, if it is hot; counts as a use."""
+        """The adapter `name` without its weights, if it is hot; counts as a use."""
         with self._lock:
-            adapter = self._adapters.get(name)
-            if adapter is not None:
-                self._adapters.move_to_end(name)
-            return adapter
+            hot = self._adapters.get(name)
+            if hot is None:
+                return None
+            self._adapters.move_to_end(name)
+            return hot.adapter
 
     def install(self, adapter: Adapter) -> None:
         """Take a checked adapter into the host cache, replacing one of the same name; the least used one leaves."""
+        block = self.layout.pack(adapter, self._base_row)  # before the lock: batches must not wait for it
+        packed = HotAdapter(replace(adapter, weights={}), frozenset(adapter.weights), block)
         with self._lock:
-            if self._adapters.get(adapter.name) is not adapter:
-                self.remove(adapter.name)
-            self._adapters[adapter.name] = adapter
-            self._adapters.move_to_end(adapter.name)
+            self.remove(adapter.name)
+            self._adapters[adapter.name] = packed
             while len(self._adapters) > self.hot:
                 self._adapters.popitem(last=False)
 
@@ -157,24 +134,66 @@ class AdapterBank:
                 self._free.append(slot)
 
     @contextmanager
-    def rows(self, names: Sequence[str | None], device: torch.device) -> Iterator[None]:
-        """Run the forward pass inside: row i of the batch goes through adapter `names[i]`, or the base for None.
+    def rows(self, names: Sequence[str | None]) -> Iterator[PinnedRows]:
+        """Pin the variants of a batch: row i goes through adapter `names[i]`, or the base for None.
 
         One batch at a time (the segmenter holds its own lock). Raises UnknownVariant for a name that is not hot and
         NoFreeSlot when the batch has more variants than slots.
         """
         slot_of = self._pin({name for name in names if name is not None})
         try:
-            index = [slot_of[name] if name is not None else 0 for name in names]
-            used = frozenset(slot_of.values())
-            self._rows.index = torch.tensor(index, dtype=torch.int64, device=device)
-            self._rows.used = used
-            self._rows.single = index[0] if len(set(index)) == 1 and index[0] else None
-            self._rows.rank = max((self._rank_of[slot] for slot in used), default=0)
+            yield PinnedRows(self, tuple(slot_of[name] if name is not None else 0 for name in names))
+        finally:
+            self._rows.put()
+            self._unpin(slot_of.values())
+
+    def take_memory(self) -> None:
+        """Take all memory that batches may come to need, before the first of them runs."""
+        self._merged.take()
+
+    def use(self, index: Sequence[int]) -> None:
+        """Let the layers compute rows of these slots from now on."""
+        used = set(index) - {0}
+        if not used:
+            self._rows.put()
+            return
+        touched = frozenset[str]().union(*(self._touched_by[slot] for slot in used))
+        merged = None
+        if len(set(index)) == 1:
+            slot = index[0]
+            merged = self._merged.weights(slot, self._slots[slot, : 1 + self._rank_of[slot]])
+        self._rows.put(None if merged is not None else self.blocks(index), touched, merged)
+
+    def blocks(self, index: Sequence[int], *, spread: bool = False) -> torch.Tensor | None:
+        """What the slots in `index` hold, [B, 1 + r, width] with the largest rank among them; [1, 1 + r, width] where
+        they are all the same and `spread` is off; None where they are all the base."""
+        rank = max((self._rank_of[slot] for slot in index), default=0)
+        if not rank:
+            return None
+        slots = self._slots[:, : 1 + rank]
+        if len(set(index)) == 1 and (not spread or len(index) == 1):
+            return slots[index[0] : index[0] + 1]
+        return slots.index_select(0, torch.tensor(index, dtype=torch.int64, device=slots.device))
+
+    @contextmanager
+    def tracing(self, blocks: torch.Tensor | None) -> Iterator[None]:
+        """Let every layer compute on these blocks [B, 1 + r, width] inside; what an export is traced with."""
+        self._rows.traced = True
+        self._rows.put(blocks, frozenset(self._linears) if blocks is not None else frozenset())
+        try:
             yield
         finally:
-            self._rows.used = frozenset()
-            self._unpin(slot_of.values())
+            self._rows.traced = False
+            self._rows.put()
+
+    @contextmanager
+    def on_blocks(self, blocks: torch.Tensor | None) -> Iterator[None]:
+        """Let every layer compute on these blocks inside, which the caller may fill anew between forward passes."""
+        self._rows.put(blocks, frozenset(self._linears) if blocks is not None else frozenset())
+        try:
+            yield
+        finally:
+            self._rows.put()
 
     def _pin(self, names: set[str]) -> dict[str, int]:
         if len(names) >= self.slots:
@@ -201,12 +220,14 @@ class AdapterBank:
             if oldest is None:
                 raise NoFreeSlot("every adapter slot is in use by a running batch")
             slot = self._slot_of.pop(oldest)
-        adapter = self._adapters[name]
+        hot = self._adapters[name]
+        rows = len(hot.block)
         with torch.inference_mode():
-            for linear, layer in self._layers.items():
-                layer.write(slot, adapter.weights.get(linear))
+            self._slots[slot, :rows].copy_(hot.block)
+            self._slots[slot, rows:].zero_()
+        self._merged.forget(slot)
         self.swaps += 1
-        self._rank_of[slot] = adapter.rank
+        self._rank_of[slot], self._touched_by[slot] = rows - 1, hot.touched
         self._slot_of[name] = slot
         return slot
 

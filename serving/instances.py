@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -115,6 +115,10 @@ class Instances:
             tuple(self.labels[i] for i in chosen),
             tuple(self.masks[i] for i in chosen),
         )
+
+    def rescored(self, scores: FloatArray) -> Self:
+        """The same instances with other scores, float32 [N]."""
+        return replace(self, scores=scores) if scores is not self.scores else self
 
     def filter(self, min_score: float) -> Self:
         """The instances with a score of at least `min_score`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,12 +16,16 @@ from torch import nn
 
 from serving.adapter_files import Adapter, read_adapter
 from serving.adapters import AdapterBank
+from serving.engines import EAGER, EagerRunner, EngineChoice, Runner, make_runner
 from serving.errors import BaseError, UnknownVariant
-from serving.families.load import load_model
+from serving.families.load import family_of, load_model
 from serving.families.types import InstanceModel, Prediction
 from serving.instances import Instances
+from serving.pivot import EVEN, answered, checked, network_floor
 from serving.postprocess import Choice, Row, postprocess
 from serving.preprocess import Image, Preprocess, check_pixels
+
+log = logging.getLogger(__name__)
 
 RESERVED = "reserved_"
 """Prefix of spare labels: the base itself never answers them, a variant may give them to a class of its own."""
@@ -48,6 +53,7 @@ class Segmenter:
         labels: Mapping[int, str],
         bank: AdapterBank | None,
         choice: Choice | None = None,
+        runner: Runner | None = None,
     ) -> None:
         """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out."""
         self.base_name = base_name
@@ -57,7 +63,12 @@ class Segmenter:
         self._labels = dict(labels)
         self._bank = bank
         self._lock = threading.Lock()
+        self._runner = runner or EagerRunner(model)
         self._id_of = {name: i for i, name in model.labels.items()}
+        try:
+            self._pivot = checked(getattr(model.config, "score_pivot", EVEN))
+        except ValueError as error:
+            raise BaseError(f"config.json: {error}") from error
 
     @classmethod
     def load(
@@ -66,7 +77,7 @@ class Segmenter:
         *,
         base_name: str = "universal@v1",
         device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        engine: EngineChoice = EAGER,
         slots: int = 33,
         max_rank: int = 16,
         hot: int = 256,
@@ -77,6 +88,7 @@ class Segmenter:
         Args:
             base_name: `<repo name>@<revision>`; a variant must have been trained on exactly this one.
             device: defaults to the GPU where there is one.
+            engine: what runs the forward pass, and in which precision; eager and float32 unless said.
             slots: how many variants one batch can mix, plus one for the base.
             max_rank: the largest adapter rank that is accepted; it sizes the slots.
             hot: how many variants are kept in memory, ready to enter a slot.
@@ -86,21 +98,28 @@ class Segmenter:
         for file in BASE_FILES:
             if not (base_dir / file).is_file():
                 raise BaseError(f"the base folder '{base_dir.name}' has no {file}")
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         try:
             config = json.loads((base_dir / "preprocessor_config.json").read_text())
+            # An exported graph is made from float32, whatever it then computes in.
+            exported = engine.engine in ("onnxruntime", "openvino")
+            dtype = torch.float32 if exported else engine.dtype(target, family_of(base_dir))
             model = load_model(base_dir, dtype=dtype)
         except (OSError, ValueError, BaseError) as error:
             raise BaseError(f"the base folder '{base_dir.name}' cannot be loaded: {error}") from error
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model.to(target).requires_grad_(False).eval()
+        preprocess = Preprocess.from_config(config)
         bank = AdapterBank(model, slots=slots, max_rank=max_rank, hot=hot)
+        runner = make_runner(engine, model, bank, preprocess.size)
+        log.info("base %s: engine %s, %s, on %s", base_name, runner.name, runner.precision, target)
         return cls(
             model,
-            Preprocess.from_config(config),
+            preprocess,
             base_name=base_name,
             labels=_own_labels(model),
             bank=bank,
             choice=choice,
+            runner=runner,
         )
 
     @classmethod
@@ -132,6 +151,11 @@ class Segmenter:
     def device(self) -> torch.device:
         """Where the model runs."""
         return next(self._model.parameters()).device
+
+    @property
+    def engine(self) -> str:
+        """What runs the forward pass and in which precision, for people: `eager bfloat16`."""
+        return f"{self._runner.name} {self._runner.precision}"
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -203,15 +227,18 @@ class Segmenter:
         if not images:
             return []
         names = [self._names(order.variant) for order in orders]
+        pivots = [self.pivot(order.variant) for order in orders]
         with torch.inference_mode():
             device = self.device
             pixels, boxes = self.preprocess.batch([check_pixels(image) for image in images], device=device)
             said = self._forward(pixels, [order.variant for order in orders])
+            floors = [network_floor(o.min_score, pivot) for o, pivot in zip(orders, pivots, strict=True)]
             rows = [
-                Row(box, name, Choice(order.min_score, self.choice.top_k, self.choice.duplicate_iou))
-                for box, name, order in zip(boxes, names, orders, strict=True)
+                Row(box, name, Choice(least, self.choice.top_k, self.choice.duplicate_iou))
+                for box, name, least in zip(boxes, names, floors, strict=True)
             ]
-            return postprocess(said.masks, said.scores, rows)
+            found = postprocess(said.masks, said.scores, rows)
+        return [one.rescored(answered(one.scores, pivot)) for one, pivot in zip(found, pivots, strict=True)]
 
     def predict(self, images: Sequence[Image], variants: Sequence[str | None]) -> Prediction:
         """What the network says before anything is chosen, for checks against other implementations."""
@@ -219,17 +246,25 @@ class Segmenter:
             pixels, _ = self.preprocess.batch(images, device=self.device)
             return self._forward(pixels, variants)
 
+    def forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> Prediction:
+        """The forward pass alone, of normalised pictures float32 [B, 3, size, size]; what benchmarks time."""
+        with torch.inference_mode():
+            return self._forward(pixels, variants)
+
     def warm_up(self, batch_sizes: Sequence[int] = (1, 2)) -> None:
         """Run blank images once, so that the first robot does not pay for lazy initialisation."""
+        if self._bank is not None:
+            self._bank.take_memory()
+        self._runner.warm_up()
         blank = torch.zeros(self.preprocess.size, self.preprocess.size, 3, dtype=torch.uint8).numpy()
         for size in batch_sizes:
             self.segment([blank] * size)
 
     def _forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> Prediction:
         with self._lock, _evaluating(self._model):
-            rows = self._bank.rows(variants, pixels.device) if self._bank is not None else nullcontext()
-            with rows:
-                return self._model.answer(pixels)
+            rows = self._bank.rows(variants) if self._bank is not None else nullcontext()
+            with rows as pinned:
+                return self._runner.run(pixels, pinned)
 
     def _names(self, variant: str | None) -> dict[int, str]:
         """Label id -> what to call it, for every label that may be answered."""
@@ -239,6 +274,11 @@ class Segmenter:
         if adapter is None:
             raise UnknownVariant(variant)
         return {self._id_of[base]: name for base, name in adapter.labels.items()}
+
+    def pivot(self, variant: str | None) -> float:
+        """The network's score that is answered as a half for a variant, or for the base (None)."""
+        adapter = self._bank.get(variant) if self._bank is not None and variant is not None else None
+        return adapter.pivot if adapter is not None else self._pivot
 
     def _need_bank(self) -> AdapterBank:
         if self._bank is None:

@@ -53,6 +53,11 @@ def boxed(attributes: Attributes) -> Attributes:
     return tuple(sorted({**dict(attributes), BOX_ONLY: True}.items()))
 
 
+def unboxed(attributes: Attributes) -> Attributes:
+    """The other attributes, for a format that says by its shape that an instance is a box."""
+    return tuple(pair for pair in attributes if pair != (BOX_ONLY, True))
+
+
 def is_box_only(attributes: Attributes) -> bool:
     """Whether an instance came as a box, without a mask."""
     return (BOX_ONLY, True) in attributes

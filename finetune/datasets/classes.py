@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from finetune.errors import DeckError
@@ -23,25 +24,30 @@ _SYNONYMS = (
 def map_classes(
     classes: Sequence[str], base_labels: Sequence[str], *, shown: Collection[str], chosen: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(class to base label, classes left out); no two classes share a label.
+    """(class to base label, classes left out). Classes share a label only where `chosen` says so.
 
     `chosen` comes first, then equal names (case, punctuation and plural aside), then synonyms in the order of
     `classes`. A class that the base does not know takes the next spare label if it is among `shown`, the classes with
-    an instance to learn from, and is left out otherwise.
+    an instance to learn from, and is left out otherwise. A class among `shown` that is called like a label of the base
+    joins those that `chosen` puts there; a synonym does not: what a team tells apart is merged by the team alone.
 
-    Raises DeckError if `chosen` names unknown classes or labels or one label twice, or the spare labels run out.
+    Raises DeckError if `chosen` names unknown classes or labels, or the spare labels run out.
     """
     spare = sorted(
         (label for label in base_labels if _SPARE.fullmatch(label)), key=lambda label: int(label.split("_")[1])
     )
     known = [label for label in base_labels if label not in set(spare)]
     mapped = _checked(chosen, classes, base_labels)
-    for same in (lambda a, b: a == b, _synonymous):
+    # Labels that a class of their own name may still join.
+    shared = {label for label in mapped.values() if not any(_plain(n) == _plain(label) for n in mapped)}
+    for same, joins in ((lambda a, b: a == b, True), (_synonymous, False)):
         for name in classes:
-            free = [label for label in known if label not in mapped.values()]
+            used = set(mapped.values()) - (shared if joins and name in shown else set())
+            free = [label for label in known if label not in used]
             match = next((label for label in free if same(_plain(name), _plain(label))), None)
             if name not in mapped and match is not None:
                 mapped[name] = match
+                shared.discard(match)
     free = [label for label in spare if label not in mapped.values()]
     unknown = [name for name in classes if name not in mapped]
     new = [name for name in unknown if name in shown]
@@ -61,9 +67,18 @@ def _checked(chosen: Mapping[str, str], classes: Sequence[str], base_labels: Seq
             raise DeckError(f"the class map names {name!r}, the dataset has {', '.join(classes)}")
         if label not in base_labels:
             raise DeckError(f"the class map names {label!r}, the base has {', '.join(base_labels)}")
-    if len(set(chosen.values())) != len(chosen):
-        raise DeckError("the class map uses a label of the base twice; give each class its own")
     return dict(chosen)
+
+
+def answered_names(class_map: Mapping[str, str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Each class to the name that answers bear: its own, or where several have one label that of the first of them, by
+    `chosen` where it names several for the label, else by `class_map`."""
+    named = Counter((chosen or {}).values())
+    first: dict[str, str] = {}
+    for name, label in (chosen or {}).items():
+        if named[label] > 1:
+            first.setdefault(label, name)
+    return {name: first.setdefault(label, name) for name, label in class_map.items()}
 
 
 def _plain(name: str) -> str:

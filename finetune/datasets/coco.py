@@ -26,6 +26,8 @@ from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, sp
 from finetune.datasets.types import SPLITS, Sample
 
 Record = dict[str, Any]
+ONE_CLASS = "package"
+"""The class of masks that say what belongs together and not what it is, as tools for segmenting anything write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,13 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """One COCO file, its images and categories checked. `rejected` are ids of images that are problems already."""
+    """One COCO file, its images and categories checked. `rejected` are ids of images that are problems already.
+
+    `categories` is None in a file that names none: its masks are of one class, `ONE_CLASS`.
+    """
 
     name: str
-    categories: Mapping[int, str]
+    categories: Mapping[int, str] | None
     entries: tuple[_Entry, ...]
     rejected: frozenset[int]
 
@@ -95,9 +100,17 @@ def read_coco(tree: Tree, names: list[str], findings: Findings) -> CocoSource:
     classes: dict[str, None] = {}
     listed: dict[str, str] = {}
     documents = []
-    for name in names:
-        reader = _ImageReader(tree, name, findings)
+    readers = [_ImageReader(tree, name, findings) for name in names]
+    for reader in readers:
         reader.read()
+    # Beside files that name their classes, one without is a file that lost them.
+    agnostic = not any(reader.listed for reader in readers)
+    for name, reader in zip(names, readers, strict=True):
+        if agnostic:
+            findings.warn(f"file without `categories`: all its masks are taken as one class, {ONE_CLASS!r}", name)
+            classes[ONE_CLASS] = None
+        elif not reader.categories:
+            findings.problem("must name the classes, as in [{'id': 1, 'name': 'box'}]", name, field="categories")
         classes |= dict.fromkeys(reader.categories.values())
         entries = []
         for entry in reader.entries.values():
@@ -108,7 +121,8 @@ def read_coco(tree: Tree, names: list[str], findings: Findings) -> CocoSource:
                 reader.rejected.add(entry.number)
             else:
                 entries.append(entry)
-        documents.append(_Document(name, reader.categories, tuple(entries), frozenset(reader.rejected)))
+        categories = None if agnostic else reader.categories
+        documents.append(_Document(name, categories, tuple(entries), frozenset(reader.rejected)))
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
         if image not in listed:
             findings.warn("image that no annotation file lists and that was left out", image)
@@ -147,12 +161,15 @@ class _ImageReader(_Reader):
         self._finder = ImageFinder(tree)
         self._split = split_of(name) or split_in_name(PurePosixPath(name).stem)
         self.categories: dict[int, str] = {}
+        self.listed = False
+        """Whether the file has an entry of `categories`, a bad one even."""
         self.entries: dict[int, _Entry] = {}
         self.rejected: set[int] = set()
 
     def read(self) -> None:
         for key, where, record in self._records(self._tree, ("images", "categories")):
             if key == "categories":
+                self.listed = True
                 self._read_category(where, record)
                 continue
             number = record.get("id")
@@ -164,8 +181,6 @@ class _ImageReader(_Reader):
                 self.rejected.add(number)
             else:
                 self.entries[number] = entry
-        if not self.categories:
-            self._problem("must name the classes, as in [{'id': 1, 'name': 'box'}]", "categories")
         self.categories = dict(sorted(self.categories.items()))
 
     def _read_category(self, where: str, record: Record) -> None:
@@ -248,7 +263,8 @@ class _AnnotationReader(_Reader):
         found = self._lists[image]
         if found is None:
             return
-        if not _is_int(category) or category not in self._categories:
+        label = self._label(category)
+        if label is None:
             self._problem(f"no category has the id {category!r}", f"{where}.category_id")
             return
         place = f"{self._name} {where}"
@@ -264,13 +280,19 @@ class _AnnotationReader(_Reader):
         value, box = record.get("segmentation"), record.get("bbox")
         try:
             if not value and box is not None:
-                found.add_box(self._categories[category], _corners(box), place, attributes)
+                found.add_box(label, _corners(box), place, attributes)
                 return
             counts, area = read_segmentation(value, found.height, found.width, self._findings, place)
         except ValueError as error:
             self._problem(f"{error} (image {self._images[image]})", f"{where}.segmentation")
             return
-        found.add(self._categories[category], counts, area, place, attributes)
+        found.add(label, counts, area, place, attributes)
+
+    def _label(self, category: object) -> str | None:
+        """The class of an annotation; None where its number is no category's."""
+        if self._categories is None:
+            return ONE_CLASS
+        return self._categories.get(category) if _is_int(category) else None
 
 
 def _corners(box: object) -> npt.NDArray[np.float64]:

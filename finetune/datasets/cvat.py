@@ -1,4 +1,4 @@
-"""CVAT's own XML, version 1.1 "for images": polygons, masks, attributes, subsets.
+"""CVAT's own XML, version 1.1 "for images": polygons, masks, boxes, attributes, subsets.
 
 A mask's RLE runs along the rows inside the mask's box. The split is the image's `subset`, or a tag whose label is the
 name of a split. `occluded` and `group_id` become attributes like the label's own; a group is not an instance of several
@@ -7,6 +7,7 @@ parts here, since people group different things.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from finetune.datasets.attributes import Attributes, Scalar, freeze, parse_scalar
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import InstanceList, read_points
+from finetune.datasets.instances import InstanceList, read_points, turned_rectangle
 from finetune.datasets.limits import MAX_VERTICES
 from finetune.datasets.locate import ImageFinder, usual_folders
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_named, split_of
@@ -25,8 +26,8 @@ from finetune.datasets.types import Sample
 from finetune.datasets.xmlstream import End, Start, stream_xml
 from finetune.errors import DatasetError
 
-_SHAPES = ("polygon", "mask")
-_OTHER_SHAPES = ("box", "polyline", "points", "cuboid", "ellipse", "skeleton")
+_SHAPES = ("polygon", "mask", "box")
+_OTHER_SHAPES = ("polyline", "points", "cuboid", "ellipse", "skeleton")
 _RUNS = re.compile(r"[\d,\s]*")
 
 
@@ -190,7 +191,7 @@ class _ShapeReader:
             return
         kind = event.path[2]
         if kind in _OTHER_SHAPES and len(event.path) == 3 and isinstance(event, Start):
-            text = f"{kind} that was left out: only polygons and masks outline an instance"
+            text = f"{kind} that was left out: only polygons, masks and boxes say where an instance is"
             self._findings.warn(text, f"{self._document}:{event.line}")
         if kind not in _SHAPES:
             return
@@ -219,6 +220,9 @@ class _ShapeReader:
                 bitmap = _bitmap(fields, found)
                 x, y = _whole(fields["left"]), _whole(fields["top"])
                 found.add_bitmap(label, bitmap, where, attributes, x=x, y=y)
+            elif shape.path[-1] == "box":
+                corners, turned = _corners(fields)
+                found.add_rectangle(label, corners, where, attributes, turned=turned)
             else:
                 found.add_polygons(label, [_points(fields.get("points", ""))], where, attributes)
         except KeyError as error:
@@ -248,6 +252,28 @@ def _whole(text: str) -> int:
     if not re.fullmatch(r"\d{1,9}(\.0+)?", text.strip()):
         raise ValueError(f"{text[:40]!r} is not a whole number of pixels")
     return int(text.strip().split(".")[0])
+
+
+def _corners(fields: Mapping[str, str]) -> tuple[npt.NDArray[np.float64], bool]:
+    """A <box>'s corners, float64 [4, 2], turned around its middle by `rotation` degrees, and whether it is turned.
+
+    Raises KeyError, ValueError.
+    """
+    x0, y0, x1, y1 = (_number(fields[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
+    angle = math.radians(_number(fields.get("rotation", "0")))
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError("the box has no area")
+    return turned_rectangle((x0, y0, x1, y1), angle, around=((x0 + x1) / 2, (y0 + y1) / 2))
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a number") from None
+    if not abs(value) < 1e9:
+        raise ValueError(f"{text[:40]!r} is not a number of pixels")
+    return value
 
 
 def _points(text: str) -> npt.NDArray[np.float64]:

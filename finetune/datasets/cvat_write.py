@@ -8,16 +8,16 @@ from xml.sax.saxutils import escape, quoteattr  # only its escaping of text that
 
 import numpy as np
 
-from finetune.datasets.attributes import Attributes, Scalar, spell
+from finetune.datasets.attributes import Attributes, Scalar, is_box_only, spell, unboxed
 from finetune.datasets.contours import trace
-from finetune.datasets.export import Draft, window_of
+from finetune.datasets.export import Draft, box_of, window_of
 from finetune.datasets.tree import split_named
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
 
 _SUBSETS = {"train": "Train", "valid": "Validation", "test": "Test"}
 # What XML 1.0 cannot hold, escaped or not.
-_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 Kinds = dict[tuple[str, str], str]
 
@@ -25,7 +25,7 @@ Kinds = dict[tuple[str, str], str]
 def write_cvat(dataset: Dataset, draft: Draft, *, polygons: bool) -> None:
     """`annotations.xml` and `images` with a folder per subset. Raises DatasetError for names that XML cannot hold."""
     for name in dataset.classes:
-        if _NOT_XML.search(name) or split_named(name) is not None:
+        if NOT_XML.search(name) or split_named(name) is not None:
             raise DatasetError(f"the class name {name!r} cannot be written for CVAT; rename the class")
     kinds = _attribute_kinds(dataset)
     draft.write_text("annotations.xml", _document(dataset, draft, kinds, polygons=polygons))
@@ -57,12 +57,18 @@ def _document(dataset: Dataset, draft: Draft, kinds: Kinds, *, polygons: bool) -
 def _shape(
     sample: Sample, draft: Draft, label: str, counts: bytes, attributes: Attributes, kinds: Kinds, *, polygons: bool
 ) -> Iterator[str]:
+    boxed = is_box_only(attributes)
+    attributes = unboxed(attributes)
     values = dict(attributes)
     occluded, group = values.get("occluded", False), values.get("group_id")
     head = f'label={quoteattr(label)} source="manual" occluded="{1 if occluded is True else 0}"'
     if isinstance(group, int) and not isinstance(group, bool):
         head += f' group_id="{group}"'
-    if polygons:
+    if boxed:
+        left, top, right, bottom = box_of(counts, sample.height, sample.width)
+        kind, sides = "box", f'xtl="{left}" ytl="{top}" xbr="{right}" ybr="{bottom}"'
+        yield f'    <box {head} {sides} z_order="0">\n'
+    elif polygons:
         ring = draft.one_ring(sample, trace(counts, sample.height, sample.width))
         kind, points = "polygon", ";".join(f"{x},{y}" for x, y in ring.tolist())
         yield f'    <polygon {head} points="{points}" z_order="0">\n'
@@ -98,8 +104,8 @@ def _attribute_kinds(dataset: Dataset) -> Kinds:
     kinds: Kinds = {}
     for sample in dataset.samples:
         for label, _, attributes in sample.instances() if sample.attributes else ():
-            for name, value in attributes:
-                if _built_in(name, value) or _NOT_XML.search(name + spell(value)):
+            for name, value in unboxed(attributes):
+                if _built_in(name, value) or NOT_XML.search(name + spell(value)):
                     continue
                 kind = "checkbox" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
                 same = kinds.setdefault((label, name), kind) == kind

@@ -18,6 +18,8 @@ from finetune.datasets.labelstudio import is_task, read_labelstudio
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, suffix_of
 from finetune.datasets.types import Sample
 from finetune.datasets.voc import is_voc, read_voc
+from finetune.datasets.voc_boxes import ROOT as VOC_ROOT
+from finetune.datasets.voc_boxes import read_voc_boxes
 from finetune.datasets.xmlstream import root_of
 from finetune.datasets.yolo import find_config, has_labels, read_yolo
 from finetune.errors import DatasetError
@@ -50,6 +52,7 @@ _READERS: dict[str, tuple[str, Callable[[Tree, list[str], Findings], Source]]] =
     "yolo": ("YOLO segmentation", lambda tree, _, findings: read_yolo(tree, findings)),
     "labelme": ("LabelMe", read_labelme),
     "voc-masks": ("Pascal-style masks", read_voc),
+    "voc-boxes": ("Pascal VOC's boxes", read_voc_boxes),
     "id-masks": ("id masks", read_ids),
     "cvat": ("CVAT XML", read_cvat),
     "labelstudio": ("Label Studio", read_labelstudio),
@@ -76,6 +79,7 @@ def detect(tree: Tree) -> Detected:
         found["yolo"] = [config]
     if (mask := is_voc(tree)) is not None:
         found["voc-masks"] = [mask]
+        found.pop("voc-boxes", None)  # VOC's own folders have both; the masks say more
     if not found:
         text = "has label files but no data.yaml with the class names (`names: [box, bag]`)"
         text = text if has_labels(tree) else _nothing_found(tree)
@@ -100,7 +104,7 @@ def _kind(tree: Tree, name: str) -> str | None:
     if suffix == ".json":
         return _json_kind(tree, name)
     if suffix == ".xml":
-        return "cvat" if root_of(tree.path(name), name) == "annotations" else None
+        return {"annotations": "cvat", VOC_ROOT: "voc-boxes"}.get(root_of(tree.path(name), name))
     return "id-masks" if suffix in (".csv", ".txt") and is_id_list(tree, name) else None
 
 
@@ -133,6 +137,7 @@ def _nothing_found(tree: Tree) -> str:
         "no dataset found. Looked for COCO (a .json file with `images`, `annotations` and `categories`, at the top or "
         "one per split), YOLO segmentation (data.yaml with `names`, and images/ with labels/), LabelMe (a .json file "
         "with `shapes` per image), Label Studio (a .json file with a list of tasks), CVAT for images (an .xml file), "
+        "Pascal VOC's boxes (an .xml file per image), "
         "class and instance masks (SegmentationClass/ and SegmentationObject/) and id masks (masks/ with "
         f"instances.json, a .csv or classes.txt). There is: {there}"
     )
@@ -142,5 +147,5 @@ def _nothing_found(tree: Tree) -> str:
     if len(tops) == 1 and all("/" in name for name in tree.files):
         text += f". Everything is in the folder '{tops.pop()}': is that the dataset?"
     elif kinds[".xml"]:
-        text += ". The XML files are not CVAT's; Pascal VOC's hold boxes only: export masks from the labelling tool"
+        text += ". The XML files are neither CVAT's nor Pascal VOC's"
     return text

@@ -135,6 +135,12 @@ def _by_length(sample: Sample) -> tuple[bool, str]:
     return "/" in sample.name, sample.name
 
 
+def box_of(counts: bytes, height: int, width: int) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) of a mask in pixels, the last two exclusive."""
+    x, y, w, h = (int(value) for value in coco_mask.toBbox({"size": [height, width], "counts": counts}))
+    return x, y, x + w, y + h
+
+
 def window_of(counts: bytes, height: int, width: int) -> tuple[npt.NDArray[np.bool_], int, int]:
     """(bool [h, w], x, y): a mask inside its tight box, whose top left pixel is at x, y."""
     rle = {"size": [height, width], "counts": counts}

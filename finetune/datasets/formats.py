@@ -16,6 +16,7 @@ from finetune.datasets.labelme import write_labelme
 from finetune.datasets.labelstudio_write import write_labelstudio
 from finetune.datasets.types import Dataset, Sample
 from finetune.datasets.voc import write_voc
+from finetune.datasets.voc_boxes import write_voc_boxes
 from finetune.datasets.yolo_write import write_yolo
 from finetune.errors import DatasetError
 
@@ -31,6 +32,7 @@ class Format:
         whole: parts and holes stay what they are, for every tool that reads the format.
         overlaps: a pixel may belong to several instances.
         attributes, splits, sequences: whether there is room for them.
+        outlines: there is room for more than boxes.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Format:
     attributes: bool
     splits: bool = True
     sequences: bool = False
+    outlines: bool = True
 
 
 def _write_coco(dataset: Dataset, draft: Draft, *, segment: Segment | None) -> None:
@@ -79,6 +82,7 @@ FORMATS = {
         Format("labelme", "LabelMe, polygons", partial(write_labelme, masks=False), False, True, True),
         Format("labelme-masks", "LabelMe, mask shapes", partial(write_labelme, masks=True), True, True, True),
         Format("voc-masks", "Pascal-style class and instance PNGs", write_voc, True, overlaps=False, attributes=False),
+        Format("voc-boxes", "Pascal VOC's boxes", write_voc_boxes, False, True, False, outlines=False),
         Format("id-masks", "id PNGs and instances.json", write_ids, True, False, True, sequences=True),
         Format("cvat", "CVAT XML 1.1, masks", partial(write_cvat, polygons=False), True, True, True),
         Format("cvat-polygons", "CVAT XML 1.1, polygons", partial(write_cvat, polygons=True), False, True, True),
@@ -109,7 +113,8 @@ def export_dataset(dataset: Dataset, folder: Path, name: str, *, progress: Progr
 
     Images are copied byte for byte; the same dataset gives the same bytes; `folder` appears complete or not at all.
     Each answer is a sentence that counts the instances concerned. Polygons run along the edges of pixels, so the
-    readers here get the same pixels back from every format, overlaps in masks of one instance per pixel excepted.
+    readers here get the same pixels back from every format, overlaps in masks of one instance per pixel and formats of
+    boxes alone excepted.
 
     Raises DatasetError if `folder` exists and is not an empty folder, an image cannot be copied, there is no such
     format, or a name cannot be written in it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def read_points(values: Sequence[object]) -> npt.NDArray[np.float64]:
     if len(values) > 2 * MAX_VERTICES:
         raise ValueError(f"a polygon of {len(values) // 2:,} points; the limit is {MAX_VERTICES:,}")
     return np.array(values, np.float64).reshape(-1, 2)
+
+
+def turned_rectangle(
+    sides: tuple[float, float, float, float], angle: float, *, around: tuple[float, float]
+) -> tuple[npt.NDArray[np.float64], bool]:
+    """The corners, float64 [4, 2], of the rectangle (x0, y0, x1, y1) turned clockwise by `angle`, in radians, and
+    whether it is turned at all: less than a quarter of a degree is a slip of the hand, and right angles are upright.
+    """
+    x0, y0, x1, y1 = sides
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]) - around
+    sine, cosine = math.sin(angle), math.cos(angle)
+    turned = corners @ np.array([[cosine, sine], [-sine, cosine]]) + around
+    return turned, min(abs(sine), abs(cosine)) > math.sin(math.radians(0.25))
 
 
 def outline(
@@ -119,6 +133,19 @@ class InstanceList:
             "instance with a box and no mask: it teaches its class and its extent, not its outline", where
         )
         self.add_bitmap(label, np.ones((y1 - y0, x1 - x0), np.bool_), where, boxed(attributes), x=x0, y=y0)
+
+    def add_rectangle(
+        self, label: str, points: npt.NDArray[np.float64], where: str, attributes: Attributes = (), *, turned: bool
+    ) -> None:
+        """Add the upright box around a rectangle's corners, float64 [K, 2] in pixels, K >= 2; errors as of `add_box`.
+
+        A rectangle that is `turned` is no outline either: what it holds need not reach into its corners.
+        """
+        if turned:
+            text = "rectangle that is turned: taken as the upright box around it, which may be larger than the package"
+            self._findings.warn(text, where)
+            points = np.clip(points, 0, (self.width, self.height))  # its corners may stand out where it does not
+        self.add_box(label, np.stack([points.min(0), points.max(0)]), where, attributes)
 
     def add_bitmap(
         self,

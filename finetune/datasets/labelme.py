@@ -1,8 +1,8 @@
 """LabelMe: one JSON file per image, beside it.
 
 Shapes of one label that share a `group_id` are parts of one instance, as LabelMe's own converters take them. `polygon`
-and `mask` shapes are read, others are left out with a warning. Attributes are `flags` (true or false), `group_id` and
-the `attributes` object of LabelMe's descendants.
+and `mask` shapes are read, a `rectangle` is a box without an outline, others are left out with a warning. Attributes
+are `flags` (true or false), `group_id` and the `attributes` object of LabelMe's descendants.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.datasets.attributes import Attributes, freeze
+from finetune.datasets.attributes import Attributes, freeze, is_box_only, unboxed
 from finetune.datasets.contours import trace
-from finetune.datasets.export import Draft, window_of
+from finetune.datasets.export import Draft, box_of, window_of
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList, read_points
 from finetune.datasets.jsonstream import load_json
@@ -32,6 +32,7 @@ from finetune.errors import DatasetError
 
 Record = dict[str, Any]
 _VERSION = "5.5.0"
+_SHAPES = ("polygon", "mask", "rectangle")
 _CLASS_LIST = "labels.txt"
 # Entries that LabelMe itself puts at the head of a list of labels.
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
@@ -138,8 +139,10 @@ class _DocumentReader:
                 self._problem("is not an object with a `label`", f"shapes[{index}]")
                 continue
             kind = shape.get("shape_type") or "polygon"
-            if kind not in ("polygon", "mask"):
-                text = f"{str(kind)[:20]} that was left out: only polygons and masks outline an instance"
+            if kind not in _SHAPES:
+                text = (
+                    f"{str(kind)[:20]} that was left out: only polygons, masks and rectangles say where an instance is"
+                )
                 self._findings.warn(text, f"{self._name} shapes[{index}]")
                 continue
             group = shape.get("group_id")
@@ -156,13 +159,24 @@ class _DocumentReader:
         label = parts[0][1]["label"].strip()
         if label in _NO_CLASSES:
             return
+        boxes = [part for part in parts if part[1].get("shape_type") == "rectangle"]
+        if boxes and len(boxes) < len(parts):
+            # Tools that box what they outline put both into one group.
+            self._findings.warn("rectangle left out: its group has the outline", f"{self._name} shapes[{boxes[0][0]}]")
+            parts = [part for part in parts if part not in boxes]
+            boxes = []
         where = f"{self._name} shapes[{parts[0][0]}]"
         try:
             masks = sum(shape.get("shape_type") == "mask" for _, shape in parts)
             if masks and len(parts) > 1:
                 self._problem("a mask cannot be a part of a group; polygons can", f"shapes[{parts[0][0]}]")
                 return
-            if masks:
+            if boxes:
+                corners = np.concatenate([_corners(shape.get("points")) for _, shape in boxes])
+                turned = any(_is_turned(_corners(shape.get("points"))) for _, shape in boxes)
+                attributes = self._attributes(boxes[0][1], where)
+                self._found.add_rectangle(label, corners, where, attributes, turned=turned)
+            elif masks:
                 bitmap, x, y = _read_mask(parts[0][1])
                 self._found.add_bitmap(label, bitmap, where, self._attributes(parts[0][1], where), x=x, y=y)
             else:
@@ -188,6 +202,20 @@ def _flat(points: object) -> list[object]:
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise ValueError("the points must be a list of [x, y]")
     return [value for point in points for value in point]
+
+
+def _corners(points: object) -> npt.NDArray[np.float64]:
+    """Points of a rectangle, float64 [2, 2] of two opposite corners or [4, 2] of all. Raises ValueError."""
+    values = _flat(points)
+    if len(values) not in (4, 8) or not all(isinstance(v, int | float) and abs(v) < 1e9 for v in values):
+        raise ValueError("a rectangle needs two opposite corners, or all four")
+    return np.array(values, np.float64).reshape(-1, 2)
+
+
+def _is_turned(corners: npt.NDArray[np.float64]) -> bool:
+    """Whether four corners are not those of an upright rectangle, by more than a pixel."""
+    sides = np.stack([corners.min(0), corners.max(0)])
+    return len(corners) == 4 and bool((np.abs(corners[:, None] - sides).min(1) > 1).any())
 
 
 def _read_mask(shape: Record) -> tuple[npt.NDArray[np.bool_], int, int]:
@@ -216,13 +244,17 @@ def write_labelme(dataset: Dataset, draft: Draft, *, masks: bool) -> None:
     for sample in draft.samples():
         image = draft.copy_image(sample, sample.split or "")
         shapes = [
-            _mask_shape(sample, label, counts) if masks else _polygon_shape(sample, draft, label, counts)
-            for label, counts in zip(sample.labels, sample.masks, strict=True)
+            _box_shape(sample, label, counts)
+            if is_box_only(attributes)
+            else _mask_shape(sample, label, counts)
+            if masks
+            else _polygon_shape(sample, draft, label, counts)
+            for label, counts, attributes in sample.instances()
         ]
         shared = [(label, dict(attributes).get("group_id")) for label, _, attributes in sample.instances()]
         for shape, (_, _, attributes), group in zip(shapes, sample.instances(), shared, strict=True):
             # A group that two instances share would be read as one instance of two parts.
-            shape |= _attribute_fields(attributes, draft, sample, alone=shared.count(group) == 1)
+            shape |= _attribute_fields(unboxed(attributes), draft, sample, alone=shared.count(group) == 1)
         document: Record = {"version": _VERSION, "flags": {}, "shapes": shapes, "imagePath": PurePosixPath(image).name}
         document |= {"imageData": None, "imageHeight": sample.height, "imageWidth": sample.width}
         draft.write_text(str(PurePosixPath(image).with_suffix(".json")), json.dumps(document, ensure_ascii=False))
@@ -248,6 +280,11 @@ def _attribute_fields(attributes: Attributes, draft: Draft, sample: Sample, *, a
 def _polygon_shape(sample: Sample, draft: Draft, label: str, counts: bytes) -> Record:
     ring = draft.one_ring(sample, trace(counts, sample.height, sample.width))
     return {"label": label, "points": ring.tolist(), "shape_type": "polygon"}
+
+
+def _box_shape(sample: Sample, label: str, counts: bytes) -> Record:
+    x0, y0, x1, y1 = box_of(counts, sample.height, sample.width)
+    return {"label": label, "points": [[x0, y0], [x1, y1]], "shape_type": "rectangle"}
 
 
 def _mask_shape(sample: Sample, label: str, counts: bytes) -> Record:

@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: a list of tasks with brush masks (RLE of its own) and polygons in percent.
+"""Label Studio's JSON export: a list of tasks with brush masks (RLE of its own), polygons and boxes in percent.
 
 Images are found by the path that a task names (`/data/local-files/?d=...`, `/data/upload/...`, a URL, a path): by its
 end, inside the dataset's folder only; nothing is fetched. Class names come from a labelling configuration (an XML file
@@ -8,6 +8,7 @@ with the root `View`) where there is one, else from the regions in their order. 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+import numpy.typing as npt
+
 from finetune.datasets.attributes import Attributes, freeze
 from finetune.datasets.brush import decode_brush
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import InstanceList, read_points
+from finetune.datasets.instances import InstanceList, read_points, turned_rectangle
 from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.locate import ImageFinder, usual_folders
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_named, split_of, suffix_of
@@ -28,7 +32,8 @@ from finetune.errors import DatasetError
 
 Record = dict[str, Any]
 CONFIG_ROOT = "View"
-_OUTLINES = {"brushlabels": "brush", "brush": "brush", "polygonlabels": "polygon", "polygon": "polygon"}
+_SHAPES = {"brushlabels": "brush", "brush": "brush", "polygonlabels": "polygon", "polygon": "polygon"}
+_SHAPES |= {"rectanglelabels": "rectangle", "rectangle": "rectangle"}
 _EXTRAS = frozenset({"choices", "textarea", "number", "rating", "taxonomy", "labels", "datetime"})
 # What Label Studio puts before the name of an uploaded file.
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
@@ -153,7 +158,7 @@ def _configured(tree: Tree, name: str) -> list[str]:
     return [value for value in values if value]
 
 
-_LABEL_TAGS = {(parent, "Label") for parent in ("BrushLabels", "PolygonLabels", "Labels")}
+_LABEL_TAGS = {(parent, "Label") for parent in ("BrushLabels", "PolygonLabels", "RectangleLabels", "Labels")}
 
 
 def _image(finder: ImageFinder, document: str, data: Record) -> str:
@@ -212,13 +217,13 @@ class _RegionReader:
                 extras.setdefault(str(result.get("id")), []).append(result)
         for index, result in enumerate(results):
             kind = str(result.get("type"))
-            if kind in _OUTLINES:
+            if kind in _SHAPES:
                 try:
-                    self._add(result, _OUTLINES[kind], extras.get(str(result.get("id")), []))
+                    self._add(result, _SHAPES[kind], extras.get(str(result.get("id")), []))
                 except ValueError as error:
                     self._problem(str(error), f".result[{index}]")
             elif kind not in _EXTRAS and kind != "relation":
-                text = f"{kind[:30]} that was left out: only brush masks and polygons outline an instance"
+                text = f"{kind[:30]} that was left out: only brush masks, polygons and boxes say where an instance is"
                 self._findings.warn(text, f"{self._document} {self._where}")
 
     def _add(self, result: Record, kind: str, extras: list[Record]) -> None:
@@ -237,6 +242,9 @@ class _RegionReader:
             if value.get("format") != "rle" or not isinstance(data, list):
                 raise ValueError("the brush mask has no RLE; export JSON, not a mask preview")
             found.add_bitmap(label, decode_brush(data, found.height, found.width), where, attributes)
+        elif kind == "rectangle":
+            corners, turned = _corners(value, found.width, found.height)
+            found.add_rectangle(label, corners, where, attributes, turned=turned)
         else:
             points = value.get("points")
             if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
@@ -263,11 +271,29 @@ class _RegionReader:
         self._findings.problem(message, self._document, field=f"{self._where}{place}")
 
 
+def _corners(value: Record, width: int, height: int) -> tuple[npt.NDArray[np.float64], bool]:
+    """A rectangle's corners in pixels, float64 [4, 2], turned around its first one, and whether it is turned.
+
+    Raises ValueError.
+    """
+    numbers = [value.get(name) for name in ("x", "y", "width", "height")] + [value.get("rotation") or 0]
+    if any(isinstance(n, bool) or not isinstance(n, int | float) or not abs(n) < 1e6 for n in numbers):
+        raise ValueError("the rectangle needs x, y, width and height in percent")
+    x, y, across, down, degrees = (float(n) for n in numbers if isinstance(n, int | float))
+    if across <= 0 or down <= 0:
+        raise ValueError("the box has no area")
+    x, y, across, down = x * width / 100, y * height / 100, across * width / 100, down * height / 100
+    return turned_rectangle((x, y, x + across, y + down), math.radians(degrees), around=(x, y))
+
+
 def _label(value: Record, extras: list[Record]) -> str:
     """The one class of a region, from its own value or from the `labels` of the same id."""
     sources = [value, *(e["value"] for e in extras if e.get("type") == "labels" and isinstance(e.get("value"), dict))]
     listed = [
-        s[key] for s in sources for key in ("brushlabels", "polygonlabels", "labels") if isinstance(s.get(key), list)
+        s[key]
+        for s in sources
+        for key in ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
+        if isinstance(s.get(key), list)
     ]
     names = [name for names in listed for name in names]
     if len(names) != 1 or not isinstance(names[0], str) or not names[0].strip():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr  # only its escaping of text that we write
@@ -10,15 +10,17 @@ from xml.sax.saxutils import quoteattr  # only its escaping of text that we writ
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from finetune.datasets.attributes import Attributes, Scalar
+from finetune.datasets.attributes import Attributes, Scalar, is_box_only, unboxed
 from finetune.datasets.brush import encode_brush
 from finetune.datasets.coco_write import dump
 from finetune.datasets.contours import trace
-from finetune.datasets.export import Draft
+from finetune.datasets.export import Draft, box_of
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
 
 Record = dict[str, Any]
+_BOX_TAG = "box"
+"""The control that boxes are drawn with; that of the outlines is `label`."""
 
 
 def write_labelstudio(dataset: Dataset, draft: Draft, *, polygons: bool) -> None:
@@ -27,19 +29,20 @@ def write_labelstudio(dataset: Dataset, draft: Draft, *, polygons: bool) -> None
     Raises DatasetError for a class name that XML cannot hold.
     """
     kind = "polygonlabels" if polygons else "brushlabels"
-    draft.write_text("label_config.xml", _config(dataset, "PolygonLabels" if polygons else "BrushLabels"))
+    tags = {"label": "PolygonLabels" if polygons else "BrushLabels"}
+    if any(any(sample.box_only) for sample in dataset.samples):
+        tags[_BOX_TAG] = "RectangleLabels"
+    draft.write_text("label_config.xml", _config(dataset, tags))
     draft.write_text("tasks.json", _tasks(draft, kind))
 
 
-def _config(dataset: Dataset, tag: str) -> str:
+def _config(dataset: Dataset, tags: Mapping[str, str]) -> str:
     for name in dataset.classes:
         if not name.isprintable():
             raise DatasetError(f"the class name {name!r} cannot be written for Label Studio; rename the class")
     labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in dataset.classes)
-    return (
-        '<View>\n  <Image name="image" value="$image"/>\n'
-        f'  <{tag} name="label" toName="image">\n{labels}  </{tag}>\n</View>\n'
-    )
+    lists = "".join(f'  <{tag} name="{name}" toName="image">\n{labels}  </{tag}>\n' for name, tag in tags.items())
+    return f'<View>\n  <Image name="image" value="$image"/>\n{lists}</View>\n'
 
 
 def _tasks(draft: Draft, kind: str) -> Iterator[str]:
@@ -63,7 +66,14 @@ def _region(
     sample: Sample, draft: Draft, kind: str, region: str, label: str, counts: bytes, attributes: Attributes
 ) -> Iterator[Record]:
     value: Record
-    if kind == "polygonlabels":
+    control = "label"
+    if is_box_only(attributes):
+        kind, control = "rectanglelabels", _BOX_TAG
+        x0, y0, x1, y1 = box_of(counts, sample.height, sample.width)
+        across, down = 100 / sample.width, 100 / sample.height
+        value = {"x": x0 * across, "y": y0 * down, "width": (x1 - x0) * across, "height": (y1 - y0) * down}
+        value["rotation"] = 0
+    elif kind == "polygonlabels":
         ring = draft.one_ring(sample, trace(counts, sample.height, sample.width))
         value = {"points": (ring * (100 / np.array([sample.width, sample.height]))).tolist(), "closed": True}
     else:
@@ -71,8 +81,8 @@ def _region(
         value = {"format": "rle", "rle": encode_brush(np.ascontiguousarray(mask).view(np.bool_))}
     place = {"id": region, "to_name": "image", "image_rotation": 0}
     place |= {"original_width": sample.width, "original_height": sample.height}
-    yield place | {"from_name": "label", "type": kind, "value": value | {kind: [label]}}
-    for name, said in attributes:
+    yield place | {"from_name": control, "type": kind, "value": value | {kind: [label]}}
+    for name, said in unboxed(attributes):
         yield place | {"from_name": name} | _extra(said)
 
 

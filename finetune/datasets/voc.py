@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
+from finetune.datasets.attributes import is_box_only
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
 from finetune.datasets.idmap import paint, present_values, windows_of_ids
@@ -30,7 +31,7 @@ _CLASS_LISTS = ("classes.txt", "label_names.txt", "class_names.txt")
 _UNKNOWN = 0xE0E0C0
 _UNKNOWN_INDEX = 255
 _BACKGROUND = "background"
-_LIST_NAMES = {"train": "train", "valid": "val", "test": "test"}
+LIST_NAMES = {"train": "train", "valid": "val", "test": "test"}
 
 IntArray = npt.NDArray[np.int64]
 
@@ -169,7 +170,7 @@ def read_voc(tree: Tree, _names: list[str], findings: Findings) -> VocSource:
         for image in images:
             if image not in pairs:
                 findings.warn("image without masks that was left out", image)
-    return VocSource(tree, classes, colours, pairs, _splits(tree, findings))
+    return VocSource(tree, classes, colours, pairs, read_splits(tree, findings))
 
 
 def _class_names(tree: Tree) -> tuple[tuple[str, ...], dict[int, str]]:
@@ -212,7 +213,7 @@ def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
     return tuple(names), colours
 
 
-def _splits(tree: Tree, findings: Findings) -> dict[str, str]:
+def read_splits(tree: Tree, findings: Findings) -> dict[str, str]:
     """Image stem to split, from the lists in ImageSets."""
     splits: dict[str, str] = {}
     for name in tree.with_suffix(".txt"):
@@ -253,9 +254,12 @@ def write_voc(dataset: Dataset, draft: Draft) -> None:
         draft.write_bytes(f"{OBJECT_FOLDER}/{image.stem}.png", objects)
         draft.write_bytes(f"{CLASS_FOLDER}/{image.stem}.png", encode_png(kinds[ids], palette))
         for attributes in filter(None, sample.attributes):
+            if is_box_only(attributes):
+                draft.lose(
+                    "box without an outline, written as a filled mask: other tools take it for an outline", sample
+                )
+                continue
             draft.lose(f"instance with attributes ({attributes[0][0]}, ...), which masks have no room for", sample)
     for split in SPLITS:
         if split in stems:
-            draft.write_text(
-                f"ImageSets/Segmentation/{_LIST_NAMES[split]}.txt", "".join(f"{s}\n" for s in stems[split])
-            )
+            draft.write_text(f"ImageSets/Segmentation/{LIST_NAMES[split]}.txt", "".join(f"{s}\n" for s in stems[split]))

@@ -14,22 +14,22 @@ class Look:
 
     environments: dict[str, float] = field(
         default_factory=lambda: {
-            "rack": 0.3,
-            "pallet": 0.13,
-            "wall": 0.11,
-            "pile": 0.2,
-            "tote": 0.12,
-            "conveyor": 0.14,
+            "rack": 0.2,
+            "pallet": 0.08,
+            "wall": 0.05,
+            "pile": 0.28,
+            "tote": 0.17,
+            "conveyor": 0.22,
         }
     )
     classes: dict[str, float] = field(
         default_factory=lambda: {
-            "box": 0.4,
+            "box": 0.3,
             "padded_mailer": 0.16,
             "poly_bag": 0.16,
-            "cylinder": 0.1,
-            "sack": 0.09,
-            "item": 0.09,
+            "cylinder": 0.14,
+            "sack": 0.12,
+            "item": 0.12,
         }
     )
     box_materials: dict[str, float] = field(

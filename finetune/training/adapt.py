@@ -13,28 +13,36 @@ from typing import Literal
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils.data import Dataset
 
 from finetune.errors import BaseModelError, DeckError
 from finetune.model import picture_size, random_model
+from finetune.scenes import BROAD
 from finetune.training.augment import AugmentedExamples, Source, Strength
+from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick
+from finetune.training.scene_examples import Mixture, SceneExamples
 from finetune.training.start import start_from_scratch
 from serving.families.types import InstanceModel
 
 Method = Literal["lora", "full", "scratch"]
+REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe:
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
-    random ones.
+    random ones. `targets` is a regular expression for the layers that get adapters, by default the family's;
+    `rehearsal` is the share of examples that are scenes as the base learnt them. `cpu_seconds` as in FitSettings.
     """
 
     method: Method = "lora"
     rank: int = 8
     alpha: int = 16
+    targets: str | None = None
+    rehearsal: float = 0.0
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
@@ -45,6 +53,7 @@ class AdaptRecipe:
     seed: int = 0
     workers: int = 1
     save_steps: int = 200
+    cpu_seconds: bool = False
     strength: Strength = field(default_factory=Strength)
 
 
@@ -68,14 +77,13 @@ def adapt(
     """
     if not sources:
         raise DeckError("there is no picture to train on")
-    examples = AugmentedExamples(
-        sources,
-        size=picture_size(base),
-        count=recipe.max_steps * recipe.batch_size,
-        seed=recipe.seed,
-        weights=weights,
-        strength=recipe.strength,
+    size, count = picture_size(base), recipe.max_steps * recipe.batch_size
+    examples: Dataset[Example] = AugmentedExamples(
+        sources, size=size, count=count, seed=recipe.seed, weights=weights, strength=recipe.strength
     )
+    if recipe.rehearsal:
+        scenes = SceneExamples(BROAD, size=size, seed=REHEARSAL_SEED + recipe.seed, count=count)
+        examples = Mixture(examples, scenes, share=recipe.rehearsal, seed=recipe.seed, count=count)
     model: nn.Module = base
     if recipe.method == "lora":
         if base.adapter_targets is None:
@@ -83,7 +91,7 @@ def adapt(
         config = LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.alpha,
-            target_modules=base.adapter_targets,
+            target_modules=recipe.targets or base.adapter_targets,
             lora_dropout=0.0,
             bias="none",
         )
@@ -93,7 +101,7 @@ def adapt(
     elif recipe.method == "scratch":
         # All that helps a base learn from scratch helps here too, or the comparison would flatter the base.
         fresh = random_model(type(base), base.config, seed=recipe.seed)
-        start_from_scratch(fresh, [examples[k] for k in range(min(200, len(examples)))], seed=recipe.seed)
+        start_from_scratch(fresh, [examples[k] for k in range(min(200, count))], seed=recipe.seed)
         model, learner = fresh, learner_for(fresh, scratch=True)
     else:
         learner = learner_for(base, scratch=False)
@@ -109,6 +117,7 @@ def adapt(
         seed=recipe.seed,
         workers=recipe.workers,
         save_steps=recipe.save_steps,
+        cpu_seconds=recipe.cpu_seconds,
     )
     fit(
         learner,

@@ -73,7 +73,7 @@ class AugmentedExamples(Dataset[Example]):
         strength: Strength | None = None,
     ) -> None:
         """`weights` says how often each source is drawn relative to the others; equally often by default."""
-        self._sources = tuple(sources)
+        self._sources = sources
         share = np.asarray(weights if weights is not None else np.ones(len(sources)), float)
         if share.shape != (len(sources),):
             raise ValueError(f"{len(share)} weights for {len(sources)} sources")

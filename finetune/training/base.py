@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from finetune.model import Architecture, load_base, new_base
-from finetune.scenes import BROAD, LABELS, Look, SceneGenerator
-from finetune.training.examples import MASK_STRIDE, Example
+from finetune.scenes import BROAD, LABELS, Look
+from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
+from finetune.training.scene_examples import Mixture, SceneExamples, written_examples
 from finetune.training.start import start_from_scratch
 from serving.families.types import InstanceModel
 
@@ -23,11 +23,19 @@ WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 @dataclass(frozen=True, slots=True)
 class BaseRecipe:
-    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from."""
+    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from.
+
+    `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
+    on disk (slower tiers'), of which `written_share` of all examples come. `cpu_seconds` as in FitSettings.
+    """
 
     architecture: Architecture = field(default_factory=Architecture)
     start: Path | None = None
     look: Look = BROAD
+    close_ups: float = 0.25
+    greys: float = 0.12
+    written: tuple[Path, ...] = ()
+    written_share: float = 0.2
     max_steps: int = 100_000
     max_seconds: float | None = None
     batch_size: int = 16
@@ -38,52 +46,25 @@ class BaseRecipe:
     workers: int = 2
     save_steps: int = 500
     accumulate: int = 1  # batches a step
+    cpu_seconds: bool = False
 
 
-class SceneExamples(Dataset[Example]):
-    """Example k is scene k of a generator; nothing is stored."""
-
-    def __init__(self, look: Look, *, size: int, seed: int, count: int) -> None:
-        self._generator = SceneGenerator(look, size=size, seed=seed)
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Example:
-        # A scene whose packages all fell outside the picture teaches nothing; the next seeds are far apart.
-        for attempt in range(20):
-            scene = self._generator.scene(index + attempt * self._count)
-            if scene.labels:
-                break
-        half = scene.masks()[:, ::MASK_STRIDE, ::MASK_STRIDE]
-        classes = np.array([LABELS.index(label) for label in scene.labels], np.int64)
-        return Example(scene.image, half, classes)
-
-
-def train_base(
-    recipe: BaseRecipe,
-    workspace: Path,
-    *,
-    report: Callable[[Tick], None],
-    should_stop: Callable[[], bool] = lambda: False,
-) -> InstanceModel:
-    """Train a base and return it with averaged weights, in eval mode on the CPU.
-
-    Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
-    loss diverges.
-    """
+def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
+    """All examples of a training. Raises DatasetError for a folder of written scenes that cannot be used."""
     size = recipe.architecture.image_size
-    examples = SceneExamples(
-        recipe.look, size=size, seed=recipe.seed, count=recipe.max_steps * recipe.batch_size * recipe.accumulate
+    count = recipe.max_steps * recipe.batch_size * recipe.accumulate
+    examples: Dataset[Example] = SceneExamples(
+        recipe.look, size=size, seed=recipe.seed, count=count, close_ups=recipe.close_ups, greys=recipe.greys
     )
-    if recipe.start:
-        model = load_base(recipe.start)
-    else:
-        model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
-        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
-    learner = learner_for(model, scratch=recipe.start is None)
-    settings = FitSettings(
+    if recipe.written:
+        written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)
+        examples = Mixture(examples, written, share=recipe.written_share, seed=recipe.seed, count=count)
+    return examples
+
+
+def fit_settings(recipe: BaseRecipe) -> FitSettings:
+    """What the recipe asks of the training loop."""
+    return FitSettings(
         max_steps=recipe.max_steps,
         max_seconds=recipe.max_seconds,
         batch_size=recipe.batch_size,
@@ -98,10 +79,31 @@ def train_base(
         keep=2,
         accumulate=recipe.accumulate,
     )
+
+
+def train_base(
+    recipe: BaseRecipe,
+    workspace: Path,
+    *,
+    report: Callable[[Tick], None],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> InstanceModel:
+    """Train a base and return it with averaged weights, in eval mode on the CPU.
+
+    Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
+    loss diverges, DatasetError for a folder of written scenes that cannot be used.
+    """
+    examples = scene_examples(recipe)
+    if recipe.start:
+        model = load_base(recipe.start)
+    else:
+        model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
+        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
+    learner = learner_for(model, scratch=recipe.start is None)
     fit(
         learner,
         examples,
-        settings,
+        fit_settings(recipe),
         workspace,
         report=report,
         should_stop=should_stop,

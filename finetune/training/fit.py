@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,9 @@ from finetune.training.optimizer import MuonAdamW, split_parameters
 class FitSettings:
     """What every training has. `max_seconds` None means by steps alone; `muon_rate` None means AdamW for everything,
     otherwise Muon takes the matrices of the encoder's layers and AdamW the rest at `learning_rate`. `average` is the
-    decay of the averaged weights, `report_every` and `save_steps` are steps, each of `accumulate` batches a process."""
+    decay of the averaged weights, `report_every` and `save_steps` are steps, each of `accumulate` batches a process.
+    `cpu_seconds`: seconds are this process's CPU time; for comparisons on a machine without a GPU that has other work.
+    """
 
     max_steps: int
     max_seconds: float | None
@@ -45,6 +48,7 @@ class FitSettings:
     report_every: int = 5
     keep: int = 1
     accumulate: int = 1
+    cpu_seconds: bool = False
 
 
 def processes() -> int:
@@ -55,6 +59,22 @@ def processes() -> int:
 def is_first_process() -> bool:
     """Whether this is the one that writes and tells; always so without torchrun."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def optimizer_for(model: nn.Module, settings: FitSettings, hidden: str) -> MuonAdamW | None:
+    """The optimizer of a training, None where the Trainer's AdamW takes all of it."""
+    if settings.muon_rate is None:
+        return None
+    inner, others = split_parameters(model, hidden)
+    if not inner:  # a network of convolutions
+        return None
+    return MuonAdamW(
+        inner,
+        others,
+        muon_rate=settings.muon_rate,
+        adam_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def fit(
@@ -76,7 +96,8 @@ def fit(
     the loss diverges.
     """
     cuda = torch.cuda.is_available()
-    budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds)
+    clock = time.process_time if settings.cpu_seconds and not cuda else time.monotonic
+    budget = Budget(max_steps=settings.max_steps, max_seconds=settings.max_seconds, clock=clock)
     average = AverageWeights(model, decay=settings.average)
     progress = BudgetCallback(
         budget,
@@ -112,17 +133,6 @@ def fit(
         report_to="none",
         seed=settings.seed,
     )
-    optimizer = None
-    if settings.muon_rate is not None:
-        inner, others = split_parameters(model, hidden)
-        if inner:  # a network of convolutions has none, and the Trainer's AdamW takes all of it
-            optimizer = MuonAdamW(
-                inner,
-                others,
-                muon_rate=settings.muon_rate,
-                adam_rate=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-            )
     trainer = BudgetTrainer(
         budget=budget,
         schedule=schedule,
@@ -131,7 +141,7 @@ def fit(
         train_dataset=examples,
         data_collator=collate,
         callbacks=[average, progress],
-        optimizers=(optimizer, None),
+        optimizers=(optimizer_for(model, settings, hidden), None),
     )
     progress.trainer = trainer
     checkpoint = latest_checkpoint(workspace)

@@ -28,25 +28,32 @@ AVERAGE_FILE = "average.safetensors"
 
 
 class Budget:
-    """Steps and seconds that a training may spend; seconds spent before an interruption count."""
+    """Steps and seconds that a training may spend; seconds spent before an interruption count.
 
-    def __init__(self, *, max_steps: int, max_seconds: float | None = None) -> None:
+    `clock` tells the seconds: by default the wall's; `time.process_time` for comparisons on a machine that has other
+    work, where every training is to get as much of a processor as the next.
+    """
+
+    def __init__(
+        self, *, max_steps: int, max_seconds: float | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.max_steps = max_steps
         self.max_seconds = max_seconds
         self.step = 0
+        self._clock = clock
         self._spent_before = 0.0
-        self._started = time.monotonic()
+        self._started = clock()
         self._told: float | None = None
 
     def start(self, spent_before: float = 0.0) -> None:
         """Start the clock; `spent_before` seconds were spent by an interrupted run."""
         self._spent_before = spent_before
-        self._started = time.monotonic()
+        self._started = self._clock()
 
     @property
     def seconds(self) -> float:
         """Seconds spent so far."""
-        return self._spent_before + time.monotonic() - self._started
+        return self._spent_before + self._clock() - self._started
 
     @property
     def progress(self) -> float:
@@ -86,7 +93,8 @@ def hold_then_fall(progress: float, *, warmup: float = 0.02, fall: float = 0.5, 
 @dataclass(frozen=True, slots=True)
 class Tick:
     """One report of a running training; `loss` is the mean since the last tick, `eta_seconds` to the end of
-    the budget, `seconds` spent so far, before an interruption too.
+    the budget, `seconds` spent so far, before an interruption too; `waited` is the share of the time since the last
+    tick in which the network waited for pictures.
     """
 
     step: int
@@ -95,6 +103,7 @@ class Tick:
     images_per_second: float
     eta_seconds: float
     seconds: float
+    waited: float = 0.0
 
 
 class BudgetTrainer(Trainer):
@@ -114,6 +123,8 @@ class BudgetTrainer(Trainer):
         # EoMT's forward takes **kwargs but not the token count that Trainer would hand on for language models.
         self.model_accepts_loss_kwargs = False
         self._losses: list[torch.Tensor] = []
+        self.waited = 0.0
+        """Seconds that steps have waited for their batches."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         # The first rate is set here, before the first step: it too must be the same in every process.
@@ -122,14 +133,18 @@ class BudgetTrainer(Trainer):
         self.lr_scheduler: LambdaLR | None = scheduler
         return scheduler
 
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        start = time.monotonic()
+        batches = super().get_batch_samples(*args, **kwargs)
+        self.waited += time.monotonic() - start
+        return batches
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is no longer finite at step {self.state.global_step}; the last good checkpoint is in "
-                f"{self.args.output_dir}. A lower learning rate or a look at the newest images usually helps"
-            )
-        self._losses.append(loss.detach())
+            raise diverged("the loss", self.args, self.state)
+        # The Trainer has divided it by the batches of a step, for the gradient's sake.
+        self._losses.append(loss.detach() * self.current_gradient_accumulation_steps)
         return loss
 
     def mean_loss(self) -> float:
@@ -139,6 +154,16 @@ class BudgetTrainer(Trainer):
         mean = torch.stack(self._losses).float().mean().item()
         self._losses.clear()
         return mean
+
+
+def diverged(what: str, args: TrainingArguments, state: TrainerState) -> TrainingError:
+    """The error of a training whose numbers are no longer finite."""
+    kept = latest_checkpoint(Path(args.output_dir))
+    where = f"the last good checkpoint is {kept}" if kept else f"no checkpoint was saved yet in {args.output_dir}"
+    return TrainingError(
+        f"{what} is no longer finite at step {state.global_step + 1}; {where}. A lower learning rate or a look at the "
+        "newest images usually helps"
+    )
 
 
 def core(model: nn.Module) -> nn.Module:
@@ -168,16 +193,25 @@ class BudgetCallback(TrainerCallback):
         self.should_stop = should_stop
         self.batch_images = batch_images
         self.trainer: BudgetTrainer | None = None
-        self._mark = (0, 0.0)
+        self._mark = (0, 0.0, 0.0)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.budget.step = state.global_step
-        self._mark = (state.global_step, self.budget.seconds)
+        self._mark = (state.global_step, self.budget.seconds, 0.0)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.budget.agree()
         if self.on_progress is not None:
             self.on_progress(self.budget.progress)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
+    ) -> None:
+        # A gradient can overflow where the loss does not. Such a step would spoil the weights, and a checkpoint saved
+        # after it would take the place of the last good one.
+        norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        if not torch.isfinite(norm):
+            raise diverged("the gradient", args, state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         budget = self.budget
@@ -186,18 +220,20 @@ class BudgetCallback(TrainerCallback):
         if budget.progress >= 1.0 or self.should_stop():
             control.should_training_stop = True
         if self.trainer is not None and (state.global_step % self.every == 0 or control.should_training_stop):
-            step, second = self._mark
-            rate = (state.global_step - step) / max(budget.seconds - second, 1e-6)
-            self._mark = (state.global_step, budget.seconds)
+            step, second, waited = self._mark
+            now = budget.seconds
+            passed = max(now - second, 1e-6)
+            self._mark = (state.global_step, now, self.trainer.waited)
             share = max(budget.progress, 1e-6)
             self.report(
                 Tick(
                     step=state.global_step,
                     progress=budget.progress,
                     loss=self.trainer.mean_loss(),
-                    images_per_second=rate * self.batch_images,
+                    images_per_second=(state.global_step - step) / passed * self.batch_images,
                     eta_seconds=budget.seconds / share * (1 - share),
-                    seconds=budget.seconds,
+                    seconds=now,
+                    waited=min(1.0, (self.trainer.waited - waited) / passed),
                 )
             )
 
@@ -215,8 +251,12 @@ class AverageWeights(TrainerCallback):
         self._mean = {n: p.detach().clone() for n, p in self._live.items()}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.follow(state.global_step)
+
+    def follow(self, step: int) -> None:
+        """Take in the weights after step number `step`."""
         # Early on the average follows closely, so that the random start is soon forgotten.
-        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             live = [p.to(m.device) for p, m in zip(self._live.values(), self._mean.values(), strict=True)]
             torch._foreach_lerp_(list(self._mean.values()), live, 1 - decay)

@@ -14,6 +14,9 @@ from hub.errors import ForbiddenError, UnauthorizedError
 from hub.services import Services
 from hub.tokens import Identity, Scope
 
+FOR_JOBS = {"jobs": True}
+"""`opt` of the routes that the processes of jobs may use; what they may read there, their token says."""
+
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
@@ -43,6 +46,8 @@ def signed_in(connection: Connection, handler: BaseRouteHandler) -> None:
     who = identity_of(connection)
     if who.robot_cells is not None and not handler.opt.get("robots"):
         raise ForbiddenError(f"the token {who.name!r} is a robot's: it may ask Triton and report outcomes")
+    if who.job is not None and not handler.opt.get("jobs"):
+        raise ForbiddenError(f"the token {who.name!r} is a job's, and may only work on it")
 
 
 def requires(scope: Scope) -> Guard:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import anyio.to_thread
-from litestar import Controller, Response, delete, get, patch, post, put
+from litestar import Controller, Request, Response, delete, get, patch, post, put
 from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
@@ -25,6 +25,16 @@ from registry.types import RepoId
 NAME = "/{namespace:str}/{name:str}"
 Revision = Annotated[str, QueryParameter(max_length=300, description="A branch, tag or commit.")]
 Position = Annotated[int, PathParameter(ge=0, le=2**31 - 1)]
+
+
+class Part(NamedTuple):
+    """Bytes of a file of `total` bytes, from `offset` on."""
+
+    data: bytes
+    offset: int
+    total: int
+
+
 _SUFFIX_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 
@@ -178,17 +188,9 @@ class UploadController(Controller):
     ) -> r.PartReceived:
         """Send a file, or the part of one that follows what has arrived."""
         who = identity_of(request)
-        span = None if content_range is None else parse_range(content_range)
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > PART_BYTES:
-                raise TooLargeError(PART_BYTES)
-        if span is not None and span[1] - span[0] != len(body):
-            raise InputError(f"Content-Range names {span[1] - span[0]} bytes, {len(body)} came")
-        offset, total = (span[0], span[2]) if span else (0, len(body))
+        part = await read_part(request, content_range)
         return await anyio.to_thread.run_sync(
-            lambda: services.uploads.put(upload_id, sha256, bytes(body), who, offset=offset, total=total)
+            lambda: services.uploads.put(upload_id, sha256, part.data, who, offset=part.offset, total=part.total)
         )
 
     @post("/commit", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -200,6 +202,20 @@ class UploadController(Controller):
         found = services.datasets.images.of(repo, commit.id)  # now, while somebody waits who knows why
         note(request, dataset=str(repo), commit=commit.id, images=found.images)
         return commit
+
+
+async def read_part(request: Request[Any, Any, Any], content_range: str | None) -> Part:
+    """The body of a request as a part of a file. Raises InputError, TooLargeError."""
+    span = None if content_range is None else parse_range(content_range)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > PART_BYTES:
+            raise TooLargeError(PART_BYTES)
+    if span is not None and span[1] - span[0] != len(body):
+        raise InputError(f"Content-Range names {span[1] - span[0]} bytes, {len(body)} came")
+    offset, total = (span[0], span[2]) if span else (0, len(body))
+    return Part(bytes(body), offset, total)
 
 
 def _repo(namespace: str, name: str) -> RepoId:

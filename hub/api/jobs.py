@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import identity_of, is_job, requires
+from hub.api.auth import FOR_JOBS, identity_of, is_job, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.errors import UnknownJobError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -45,7 +45,7 @@ def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked)
     cell = services.cells.get(data.cell)  # a mistyped cell is told before its dataset is looked for
     who.require_team(cell.team, f"the cell {cell.name!r}")
     services.readable(RepoId.parse(data.dataset, "dataset"), who, files=True)
-    job = services.finetunes.request(data, who.owner)
+    job = services.finetunes.request(data, who.owner, may_read=services.may_download(who))
     note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
     return job
 
@@ -56,6 +56,8 @@ def visible_job(services: Services, job_id: str, who: Identity) -> s.Job:
     Raises UnknownJobError.
     """
     job = services.jobs.get(job_id)
+    if who.job == job_id:
+        return job
     if who.owns(job.team) or (who.user is not None and job.created_by == who.user):
         return job
     raise UnknownJobError(f"there is no job {job_id!r}")
@@ -90,7 +92,7 @@ class JobController(Controller):
         )
         return paged(request, found, limit, lambda job: job.id)
 
-    @get("/{job_id:str}", sync_to_thread=True)
+    @get("/{job_id:str}", sync_to_thread=True, opt=FOR_JOBS)
     def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """One job: its state, its newest progress, its result."""
         return visible_job(services, job_id, identity_of(request))
@@ -188,6 +190,7 @@ class ReportController(Controller):
     path = "/jobs/{job_id:str}"
     tags = ("workers",)
     guards = (is_job,)
+    opt = FOR_JOBS
 
     @post("/progress", sync_to_thread=True, status_code=HTTP_200_OK)
     def progress(self, services: Hub, job_id: Text, data: JSONBody[s.ProgressIn]) -> s.Heartbeat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -17,6 +18,7 @@ from hub.api.auth import identity_of
 from hub.api.parts import Asked, Hub
 from hub.errors import ForbiddenError, InputError
 from hub.robots import require_cell
+from hub.services import Services
 from hub.telemetry import DIMENSIONS
 from hub.tokens import Scope
 from serving.statistics import Rate
@@ -60,6 +62,7 @@ class OutcomeController(Controller):
         cell: Wanted = None,
         variant: Wanted = None,
         stage: Wanted = None,
+        class_: Annotated[str | None, QueryParameter(name="class", max_length=200)] = None,
         days: Annotated[float, QueryParameter(gt=0, le=3650, description="How far back.")] = DEFAULT_DAYS,
     ) -> v.Rates:
         """Success rates with Wilson intervals at 95 %, by any of the dimensions."""
@@ -67,22 +70,27 @@ class OutcomeController(Controller):
         unknown = [name for name in names if name not in DIMENSIONS]
         if unknown or len(set(names)) != len(names):
             raise InputError(f"by: {', '.join(unknown) or by!r}: choose each once of {', '.join(DIMENSIONS)}")
-        wanted = {"cell": cell, "variant": variant, "stage": stage}
+        wanted = {"cell": cell, "variant": variant, "stage": stage, "class": class_}
         where = {name: value for name, value in wanted.items() if value is not None}
-        groups, unmatched = services.production.telemetry.rates(names, where=where, since=time.time() - days * 86_400)
-        rates = []
-        for group in groups:
-            rate = Rate(group.successes, group.picks)
-            low, high = rate.interval
-            rates.append(
-                v.Rate(
-                    group=dict(zip(names, group.key, strict=True)),
-                    picks=group.picks,
-                    successes=group.successes,
-                    rate=rate.value,
-                    low=low,
-                    high=high,
-                    outcomes=dict(group.outcomes),
-                )
+        return success_rates(services, names, where, days)
+
+
+def success_rates(services: Services, by: Sequence[str], where: Mapping[str, str], days: float) -> v.Rates:
+    """Success rates of the last `days` by dimensions (of `hub.telemetry.DIMENSIONS`), for the API and the pages."""
+    groups, unmatched = services.production.telemetry.rates(by, where=where, since=time.time() - days * 86_400)
+    rates = []
+    for group in groups:
+        rate = Rate(group.successes, group.picks)
+        low, high = rate.interval
+        rates.append(
+            v.Rate(
+                group=dict(zip(by, group.key, strict=True)),
+                picks=group.picks,
+                successes=group.successes,
+                rate=rate.value,
+                low=low,
+                high=high,
+                outcomes=dict(group.outcomes),
             )
-        return v.Rates(by=names, rates=rates, unmatched=unmatched)
+        )
+    return v.Rates(by=list(by), rates=rates, unmatched=unmatched)

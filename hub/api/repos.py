@@ -12,7 +12,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import identity_of, may_upload, may_write
+from hub.api.auth import FOR_JOBS, identity_of, may_upload, may_write
 from hub.api.parts import Asked, Hub, Repo, Text
 from hub.services import Services
 from hub.tokens import Identity
@@ -38,7 +38,7 @@ class RepoController(Controller):
         """All repositories that the caller may see, or those of one type."""
         return services.store.all(type_, identity_of(request))
 
-    @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK)
+    @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK, opt=FOR_JOBS)
     def create_repo(
         self,
         services: Hub,
@@ -47,7 +47,7 @@ class RepoController(Controller):
         """Create the repository unless it is there."""
         return services.store.ensure(repo)
 
-    @get(REPO, sync_to_thread=True)
+    @get(REPO, sync_to_thread=True, opt=FOR_JOBS)
     def get_repo(
         self,
         services: Hub,
@@ -58,7 +58,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.get(repo)
 
-    @get(REPO + "/refs", sync_to_thread=True)
+    @get(REPO + "/refs", sync_to_thread=True, opt=FOR_JOBS)
     def list_refs(
         self,
         services: Hub,
@@ -69,7 +69,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.refs(repo)
 
-    @get(REPO + "/commits/{revision:str}", sync_to_thread=True)
+    @get(REPO + "/commits/{revision:str}", sync_to_thread=True, opt=FOR_JOBS)
     def get_commit(
         self,
         services: Hub,
@@ -81,7 +81,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.commit_of(repo, revision)
 
-    @get(REPO + "/tree/{revision:str}", sync_to_thread=True)
+    @get(REPO + "/tree/{revision:str}", sync_to_thread=True, opt=FOR_JOBS)
     def get_tree(
         self,
         services: Hub,
@@ -93,7 +93,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.tree(repo, revision)
 
-    @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True)
+    @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True, opt=FOR_JOBS)
     def download(
         self,
         services: Hub,
@@ -108,7 +108,7 @@ class RepoController(Controller):
         headers = {"ETag": f'"{reading.entry.sha256}"', "Content-Length": str(reading.entry.size)}
         return Stream(reading.chunks, media_type="application/octet-stream", headers=headers)
 
-    @post(REPO + "/commits", sync_to_thread=True, guards=[may_write])
+    @post(REPO + "/commits", sync_to_thread=True, guards=[may_write], opt=FOR_JOBS)
     def create_commit(
         self,
         services: Hub,
@@ -118,6 +118,7 @@ class RepoController(Controller):
     ) -> s.Commit:
         """Commit uploaded blobs to `main`."""
         who = identity_of(request)
+        services.check_commit(repo, [op.sha256 for op in data.operations if isinstance(op, s.PutFile)], who)
         made = services.store.commit(repo, data, author=who.owner, sizes_of=services.hf.ledger.sizes_for(who))
         note(request, commit=made.id)
         return made
@@ -129,22 +130,25 @@ class BlobController(Controller):
     path = "/blobs"
     tags = ("repositories",)
 
-    @head("/{sha256:str}", sync_to_thread=True)
+    @head("/{sha256:str}", sync_to_thread=True, opt=FOR_JOBS)
     def has_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
         """Whether the hub has the blob, and the caller has proven to have it, too: 200, or 404."""
         _size_for(services, identity_of(request), sha256)
 
-    @get("/{sha256:str}", sync_to_thread=True)
+    @get("/{sha256:str}", sync_to_thread=True, opt=FOR_JOBS)
     def get_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> Stream:
         """The bytes of a blob, a training deck for instance."""
         headers = {"Content-Length": str(_size_for(services, identity_of(request), sha256))}
         chunks = services.store.blobs.iter_range(sha256)
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
-    @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED)
+    @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED, opt=FOR_JOBS)
     async def put_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
         """Upload a blob; its bytes must have the sha256 of its address."""
-        limit = services.settings.max_blob_bytes
+        who = identity_of(request)
+        announced = int(request.headers.get("content-length") or 0)
+        room = await anyio.to_thread.run_sync(services.room_for_blobs, who, announced)
+        limit = min(services.settings.max_blob_bytes, room)
         with services.store.blobs.writer(expected=sha256, max_bytes=limit) as writer:
             # The network's chunks are small: gathered, so that each trip to a thread takes a megabyte.
             pending = bytearray()
@@ -155,7 +159,7 @@ class BlobController(Controller):
                     pending.clear()
             writer.write(bytes(pending))
             await anyio.to_thread.run_sync(writer.commit)
-        await anyio.to_thread.run_sync(services.hf.ledger.record, identity_of(request), sha256, writer.size, "api")
+        await anyio.to_thread.run_sync(services.hf.ledger.record, who, sha256, writer.size, "api")
 
 
 def _size_for(services: Services, who: Identity, sha256: str) -> int:

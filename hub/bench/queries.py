@@ -70,7 +70,7 @@ def bench_registry(folder: Path, *, models: int, versions: int, calls: int, prog
             progress("cards", 0, 1)
             started = time.perf_counter()
             for _ in client.pages("/api/models?limit=1000"):
-                pass  # each card is read once, when its repo is first listed
+                pass  # the first listing of everything
             figures.cards_seconds = time.perf_counter() - started
             _measure(figures.http, _http(client, models, versions, deck), calls, progress, "http")
     finally:

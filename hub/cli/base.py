@@ -35,6 +35,7 @@ def base() -> None:
 @click.option("--minutes", type=float, help="Time budget; the learning rate follows it.")
 @click.option("--steps", type=int, default=100_000, show_default=True, help="At most so many steps.")
 @click.option("--batch-size", type=int, default=16, show_default=True)
+@click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Batches a step.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="AdamW's, for all but the layers.")
 @click.option("--muon-rate", type=float, default=0.015, show_default=True, help="Muon's, for the encoder's matrices.")
 @click.option(
@@ -46,33 +47,61 @@ def base() -> None:
 @click.option("--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32.")
 @click.option("--layers", type=int, default=8, show_default=True)
 @click.option("--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16.")
+@click.option(
+    "--also",
+    "written",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A dataset of scenes written before (slower tiers); may be given again.",
+)
+@click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
+@click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make scenes.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="A base folder to go on from.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="Checkpoints; OUT.work by default. Resumes there.")
+@click.option(
+    "--ray",
+    "ray_workers",
+    type=click.IntRange(1),
+    metavar="WORKERS",
+    help="Train with so many workers of Ray Train, at RAY_ADDRESS or else on this machine (extra: ray).",
+)
 @judge_option
 def train(
     target: Path,
     minutes: float | None,
     steps: int,
     batch_size: int,
+    accumulate: int,
     learning_rate: float,
     muon_rate: float,
     family: str,
     hidden_size: int,
     layers: int,
     image_size: int,
+    written: tuple[Path, ...],
+    written_share: float,
+    close_ups: float,
     workers: int,
     seed: int,
     start: Path | None,
     workspace: Path | None,
+    ray_workers: int | None,
     judges: tuple[Path, ...],
 ) -> None:
     """Train a base from scratch on generated scenes, on the GPU where there is one, and write it with its card.
 
+    Several processes of one machine: `torchrun --standalone --nproc-per-node 2 -m hub.cli.main base train …`, or
+    `--ray 2`. Many machines: start Ray on each, let OUT and the workspace lie on storage that all of them see, and
+    train from any of them. A batch is one process's; a worker that dies is replaced and the last checkpoint goes on.
+
     \b
     Example:
       parcelhub base train --minutes 60 --out ./my-base
+      parcelhub scenes write --tier physical --images 1400 --size 256 --out ./physical --workers 2
+      parcelhub base train --minutes 60 --start ./my-base --also ./physical --seed 2 --out ./better-base
+      RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
     """
     from finetune.base_service import make_base
@@ -88,9 +117,13 @@ def train(
             heads=max(1, hidden_size // 32),
         ),
         start=start,
+        written=written,
+        written_share=written_share,
+        close_ups=close_ups,
         max_steps=steps,
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,
+        accumulate=accumulate,
         learning_rate=learning_rate,
         muon_rate=muon_rate,
         workers=workers,
@@ -104,17 +137,21 @@ def train(
 
         def report(tick: Tick) -> None:
             note = f"step {tick.step}, loss {tick.loss:.2f}, {tick.images_per_second:.1f} images/s"
+            if tick.waited > 0.1:
+                note += f", {tick.waited:.0%} of the time waiting for pictures"
             bar.update(task, completed=tick.progress, note=note)
             if not err.is_terminal:
                 err.print(f"{tick.progress:.1%} {note}", highlight=False)
 
-        judgements = make_base(
-            recipe,
-            workspace=workspace or target.with_name(target.name + ".work"),
-            out=target,
-            report=report,
-            judge_folders=judges,
-        )
+        place = workspace or target.with_name(target.name + ".work")
+        if ray_workers is None:
+            judgements = make_base(recipe, workspace=place, out=target, report=report, judge_folders=judges)
+        else:
+            from finetune.training.ray_train import RayPlan, make_base_on_ray
+
+            judgements = make_base_on_ray(
+                recipe, RayPlan(ray_workers), workspace=place, out=target, report=report, judge_folders=judges
+            )
     _show(judgements)
     out.print(f"written: {target}")
 
@@ -183,18 +220,38 @@ def judge(folder: Path, scenes: int, judges: tuple[Path, ...], as_json: bool) ->
     _show(judgements)
 
 
+@base.command("calibrate")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--scenes", type=click.IntRange(10), default=60, show_default=True)
+def calibrate(folder: Path, scenes: int) -> None:
+    """Find the score at which a base does best and store it, so that its scores are answered with it at 0.5.
+
+    `base train` does this by itself; a base made elsewhere, or seeded, gets it here.
+
+    \b
+    Example:
+      parcelhub base calibrate ./my-base
+    """
+    from finetune.base_service import calibrate_base
+
+    pivot = calibrate_base(folder, scenes=scenes)
+    out.print(f"scores of {pivot:.3f} are answered as 0.5 from now on: written to {folder / 'config.json'}")
+
+
 def _facts(judgement: Judgement) -> dict[str, float]:
     found = judgement.evaluation
-    return {"images": found.images, "ap": found.ap, "ap50": found.ap50, "ap75": found.ap75}
+    agnostic = {name: getattr(found, name) for name in ("agnostic_ap", "agnostic_ap50", "agnostic_ap75")}
+    return {"images": found.images, "ap": found.ap, "ap50": found.ap50, "ap75": found.ap75, **agnostic}
 
 
 def _show(judgements: Sequence[Judgement]) -> None:
     from finetune.base_service import left_out
 
-    rows = table("zero-shot", "judged on", "images", "AP", "AP50", "AP75")
+    rows = table("zero-shot", "judged on", "images", "AP", "AP50", "AP75", "class-agnostic AP50")
     for judgement in judgements:
         found = judgement.evaluation
-        rows.add_row(judgement.name, str(found.images), *(f"{v:.3f}" for v in (found.ap, found.ap50, found.ap75)))
+        figures = (found.ap, found.ap50, found.ap75, found.agnostic_ap50)
+        rows.add_row(judgement.name, str(found.images), *(f"{v:.3f}" for v in figures))
     out.print(rows)
     missing = left_out()
     if missing:

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli import bench_registry
+from hub.cli.bench_ablation import ablation
 from hub.cli.bench_bakeoff import bakeoff
+from hub.cli.bench_engines import engines
+from hub.cli.bench_input import bench_input
+from hub.cli.bench_operations import COMMANDS as OPERATIONS
 from hub.cli.bench_serving import batching, serving
 from hub.cli.common import err, json_option, out, print_json, table
 from hub.errors import InputError
 from hub.settings import SHIPPED
 
 if TYPE_CHECKING:
+    from finetune.claim import Metric
     from finetune.training.loop import Tick
 
 
@@ -23,8 +28,11 @@ def bench() -> None:
     """Benchmarks: the generator, the registry, what the shared base is worth."""
 
 
+bench.add_command(ablation)
 bench.add_command(bakeoff)
+bench.add_command(bench_input)
 bench.add_command(serving)
+bench.add_command(engines)
 bench.add_command(batching)
 
 
@@ -95,22 +103,32 @@ def fewshot(
 )
 @click.option("--base", "base_dir", type=click.Path(path_type=Path, exists=True), help="The shipped base by default.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training time of each model.")
+@click.option("--scratch-times", type=float, default=1.0, show_default=True, help="From scratch: so much longer.")
 @click.option("--cells", default="demo,robin,cardinal", show_default=True, help="Held-out cells.")
 @click.option("--counts", default="10,25,50,100,200,500,1000", show_default=True, help="Fine-tuning images.")
 @click.option("--scratch-counts", default="40,100,250,1000", show_default=True, help="Images from scratch.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--methods", default="lora,full", show_default=True)
+@click.option(
+    "--metric",
+    type=click.Choice(["ap", "ap50", "ap75", "agnostic_ap50", "agnostic_ap75"]),
+    default="ap75",
+    show_default=True,
+    help="What the answers are about; agnostic: all classes taken as one.",
+)
 @click.option("--quick", is_flag=True, help="The same code on next to nothing; its figures mean nothing.")
 @json_option
 def claim(
     target: Path,
     base_dir: Path | None,
     minutes: float,
+    scratch_times: float,
     cells: str,
     counts: str,
     scratch_counts: str,
     seeds: int,
     methods: str,
+    metric: Metric,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -123,7 +141,7 @@ def claim(
     """
     from dataclasses import asdict
 
-    from finetune.claim import ClaimPlan, run_claim
+    from finetune.claim import METRICS, ClaimPlan, run_claim
     from finetune.fewshot import parse_methods
 
     plan = ClaimPlan(
@@ -133,6 +151,7 @@ def claim(
         seeds=tuple(range(seeds)),
         methods=parse_methods(methods),
         seconds=60 * minutes,
+        scratch_times=scratch_times,
     )
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -143,15 +162,18 @@ def claim(
             base_dir or SHIPPED,
             ClaimPlan.quick() if quick else plan,
             target,
+            metric=metric,
             report=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
     if as_json:
         print_json(asdict(found))
         return
-    shown = table("means over cells and seeds", "method", "images", "models", "AP", "AP50", "AP75")
+    shown = table(
+        "means over cells and seeds", "method", "images", "models", "AP", "AP50", "AP75", "agnostic AP50", "AP75"
+    )
     for method, images in sorted({(r.method, r.images) for r in found.rows}):
         rows = [r for r in found.rows if (r.method, r.images) == (method, images)]
-        means = (sum(getattr(r, name) for r in rows) / len(rows) for name in ("ap", "ap50", "ap75"))
+        means = (sum(getattr(r, name) for r in rows) / len(rows) for name in METRICS)
         shown.add_row(method, str(images or ""), str(len(rows)), *(f"{value:.3f}" for value in means))
     out.print(shown)
     for images, times in found.worth.items():
@@ -159,6 +181,9 @@ def claim(
         out.print(f"{images} fine-tuning images are worth {said}")
     for images, share in found.kept.items():
         out.print(f"at {images} images LoRA keeps {share:.0%} of full fine-tuning's {found.metric.upper()}")
+    for method, lost in found.forgotten.items():
+        said = ", ".join(f"{value:+.3f} with {images}" for images, value in ((n, -v) for n, v in lost.items()))
+        out.print(f"{method}: {found.metric.upper()} on the base's own scenes changes by {said} images")
     out.print(f"figure: {target / 'claim.svg'}")
 
 
@@ -254,5 +279,5 @@ def scenes(size: int, count: int, tiers: str | None, as_json: bool) -> None:
         out.print(f"path-traced, 384 pixels, 24 samples: {steps['path_seconds']:.1f} s a picture")
 
 
-for command in (bench_registry.registry, bench_registry.crash, bench_registry.clients):
+for command in (bench_registry.registry, bench_registry.crash, bench_registry.clients, *OPERATIONS):
     bench.add_command(command)

@@ -41,6 +41,19 @@ json_file = click.option("--json", "target", type=click.Path(path_type=Path, dir
 @click.option("--seconds", type=float, default=20.0, show_default=True, help="Of each load.")
 @click.option("--cycles", type=click.IntRange(1), default=1000, show_default=True, help="Promotions and rollbacks.")
 @click.option("--swaps", type=click.IntRange(1), default=10_000, show_default=True, help="Requests of the memory part.")
+@click.option("--cells", default="1,8,32,128,256", show_default=True, help="Numbers of cells to compare ways at.")
+@click.option("--rounds", type=click.IntRange(1), default=9, show_default=True, help="Repetitions of ratios and ways.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=32, show_default=True, help="At most so many for a model per cell."
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "server", "variants"]),
+    default="all",
+    show_default=True,
+    help="What to measure.",
+)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the ways as a PNG.")
 @threads_option
 @json_file
 def serving(
@@ -51,24 +64,34 @@ def serving(
     seconds: float,
     cycles: int,
     swaps: int,
+    cells: str,
+    rounds: int,
+    processes: int,
+    part: str,
+    plot: Path | None,
     threads: int | None,
     target: Path | None,
 ) -> None:
-    """Latency at 70 % of capacity, promotions under load, cold variants, memory over swaps: one server, one run.
+    """What adapters cost beside the base and beside other ways to serve variants; then, on one server, latency at 70 %
+    of capacity, promotions under load, cold variants and memory over swaps.
 
     \b
     Example:
       parcelhub bench serving --json serving.json
       parcelhub bench serving --variants 1000 --hot 64 --cycles 100 --swaps 2000
+      parcelhub bench serving --part variants --cells 1,8 --rounds 3 --plot ways.png
     """
+    report: dict[str, Any] = {"machine": machine()}
+    if part != "server":
+        report |= _variants(base_dir or SHIPPED, cells, rank, rounds, processes, plot)
+        write_figures(report, target)  # the server's part takes long; these are kept whatever becomes of it
+    if part == "variants":
+        return
     from serving.benchmark.parts import run_all
 
     with _serving(base_dir, variants, rank, hot, threads) as (config, folder, routing):
-        report = {
-            "machine": _machine(),
-            **run_all(config, folder, routing, seconds=seconds, cycles=cycles, swaps=swaps, say=_say),
-        }
-    _write(report, target)
+        report |= run_all(config, folder, routing, seconds=seconds, cycles=cycles, swaps=swaps, say=say)
+    write_figures(report, target)
     shown = table("the robots' server", "what", "figure")
     load, rollout, memory = report["load_all_hot"], report["rollout"], report["memory"]
     shown.add_row("one robot, p50", f"{load['one_robot']['p50_ms']} ms")
@@ -83,6 +106,40 @@ def serving(
     shown.add_row("seen by robots after (p99)", f"{rollout['visible_p99_ms']} ms")
     shown.add_row(f"memory over {memory['requests']} requests", f"{memory['growth']:+.1%}")
     out.print(shown)
+
+
+def _variants(base: Path, cells: str, rank: int, rounds: int, processes: int, plot: Path | None) -> dict[str, Any]:
+    from serving.benchmark.variants import LABELS, draw_ways, measure_variants
+    from serving.engines import EngineChoice
+
+    try:
+        numbers = [int(number) for number in cells.split(",")]
+    except ValueError as error:
+        raise InputError(f"numbers separated by commas are wanted: {error}") from error
+    if not numbers or min(numbers) < 1 or max(numbers) > 4096:
+        raise InputError("there can be 1 to 4096 cells")
+    choice = EngineChoice.read(os.environ)
+    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
+        found = measure_variants(
+            base, Path(place), cells=numbers, rank=rank, rounds=rounds, processes=processes, choice=choice, say=say
+        )
+    shown = table(f"mixed batches on {found['engine']}", "rows", "of the base's throughput", "quartiles")
+    for rows in (1, 8, 32):
+        low, high = found[f"mixed_{rows}"]["quartiles"]
+        shown.add_row(str(rows), f"{found[f'mixed_{rows}_ratio']:.1%}", f"{low:.1%} to {high:.1%}")
+    out.print(shown)
+    shown = table("ways to serve variants", "way", "cells", "images / CPU s", "p99 ms", "memory MB")
+    for way, entries in found["ways"].items():
+        for row in entries:
+            if "error" in row:
+                shown.add_row(LABELS[way], str(row["cells"]), row["error"][:50], "", "")
+                continue
+            memory = f"{row['resident_mb']}{' (from ' + str(row['processes']) + ')' if row.get('extrapolated') else ''}"
+            shown.add_row(LABELS[way], str(row["cells"]), str(row["per_cpu_second"]), str(row["p99_ms"]), memory)
+    out.print(shown)
+    if plot is not None:
+        draw_ways(found, plot)
+    return found
 
 
 @click.command("batching")
@@ -122,9 +179,9 @@ def batching(
     except ValueError as error:
         raise InputError(f"numbers separated by commas are wanted: {error}") from error
     with _serving(base_dir, variants, 8, max(variants, 1), threads) as (config, _, _):
-        rows = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, say=_say)
+        rows = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, say=say)
     chosen = best_batching(rows)
-    _write({"machine": _machine(), "rows": rows, "chosen": chosen}, target)
+    write_figures({"machine": machine(), "rows": rows, "chosen": chosen}, target)
     shown = table(
         "dynamic batching", "delay us", "preferred", "1 robot p50 ms", "4 robots /s", "16 robots /s", "p99 ms"
     )
@@ -153,7 +210,7 @@ def _serving(
 
     with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
         folder = Path(place) / "serving"
-        _say(f"{variants} variants of rank {rank}")
+        say(f"{variants} variants of rank {rank}")
         routing = make_folder(folder, base_dir or SHIPPED, variants=variants, rank=rank)
         grpc, http, metrics = free_ports("127.0.0.1", 3)
         yield (
@@ -172,18 +229,21 @@ def _serving(
         )
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """What a figure was seen on."""
     import torch
 
     load = os.getloadavg()[0]
     return {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__, "load_before": load}
 
 
-def _write(report: dict[str, Any], target: Path | None) -> None:
+def write_figures(report: dict[str, Any], target: Path | None) -> None:
+    """As JSON to `target`, if there is one."""
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line of progress."""
     err.print(text, style="dim")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 from rich.markup import escape
 
+from hub.class_maps import ClassRow, in_words, labels_of, suggested
 from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
 from hub.errors import EXIT_USAGE, InputError
 from hub.settings import Settings
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 # Written out: the help of a command must not wait for the import of the floor below. A test holds the two together.
 FORMAT_NAMES = (
-    *("coco", "coco-uncompressed", "coco-polygons", "yolo", "labelme", "labelme-masks", "voc-masks", "id-masks"),
-    *("cvat", "cvat-polygons", "labelstudio", "labelstudio-polygons"),
+    *("coco", "coco-uncompressed", "coco-polygons", "yolo", "labelme", "labelme-masks", "voc-masks", "voc-boxes"),
+    *("id-masks", "cvat", "cvat-polygons", "labelstudio", "labelstudio-polygons"),
 )
 folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
@@ -39,8 +40,11 @@ def dataset() -> None:
 @click.option("--quality", is_flag=True, help="Look over images, masks and classes too; errors end with code 2.")
 @json_option
 @settings_options
-def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int:  # noqa: ARG001  # the same everywhere
+def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int:
     """Read a dataset and say its format and what is in it; nothing is sent. docs/datasets.md lists the formats.
+
+    Where the distribution's base is at hand, also what its labels would learn each class; `finetune submit --map`
+    changes that.
 
     \b
     Example:
@@ -51,13 +55,19 @@ def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int
         found = read(source)
         report = _quality(found) if quality else None
     code = EXIT_USAGE if report is not None and not report.usable else 0
+    learnt, problem = _learnt(settings, found)
     if as_json:
-        print_json(_facts(found) | ({"quality": report} if report is not None else {}))
+        facts = _facts(found) | ({"learnt_as": {row.name: row.label for row in learnt}} if learnt else {})
+        print_json(facts | ({"quality": report} if report is not None else {}))
         return code
-    rows = table(f"{found.name}: {len(found.samples)} images, format {found.format}", "class", "instances")
+    out.print(f"{found.name}: {len(found.samples)} images, format {found.format}", markup=False, highlight=False)
+    rows = table("", "class", "instances", *(["learnt as"] if learnt else []))
+    words = {row.name: in_words(row) for row in learnt}
     for name, count in found.counts().items():
-        rows.add_row(name, str(count))
+        rows.add_row(escape(name), str(count), *([escape(words[name])] if learnt else []))
     out.print(rows)
+    if problem:
+        err.print(f"warning: {problem}", style="yellow", markup=False, highlight=False)
     if report is None:
         _warn(found)
         return code
@@ -314,6 +324,15 @@ def _quality(found: Dataset) -> QualityReport:
 
     with counting(f"looking at {found.name}") as progress:
         return check_quality(found, progress=progress)
+
+
+def _learnt(settings: Settings, found: Dataset) -> tuple[list[ClassRow], str]:
+    """What the shipped base's labels would learn; nothing where there is no such base here."""
+    try:
+        labels = labels_of((settings.base_source / "config.json").read_bytes())
+    except OSError:
+        return [], ""
+    return suggested(found.counts(), labels) if labels else ([], "")
 
 
 def _facts(found: Dataset) -> dict[str, object]:

@@ -24,6 +24,7 @@ def outcomes() -> None:
 @click.option("--cell", help="Of one cell alone.")
 @click.option("--variant", help="Of one variant alone.")
 @click.option("--stage", help="Of one stage alone.")
+@click.option("--class", "class_", help="Of one class alone.")
 @click.option("--days", type=float, default=30.0, show_default=True, help="How far back.")
 @json_option
 @settings_options
@@ -33,6 +34,7 @@ def rates(
     cell: str | None,
     variant: str | None,
     stage: str | None,
+    class_: str | None,
     days: float,
     as_json: bool,
 ) -> None:
@@ -42,7 +44,7 @@ def rates(
     Example:
       parcelhub outcomes rates --by variant,class --cell dock-7
     """
-    wanted = {"cell": cell, "variant": variant, "stage": stage, "days": str(days)}
+    wanted = {"cell": cell, "variant": variant, "stage": stage, "class": class_, "days": str(days)}
     with connect(settings) as client:
         found = client.rates(by, **{name: value for name, value in wanted.items() if value is not None})
     if as_json:

@@ -72,7 +72,7 @@ def fsck(settings: Settings, quick: bool, as_json: bool) -> int:
 @json_option
 @settings_options
 def collect(settings: Settings, dry_run: bool, as_json: bool) -> None:
-    """Remove blobs that nothing names and that are older than their grace (PARCELHUB_BLOB_GRACE_DAYS).
+    """Remove blobs that nothing names and commits that nothing leads to, after PARCELHUB_BLOB_GRACE_DAYS.
 
     A running hub does so once a day by itself.
 
@@ -91,6 +91,7 @@ def collect(settings: Settings, dry_run: bool, as_json: bool) -> None:
         return
     verb = "would go" if dry_run else "removed"
     out.print(f"{verb}: {done.blobs} blobs, {_size(done.bytes)} (of {done.looked_at} that are old enough)")
+    out.print(f"{verb}: {done.commits} commits and {done.trees} trees that no ref leads to")
     if not dry_run:
         out.print(f"{verb}: {done.xet_files} Xet files, {done.xet_xorbs} xorbs, {_size(done.xet_bytes)}")
 

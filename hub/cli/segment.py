@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.option("--cell", help="The cell whose variant answers.")
 @click.option("--variant", help="Ask this variant (<cell>@<version>) instead of a cell's; it must be promoted.")
 @click.option("--line", help="The production line that asks.")
-@click.option("--min-score", type=float, default=0.5, show_default=True)
+@click.option(
+    "--min-score",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="0.5 is where each variant does best on its holdout.",
+)
 @click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds to wait for an answer.")
 @click.option("--out", "picture", type=click.Path(path_type=Path), help="Write the image with the answer drawn on it.")
 @json_option

@@ -65,12 +65,15 @@ def verify(settings: Settings, name: str, as_json: bool) -> int:
 def lineage(settings: Settings, name: str, direction: str, as_json: bool) -> None:
     """Show what a model was made from, or what was made of a dataset.
 
-    NAME is a variant, a base, a dataset (all its states, or one: team/name@COMMIT) or a deck's digest.
+    NAME is a variant, a base, a dataset (all its states, or one: team/name@COMMIT), a deck's digest, or the scenes of
+    a version of the generator (scenes/v2).
 
     \b
     Example:
       parcelhub model lineage dock-7@v3
       parcelhub model lineage acme/dock-frames --down
+      parcelhub model lineage base/universal@v1
+      parcelhub model lineage scenes/v2 --down
     """
     with connect(settings) as client:
         found = client.lineage(name, direction)
@@ -120,6 +123,8 @@ def _label(node: Any) -> str:  # noqa: ANN401  # a LineageNode, whose module is 
 
     name = node.name[:12] if node.kind == "deck" else node.name
     text = f"[bold]{node.kind}[/] {escape(name)} [dim]@{node.revision[:12]}[/]"
+    if node.kind == "scenes" and "count" in node.facts:
+        text += f" [dim]{node.facts['count']:,} scenes, seed {node.facts['seed']}[/]"
     if uploads := node.facts.get("uploads"):
         people = ", ".join(dict.fromkeys(str(one["by"]) for one in uploads))
         text += f" [dim]uploaded by {escape(people)}[/]"

@@ -52,13 +52,15 @@ class Access:
         """Whether the repo exists for `who`."""
         if who is None:
             return self._anonymous and not info.private
+        if who.job is not None:
+            return who.given(info.id.type, str(info.id))
         return not info.private or who.sees(info.id.namespace)
 
     def may_download(self, who: Identity | None, info: RepoInfo) -> bool:
         """Whether `who` may have the bytes of the repo's files."""
         if not self.may_read(who, info):
             return False
-        if info.gated == "no":
+        if info.gated == "no" or (who is not None and who.job is not None):
             return True
         if who is None:
             return False
@@ -68,6 +70,8 @@ class Access:
         """How `who` sees a listing; None if not at all."""
         if who is None:
             return Readers() if self._anonymous else None
+        if who.job is not None:
+            return None
         if who.user is None or who.may(Scope.ADMIN):
             return Readers(everything=True)
         return Readers(namespaces=who.namespaces)

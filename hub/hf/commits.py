@@ -24,7 +24,7 @@ from hub.hf.service import HubProtocol
 from hub.hf.views import REGULAR_LIMIT, Json, oid_of
 from registry.canonical import sha256_of
 from registry.errors import BlobNotFoundError, RefConflictError, RevisionNotFoundError, TooLargeError
-from registry.git_ids import git_sha1
+from registry.git_ids import git_sha1, insert_ids
 from registry.repos import MAIN, DeleteFile, DeleteFolder, Operation
 from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path, pull_ref
 
@@ -210,7 +210,6 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
     if header is None or not header.summary.strip():
         raise UnprocessableError("a commit begins with a header that has a summary")
     repos = hf.registry.repos
-    hf.registry.git_ids.record(draft.git_ids)
     additions = [*draft.regular, *_large_entries(hf, request, draft.large)]
     brought = {entry.sha256: entry.size for entry in additions}
     hf.quota.check(info.id.namespace, brought)
@@ -240,6 +239,7 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
         author=who.owner,
         branch=branch,
         expected_parent=parent,
+        beside=lambda tx: insert_ids(tx, draft.git_ids),
     )
     hf.quota.took(info.id.namespace, brought)
     if number is not None:

@@ -138,7 +138,7 @@ def answer_file(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, pa
     }
     if is_large(entry):
         headers |= {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(entry.size)}
-        if xet := hf.views.xet_hash_of(entry.sha256):
+        if xet := hf.views.xet_hashes_of([entry.sha256]).get(entry.sha256):
             kind = f"{info.id.type}s"
             refresh = f"{endpoint_of(hf, request)}/api/{kind}/{info.id}/xet-read-token/{oid_of(commit.id)}"
             headers |= {"X-Xet-Hash": xet, "X-Xet-Refresh-Route": refresh, "Link": f'<{refresh}>; rel="xet-auth"'}

@@ -33,7 +33,7 @@ class LargeFileController(Controller):
         info = open_repo(hf, request, repo, "manage")
         if not data.deletions.rewrite_history:
             raise InputError("files that a history names cannot go without rewriting it")
-        purge(hf.registry.catalog, hf.registry.repos, info.id, data.deletions.sha)
+        purge(hf.registry.catalog, hf.registry.repos, hf.registry.blobs, info.id, data.deletions.sha)
         return {"success": True}
 
     @post("/duplicate", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -56,15 +56,15 @@ def _listed(hf: HubProtocol, info: RepoInfo) -> list[Json]:
     repos = hf.registry.repos
     found: dict[str, dict[str, Any]] = {}
     refs = sorted(repos.refs(info.id), key=lambda ref: (ref.name != "main", ref.kind != "branch", ref.name))
+    files, times = repos.trees_of([ref.commit for ref in refs]), repos.times_of([ref.commit for ref in refs])
     for ref in refs:
-        commit = repos.resolve(info.id, ref.commit)
-        for entry in repos.tree(info.id, ref.commit):
+        for entry in files[ref.commit]:
             if is_large(entry) and entry.sha256 not in found:
                 found[entry.sha256] = {
                     "fileOid": entry.sha256,
                     "filename": entry.path,
                     "oid": entry.sha256,
-                    "pushedAt": time_of(commit.created_at),
+                    "pushedAt": time_of(times[ref.commit]),
                     "ref": ref.name,
                     "size": entry.size,
                 }

@@ -59,7 +59,7 @@ class UploadGrant(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> Identity:
         """Whose possession an upload proves; no rights come with it."""
-        return Identity(self.name, frozenset(), self.user)
+        return Identity.known_as(self.name, self.user)
 
     @property
     def parts(self) -> int:

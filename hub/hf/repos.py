@@ -14,14 +14,15 @@ from hub.errors import InputError
 from hub.hf import wire
 from hub.hf.access import ReaderStatus, signed_in
 from hub.hf.attributes import default_attributes
-from hub.hf.cards import Card
 from hub.hf.context import KINDS, Asked, Hf, Repo, Text, flag, many, next_link, number, open_repo, repo_url
 from hub.hf.paths import text
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, info_view, oid_of
 from hub.tables import timestamp
+from registry.cards import Card
 from registry.directory import Listed, Order
 from registry.errors import RepoExistsError, RepoNotFoundError, RevisionNotFoundError
+from registry.heads import read_card
 from registry.repos import MAIN
 from registry.types import Commit, FileEntry, Gating, RepoId, RepoInfo
 
@@ -127,27 +128,17 @@ class RepoInfoController(Controller):
         }
         tags = [tag for value in many(request, "filter", "tags") for tag in value.split(",") if tag]
         pipeline = request.query_params.get("pipeline_tag")
-        if tags or pipeline:
-            everything = hf.registry.directory.search(KINDS[kind], limit=10**9, **search)
-            search["keys"] = hf.cards.tagged(everything, tags, pipeline)
+        search |= {"tags": tags, "pipeline_tag": str(pipeline) if pipeline else None}
         page = hf.registry.directory.search(KINDS[kind], limit=limit + 1, offset=offset, **search)
         more = len(page) > limit
         page = page[:limit]
-        cards = hf.cards.of(page)
-        views = [self._listed(hf, request, one, cards[one.info.key]) for one in page]
-        return Response(views, headers=next_link(hf, request, offset=offset + limit, limit=limit) if more else None)
-
-    def _listed(self, hf: HubProtocol, request: Asked, one: Listed, card: Card) -> Json:
-        view = info_view(one.info, one.head, one.modified, card)
         expand = many(request, "expand", "expand[]")
         full = flag(request, "full")
-        if one.head is not None and (full or "siblings" in expand):
-            view["siblings"] = hf.views.siblings(hf.registry.repos.tree(one.info.id, one.head), blobs=False)
-        if expand:
-            return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
-        if not full and not flag(request, "cardData"):
-            view.pop("cardData", None)
-        return view
+        files: dict[str, tuple[FileEntry, ...]] = {}
+        if full or "siblings" in expand:
+            files = hf.registry.repos.trees_of([one.head for one in page if one.head is not None])
+        views = [_listed(hf, request, one, files.get(one.head or "")) for one in page]
+        return Response(views, headers=next_link(hf, request, offset=offset + limit, limit=limit) if more else None)
 
     @get("/{namespace:str}/{name:str}", sync_to_thread=True)
     def repo_info(self, hf: Hf, request: Asked, repo: Repo) -> Json:
@@ -187,6 +178,18 @@ class RepoInfoController(Controller):
         """Whether the caller may write."""
         open_repo(hf, request, repo, "write")
         return {}
+
+
+def _listed(hf: HubProtocol, request: Asked, one: Listed, files: tuple[FileEntry, ...] | None) -> Json:
+    """A repo in a listing; `files` are shown if they were asked for."""
+    view = info_view(one.info, one.head, one.modified, one.card)
+    if files is not None:
+        view["siblings"] = hf.views.siblings(files, blobs=False)
+    if expand := many(request, "expand", "expand[]"):
+        return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
+    if not flag(request, "full") and not flag(request, "cardData"):
+        view.pop("cardData", None)
+    return view
 
 
 class ReaderController(Controller):
@@ -236,7 +239,7 @@ def _info(hf: HubProtocol, request: Asked, info: RepoInfo, commit: Commit | None
     files = hf.registry.repos.tree(info.id, commit.id) if commit else ()
     expand = many(request, "expand", "expand[]")
     modified = commit.created_at if commit else info.created_at
-    view = info_view(info, commit.id if commit else None, modified, hf.cards.at(files))
+    view = info_view(info, commit.id if commit else None, modified, _card(hf, info, commit, files))
     view["siblings"] = hf.views.siblings(files, blobs=flag(request, "blobs"))
     view["usedStorage"] = sum(file.size for file in files)
     view["sha"] = oid_of(commit.id) if commit else None
@@ -247,6 +250,14 @@ def _info(hf: HubProtocol, request: Asked, info: RepoInfo, commit: Commit | None
     if expand:
         return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
     return view
+
+
+def _card(hf: HubProtocol, info: RepoInfo, commit: Commit | None, files: tuple[FileEntry, ...]) -> Card:
+    """What a state says of itself: kept for the main branch, read for any other."""
+    if commit is None:
+        return Card()
+    head = hf.registry.directory.head(info.key)
+    return head[1] if head is not None and head[0] == commit.id else read_card(hf.registry.blobs, files)
 
 
 def _config(hf: HubProtocol, files: tuple[FileEntry, ...]) -> Json | None:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.hf.access import Access
-from hub.hf.cards import Cards
 from hub.hf.discussions import Discussions
 from hub.hf.limits import RequestRate, UploadQuota
 from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
-from hub.hf.views import Views, XetHashOf
+from hub.hf.views import Views, XetHashesOf
 from hub.quotas import Quotas
 from hub.users import Users
 from registry.registry import Registry
@@ -27,7 +26,6 @@ class HubProtocol:
     users: Users
     access: Access
     ledger: UploadLedger
-    cards: Cards
     views: Views
     discussions: Discussions
     signer: Signer
@@ -47,7 +45,7 @@ class HubProtocol:
         anonymous: bool,
         max_file_bytes: int,
         public_url: str,
-        xet_hash_of: XetHashOf = lambda _: None,
+        xet_hashes_of: XetHashesOf = lambda _: {},
         quotas: Quotas | None = None,
         requests_per_minute: int = 0,
     ) -> HubProtocol:
@@ -61,8 +59,7 @@ class HubProtocol:
             users=users,
             access=access,
             ledger=UploadLedger(catalog, blobs, directory, access),
-            cards=Cards(catalog, registry.repos, blobs),
-            views=Views(registry.git_ids, xet_hash_of),
+            views=Views(registry.git_ids, xet_hashes_of),
             discussions=Discussions(catalog, registry.repos),
             signer=Signer.of(catalog),
             quota=UploadQuota(quotas, directory),

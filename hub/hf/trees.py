@@ -24,6 +24,7 @@ from registry.types import Commit, FileEntry, RepoId, RepoInfo
 PAGE, PAGE_EXPANDED, PAGE_COMMITS = 1000, 50, 50
 MAX_WALK = 300
 """Commits that are looked through for the last change of a file."""
+WALK_AT_ONCE = 50
 REPO = "/api/{kind:str}/{namespace:str}/{name:str}"
 
 
@@ -97,12 +98,15 @@ def _last_changes(hf: HubProtocol, info: RepoInfo, commit: Commit, nodes: Sequen
     last: dict[str, Commit] = {}
     open_paths = {node.path for node in nodes}
     now = states(hf.registry.repos.tree(info.id, commit.id))
-    for newer, older in zip(history, [*history[1:], None], strict=True):
+    trees: dict[str, tuple[FileEntry, ...]] = {}
+    for at, (newer, older) in enumerate(zip(history, [*history[1:], None], strict=True)):
         if not open_paths:
             break
         if older is not None and older.tree == newer.tree:
             continue
-        before = states(hf.registry.repos.tree(info.id, older.id)) if older else {}
+        if older is not None and older.id not in trees:
+            trees = hf.registry.repos.trees_of([each.id for each in history[at + 1 : at + 1 + WALK_AT_ONCE]])
+        before = states(trees[older.id]) if older else {}
         changed = {path for path in open_paths if now.get(path) != before.get(path)}
         last |= dict.fromkeys(changed, newer)
         open_paths -= changed

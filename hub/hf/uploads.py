@@ -42,7 +42,7 @@ class UploadLedger:
         with self._catalog.write() as tx:
             tx.execute(
                 "INSERT OR IGNORE INTO hub_possessions VALUES (?, ?, ?, ?, ?)",
-                [sha256, _owner(who), size, how, self._now()],
+                [sha256, owner_of(who), size, how, self._now()],
             )
 
     def size_of(self, who: Identity, sha256: Digest) -> int | None:
@@ -56,17 +56,19 @@ class UploadLedger:
         return {digest: size if digest in proven else None for digest, size in stored.items()}
 
     def sizes_for(self, who: Identity) -> Callable[[Sequence[Digest]], dict[Digest, int | None]]:
-        """`sizes_of` for one caller of the REST routes: tokens without a user are the operator's own, and trusted."""
-        return self._blobs.sizes if who.user is None else lambda digests: self.sizes_of(who, digests)
+        """`sizes_of` for one caller of the REST routes: tokens without a user are the operator's own, and trusted;
+        but for those of jobs."""
+        trusted = who.user is None and who.job is None
+        return self._blobs.sizes if trusted else lambda digests: self.sizes_of(who, digests)
 
     def _proven(self, who: Identity, digests: Sequence[Digest]) -> set[Digest]:
         if who.may(Scope.ADMIN):
             return set(digests)
-        proven: set[Digest] = set()
+        proven: set[Digest] = set(who.blobs & set(digests))
         for at in range(0, len(digests), _ROWS):
             rows = self._catalog.query(
                 "SELECT sha256 FROM hub_possessions WHERE sha256 IN (SELECT unnest(?::VARCHAR[])) AND owner = ?",
-                [list(digests[at : at + _ROWS]), _owner(who)],
+                [list(digests[at : at + _ROWS]), owner_of(who)],
             )
             proven.update(row[0] for row in rows)
         for digest in digests:
@@ -77,6 +79,7 @@ class UploadLedger:
         return proven
 
 
-def _owner(who: Identity) -> str:
+def owner_of(who: Identity) -> str:
+    """Who possesses what a caller sends, as the table has it."""
     # A user's name and the name of an operator's token are different worlds.
     return f"user:{who.user}" if who.user else f"token:{who.name}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hub.hf.cards import Card
 from hub.tables import timestamp
+from registry.cards import Card
 from registry.git_ids import GitIds, git_sha1, pointer
 from registry.types import Commit, Digest, FileEntry, Ref, RepoInfo
 
@@ -18,7 +18,8 @@ REGULAR_LIMIT = 10 * 1024**2
 SHORT = 40
 """Characters of our commit ids that the wire shows: git's length, which clients insist on."""
 
-XetHashOf = Callable[[Digest], str | None]
+XetHashesOf = Callable[[Sequence[Digest]], Mapping[Digest, str]]
+"""The Xet hashes of those of these files that came in chunks."""
 Json = dict[str, Any]
 
 
@@ -71,9 +72,9 @@ def nodes_of(files: Sequence[FileEntry], folder: str, *, recursive: bool) -> lis
 class Views:
     """Makes the wire's objects."""
 
-    def __init__(self, git_ids: GitIds, xet_hash_of: XetHashOf) -> None:
+    def __init__(self, git_ids: GitIds, xet_hashes_of: XetHashesOf) -> None:
         self._git_ids = git_ids
-        self.xet_hash_of = xet_hash_of
+        self.xet_hashes_of = xet_hashes_of
 
     def git_oids(self, files: Iterable[FileEntry]) -> dict[Digest, str]:
         """Git's ids of the regular files among these."""
@@ -92,9 +93,12 @@ class Views:
     def tree(self, nodes: Sequence[Node], last: Mapping[str, Commit] | None = None) -> list[Json]:
         """Entries of a listing; `last` gives each path's last commit if it was asked for."""
         oids = self.git_oids(node.entry for node in nodes if node.entry)
-        return [self._node(node, oids, last) for node in nodes]
+        xet = self.xet_hashes_of([node.entry.sha256 for node in nodes if node.entry and is_large(node.entry)])
+        return [self._node(node, oids, xet, last) for node in nodes]
 
-    def _node(self, node: Node, oids: Mapping[Digest, str], last: Mapping[str, Commit] | None) -> Json:
+    def _node(
+        self, node: Node, oids: Mapping[Digest, str], xet: Mapping[Digest, str], last: Mapping[str, Commit] | None
+    ) -> Json:
         entry = node.entry
         if entry is None:
             view: Json = {"type": "directory", "oid": node.folder_oid, "size": 0, "path": node.path}
@@ -103,8 +107,8 @@ class Views:
             view = {"type": "file", "oid": oid, "size": entry.size, "path": node.path}
             if is_large(entry):
                 view["lfs"] = self.lfs(entry)
-                if xet := self.xet_hash_of(entry.sha256):
-                    view["xetHash"] = xet
+                if entry.sha256 in xet:
+                    view["xetHash"] = xet[entry.sha256]
         if last is not None and (commit := last.get(node.path)):
             view["lastCommit"] = {
                 "id": oid_of(commit.id),

@@ -43,7 +43,7 @@ class CasGrant(msgspec.Struct, frozen=True):
     @property
     def who(self) -> Identity | None:
         """As the ledger knows them: no scope of the hub's own token goes with it."""
-        return None if self.name is None else Identity(self.name, frozenset(), self.user)
+        return None if self.name is None else Identity.known_as(self.name, self.user)
 
     @property
     def holder(self) -> str:

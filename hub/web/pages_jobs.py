@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import anyio
@@ -17,11 +17,13 @@ from finetune.plots import loss_chart
 from hub import schemas as s
 from hub.api.audit import note
 from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, visible_job
-from hub.errors import InputError
+from hub.class_maps import ClassRow, known_labels, suggested
+from hub.errors import GatedError, InputError
 from hub.tokens import Identity, Scope
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
+from registry.errors import InvalidNameError, NotFoundError
 from registry.types import RepoId
 
 LISTED = 40
@@ -38,6 +40,8 @@ STAGE_TITLES = {
     "write": "finish",
 }
 _CHOICES = 500
+MAX_CLASSES = 200
+"""Of one dataset, for the form; with more, the class map is the command's part."""
 
 
 @get("/jobs", sync_to_thread=True)
@@ -66,9 +70,14 @@ def _form(request: WebRequest, web: Web, *, problem: str = "", status: int = 200
     cell = given.get("cell") or _likely_cell(web, who, dataset, names)
     if cell and cell in {one.name for one in web.services.cells.page(limit=1, contains=cell)} and cell not in names:
         names.insert(0, cell)
+    rows, labels, trouble = _classes(web, who, dataset)
     return page(
         request,
         "finetune.html",
+        rows=rows,
+        labels=labels,
+        trouble=trouble,
+        mapped={name: label for name, label in _chosen(given).items() if label},
         status=status,
         here="jobs",
         datasets=datasets,
@@ -81,6 +90,28 @@ def _form(request: WebRequest, web: Web, *, problem: str = "", status: int = 200
         base=web.services.bases.newest_name(),
         problem=problem,
     )
+
+
+def _classes(web: Web, who: Identity, dataset: str) -> tuple[list[ClassRow], list[str], str]:
+    """The dataset's classes as a fine-tune would take them, the base's labels to choose from, and what is wrong."""
+    base = web.services.bases.newest_name()
+    if not dataset or base is None:
+        return [], [], ""
+    try:
+        summary = web.services.datasets.summary(RepoId.parse(dataset, "dataset"), "main", who)
+    except (NotFoundError, InvalidNameError, GatedError):
+        return [], [], ""
+    labels = web.services.bases.labels(base)
+    if not labels or not summary.classes or len(summary.classes) > MAX_CLASSES:
+        return [], [], ""
+    rows, trouble = suggested(summary.classes, labels)
+    return rows, known_labels(labels), trouble
+
+
+def _chosen(fields: Mapping[str, str]) -> dict[str, str]:
+    """Class to the label that the form chose for it, "" where it leaves that to us."""
+    numbers = [name.removeprefix("class-") for name in fields if name.startswith("class-")][:MAX_CLASSES]
+    return {fields[f"class-{number}"]: fields.get(f"label-{number}", "") for number in numbers}
 
 
 def _likely_cell(web: Web, who: Identity, dataset: str, cells: list[str]) -> str:
@@ -109,6 +140,7 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
         asked["max_minutes"] = float(fields.get("minutes") or 10)
         if fields.get("images", "").strip():
             asked["images"] = int(fields["images"])
+        asked["class_map"] = {name: label for name, label in _chosen(fields).items() if label}
         request_in = msgspec.convert(asked, s.FinetuneIn)
         if not fields.get("cell") and cell:
             known = {one.name for one in services.cells.page(limit=1, contains=cell)}
@@ -117,13 +149,14 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
                 services.cells.create(name, "", team=_own_team(who, fields.get("dataset", "")))
                 services.serving_folder.sync()  # robots may name the cell from now on; the base answers
     except (msgspec.ValidationError, ValueError, InputError) as error:
-        given = {name: value for name, value in fields.items() if name in ("dataset", "new_cell", "minutes", "images")}
+        kept = ("dataset", "new_cell", "minutes", "images")
+        given = {name: value for name, value in fields.items() if name in kept or name.startswith(("class-", "label-"))}
         text = _readable(error)
         return _form(request, web, problem=text, status=400, cell=fields.get("cell", ""), **given)
     found = services.cells.get(cell)
     who.require_team(found.team, f"the cell {cell!r}")
     services.readable(RepoId.parse(request_in.dataset, "dataset"), who, files=True)
-    job = services.finetunes.request(request_in, who.owner)
+    job = services.finetunes.request(request_in, who.owner, may_read=services.may_download(who))
     note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
     return to(f"/ui/jobs/{job.id}")
 

@@ -1,6 +1,8 @@
 """The dataset check for pages: run once per revision, one at a time, in a process of its own.
 
 Pictures of strangers are decoded there, not in the hub; it is the same command that people run on their own machine.
+What was uploaded in a browser is first brought into the form that the hub stores, as `dataset push` does before it
+sends anything: images and COCO annotations, one revision on from the files as they came.
 """
 
 from __future__ import annotations
@@ -11,21 +13,25 @@ import queue
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from hub.processes import parcelhub_command
 from hub.settings import Settings
 from registry.blobs import BlobStore
-from registry.repos import Repos
-from registry.types import RepoId
+from registry.errors import RefConflictError
+from registry.repos import DeleteFile, Operation, Repos
+from registry.types import FileEntry, RepoId
 
 log = logging.getLogger("parcelhub.web.quality")
 
 MAX_SECONDS = 3600.0
 MAX_WAITING = 50
+CARD = "README.md"
 State = Literal["none", "waiting", "running"]
 
 
@@ -52,6 +58,22 @@ class _Checked(msgspec.Struct, frozen=True):
     quality: Quality | None = None
 
 
+class _Read(msgspec.Struct, frozen=True):
+    format: str
+    images: int
+
+
+class _Wanted(NamedTuple):
+    repo: RepoId
+    commit: str
+    tree: str
+    convert_for: str
+
+
+class _GaveUpError(Exception):
+    """Raised with the sentence to show where a check cannot go on."""
+
+
 class QualityRuns:
     """Checks of revisions, by the digest of their tree. Use from any number of threads."""
 
@@ -61,7 +83,7 @@ class QualityRuns:
         self._repos = repos
         self._blobs = blobs
         self._settings = settings
-        self._waiting: queue.Queue[tuple[RepoId, str, str] | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[_Wanted | None] = queue.Queue(MAX_WAITING)
         self._states: dict[str, State] = {}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -79,14 +101,17 @@ class QualityRuns:
         """Whether a check waits or runs."""
         return self._states.get(self._tree(repo, commit), "none")
 
-    def start(self, repo: RepoId, commit: str) -> None:
-        """Have a revision checked, unless it is being checked or the queue is full."""
+    def start(self, repo: RepoId, commit: str, *, convert_for: str = "") -> None:
+        """Have a revision checked, unless it is being checked or the queue is full.
+
+        With `convert_for`, the author of the revision that comes of it, it is brought into the hub's form before.
+        """
         tree = self._tree(repo, commit)
         with self._lock:
             if tree in self._states or self._closing:
                 return
             try:
-                self._waiting.put_nowait((repo, commit, tree))
+                self._waiting.put_nowait(_Wanted(repo, commit, tree, convert_for))
             except queue.Full:
                 return
             self._states[tree] = "waiting"
@@ -106,44 +131,101 @@ class QualityRuns:
 
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None and not self._closing:
-            repo, commit, tree = item
-            self._states[tree] = "running"
+            self._states[item.tree] = "running"
+            known = {item.tree}
+            tree = item.tree
             try:
-                self._keep(tree, self._check(repo, commit))
+                commit = item.commit
+                if item.convert_for:
+                    commit = self._convert(item.repo, commit, item.convert_for)
+                    tree = self._tree(item.repo, commit)
+                    known.add(tree)
+                    self._states[tree] = "running"
+                self._keep(tree, self._check(item.repo, commit))
+            except _GaveUpError as error:
+                self._keep(tree, Quality(problem=str(error)))
             except Exception as error:
-                log.exception("the check of %s@%s failed", repo, commit[:12])
+                log.exception("the check of %s@%s failed", item.repo, item.commit[:12])
                 self._keep(tree, Quality(problem=f"The check did not end well ({type(error).__name__})."))
             finally:
-                self._states.pop(tree, None)
+                for one in known:
+                    self._states.pop(one, None)
 
     def _check(self, repo: RepoId, commit: str) -> Quality:
-        with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as temporary:
-            folder = Path(temporary) / repo.name
-            for entry in self._repos.tree(repo, commit):
-                target = folder / entry.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._blobs.export_to(entry.sha256, target)
-            command = parcelhub_command("dataset", "check", str(folder), "--quality", "--json")
-            environment = {**os.environ, **self._settings.environment()}
-            with self._lock:
-                if self._closing:
-                    return Quality(problem="The hub was stopped.")
-                self._process = subprocess.Popen(
-                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL
-                )
-            try:
-                out, err = self._process.communicate(timeout=MAX_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.communicate()
-                return Quality(problem="The check took too long and was stopped.")
+        """Raises _GaveUpError."""
+        with self._at_hand(repo, commit) as folder:
+            out, err = self._run("dataset", "check", str(folder), "--quality", "--json")
         try:
             checked = msgspec.json.decode(out, type=_Checked)
         except msgspec.DecodeError:
             checked = _Checked()
         if checked.quality is not None:
             return checked.quality
-        return Quality(problem=_sentence(err.decode("utf-8", "replace"), temporary) or "The dataset cannot be read.")
+        return Quality(problem=_sentence(err, str(folder.parent)) or "The dataset cannot be read.")
+
+    def _convert(self, repo: RepoId, commit: str, author: str) -> str:
+        """Commit a revision in the hub's form, and answer its commit; the same one if it is in that form already.
+
+        Raises _GaveUpError for files that are no dataset, and where somebody else has changed the dataset meanwhile.
+        """
+        with self._at_hand(repo, commit) as folder:
+            target = folder.with_name(f"{folder.name}.converted")
+            out, err = self._run("dataset", "convert", str(folder), str(target), "--to", "coco", "--json")
+            if not target.is_dir():
+                raise _GaveUpError(_sentence(err, str(folder.parent)) or "The dataset cannot be read.")
+            read = msgspec.json.decode(out, type=_Read)
+            before = {entry.path: entry for entry in self._repos.tree(repo, commit)}
+            entries = {}
+            for path in sorted(target.rglob("*")):
+                if path.is_file():
+                    name = path.relative_to(target).as_posix()
+                    with path.open("rb") as file:
+                        info = self._blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
+                    entries[name] = FileEntry(name, info.sha256, info.size)
+        if card := before.get(CARD):
+            entries[CARD] = card
+        operations: list[Operation] = [DeleteFile(path) for path in before if path not in entries]
+        operations += [one for one in entries.values() if before.get(one.path) != one]
+        if not operations:
+            return commit
+        message = f"Read as {read.format}: {read.images:,} images"
+        try:
+            return self._repos.commit(repo, operations, message=message, author=author, expected_parent=commit).id
+        except RefConflictError:
+            raise _GaveUpError("The dataset was changed while it was read; check it again.") from None
+
+    @contextmanager
+    def _at_hand(self, repo: RepoId, commit: str) -> Iterator[Path]:
+        """A revision's files in a folder of the dataset's name, which may be written beside."""
+        with tempfile.TemporaryDirectory(prefix="check-", dir=self._folder) as temporary:
+            folder = Path(temporary) / repo.name
+            folder.mkdir()
+            for entry in self._repos.tree(repo, commit):
+                target = folder / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._blobs.export_to(entry.sha256, target)
+            yield folder
+
+    def _run(self, *command: str) -> tuple[bytes, str]:
+        """What the command prints: (output, errors). Raises _GaveUpError where it takes too long or the hub ends."""
+        environment = {**os.environ, **self._settings.environment()}
+        with self._lock:
+            if self._closing:
+                raise _GaveUpError("The hub was stopped.")
+            self._process = subprocess.Popen(
+                parcelhub_command(*command),
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )
+        try:
+            out, err = self._process.communicate(timeout=MAX_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise _GaveUpError("The check took too long and was stopped.") from None
+        return out, err.decode("utf-8", "replace")
 
     def _keep(self, tree: str, quality: Quality) -> None:
         partial = self._file(tree).with_suffix(".part")

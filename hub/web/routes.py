@@ -5,7 +5,17 @@ from __future__ import annotations
 from litestar import Router
 from litestar.di import Provide
 
-from hub.web import pages_datasets, pages_home, pages_jobs, pages_models
+from hub.api.problems import answer_error as answer_problem
+from hub.web import (
+    pages_cells,
+    pages_compare,
+    pages_datasets,
+    pages_home,
+    pages_jobs,
+    pages_models,
+    pages_outcomes,
+    pages_uploads,
+)
 from hub.web.guards import SessionMiddleware, same_origin, signed_in
 from hub.web.parts import web_of
 from hub.web.problems import answer_error
@@ -26,6 +36,7 @@ def routers() -> list[Router]:
             pages_home.make_token,
             pages_home.revoke_token,
             pages_datasets.list_datasets,
+            pages_uploads.new_upload,
             pages_datasets.browse,
             pages_datasets.wall,
             pages_datasets.picture,
@@ -40,14 +51,15 @@ def routers() -> list[Router]:
             pages_jobs.job_events,
             pages_jobs.cancel_job,
             pages_jobs.retry_job,
-            pages_models.list_cells,
-            pages_models.create_cell,
-            pages_models.one_cell,
-            pages_models.rollback,
+            pages_cells.list_cells,
+            pages_cells.create_cell,
+            pages_cells.one_cell,
+            pages_cells.rollback,
             pages_models.one_model,
             pages_models.report_page,
             pages_models.promote,
-            pages_models.compare,
+            pages_compare.compare,
+            pages_outcomes.outcomes,
         ],
         dependencies={"web": Provide(web_of, sync_to_thread=False)},
         guards=[signed_in, same_origin],
@@ -55,4 +67,20 @@ def routers() -> list[Router]:
         exception_handlers={Exception: answer_error},
         include_in_schema=False,
     )
-    return [pages, Router("/", route_handlers=[pages_home.root], include_in_schema=False)]
+    # What a script asks: the same guards, and refusals that a script can read.
+    uploads = Router(
+        "/ui/uploads",
+        route_handlers=[
+            pages_uploads.start_upload,
+            pages_uploads.get_upload,
+            pages_uploads.abort_upload,
+            pages_uploads.put_file,
+            pages_uploads.commit_upload,
+        ],
+        dependencies={"web": Provide(web_of, sync_to_thread=False)},
+        guards=[signed_in, same_origin, pages_uploads.proven],
+        middleware=[SessionMiddleware],
+        exception_handlers={Exception: answer_problem},
+        include_in_schema=False,
+    )
+    return [pages, uploads, Router("/", route_handlers=[pages_home.root], include_in_schema=False)]

@@ -253,7 +253,7 @@ def drop_files(tx: Cursor, before: datetime) -> int:
     return int(row[0]) if row else 0
 
 
-def sha256_of_pieces(pieces: Iterable[bytes]) -> Digest:
+def sha256_of_pieces(pieces: Iterable[bytes | memoryview]) -> Digest:
     """The sha256 of the pieces, one after the other."""
     hasher = hashlib.sha256()
     for piece in pieces:

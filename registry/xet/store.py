@@ -16,7 +16,7 @@ import numpy as np
 from registry.blob_writer import BlobWriter
 from registry.blobs import CHUNK, BlobStore
 from registry.caches import BoundedCache
-from registry.catalog import Catalog, to_db
+from registry.catalog import Catalog, Cursor, to_db
 from registry.errors import InvalidRangeError, TooLargeError, XetFileNotFoundError
 from registry.types import Digest, check_digest
 from registry.xet import hashes, rows
@@ -123,8 +123,7 @@ class XetStore:
     def touch_xorb(self, name: XetHash) -> bool:
         """Whether the xorb is stored; if so, its grace period begins anew. Raises InvalidValueError."""
         check_digest(name)
-        with self._catalog.write() as tx:
-            return rows.touch(tx, [name]) == {name}
+        return self._catalog.run(lambda tx: rows.touch(tx, [name])) == {name}
 
     def read_xorb(self, name: XetHash, first: int, stop: int) -> Iterator[bytes]:
         """The stored bytes [first, stop) of a xorb's chunks, in pieces of at most a mebibyte.
@@ -145,14 +144,12 @@ class XetStore:
 
     def _publish(self, name: XetHash, table: ChunkTable, writer: BlobWriter) -> bool:
         with self._stripe(name):
-            with self._catalog.write() as tx:
-                # Announced first: if we die in between, a later collection finds the bytes by this row.
-                before = rows.announce(tx, name, writer.digest, table)
+            # Announced first: if we die in between, a later collection finds the bytes by this row.
+            before = self._catalog.run(lambda tx: rows.announce(tx, name, writer.digest, table))
             if before.stored:
                 return False
             blob = writer.commit().sha256
-            with self._catalog.write() as tx:
-                rows.set_stored(tx, name)
+            self._catalog.run(lambda tx: rows.set_stored(tx, name))
             if before.blob not in (None, blob):  # the same chunks, packed otherwise, were about to leave
                 self._xorbs.delete(before.blob)
         return True
@@ -180,10 +177,13 @@ class XetStore:
             new.check_sha256(sha256)
             files.append(XetFile(new.file.hash, sha256, new.file.size))
         marks = [landmarks(new.runs, self.table) for new in known]
-        with self._catalog.write() as tx:
+
+        def write(tx: Cursor) -> None:
             rows.touch_or_refuse(tx, [xorb.hash for new in known for xorb in new.xorbs])
             for file, new, marks_of_file in zip(files, known, marks, strict=True):
                 rows.insert_file(tx, file, new.runs, marks_of_file)
+
+        self._catalog.run(write)
         self._forget_names()
         return tuple(files)
 
@@ -196,24 +196,29 @@ class XetStore:
         return found
 
     def hash_of(self, sha256: Digest) -> XetHash | None:
-        """The Xet hash of the file with this sha256, if it is here. Quick: listings ask for every file."""
-        found = self._names.get(sha256)
-        if found is None:
+        """The Xet hash of the file with this sha256, if it is here."""
+        return self.hashes_of([sha256]).get(sha256)
+
+    def hashes_of(self, digests: Sequence[Digest]) -> dict[Digest, XetHash]:
+        """As `hash_of`, for many at once; the ones that are not here are left out.
+
+        One statement at most, and none for those that were asked for before: listings ask for every file.
+        """
+        kept = {digest: self._names.get(digest) for digest in digests}
+        unknown = [digest for digest, name in kept.items() if name is None]
+        if unknown:
             before = self._changes
-            found = self.hashes_of([sha256]).get(sha256, "")
+            found = {file.sha256: file.hash for file in rows.files_of_sha256s(self._catalog, unknown)}
             with self._naming:
-                if before == self._changes:
-                    self._names.put(sha256, found, 1)
-        return found or None
+                for digest in unknown if before == self._changes else ():
+                    self._names.put(digest, found.get(digest, ""), 1)
+            kept |= found
+        return {digest: name for digest, name in kept.items() if name}
 
     def _forget_names(self) -> None:
         with self._naming:
             self._changes += 1
             self._names.clear()
-
-    def hashes_of(self, digests: Sequence[Digest]) -> dict[Digest, XetHash]:
-        """As `hash_of`, for many at once; the ones that are not here are left out."""
-        return {file.sha256: file.hash for file in rows.files_of_sha256s(self._catalog, digests)}
 
     def files_with(self, chunk: XetHash, limit: int = 32) -> tuple[XetFile, ...]:
         """Files that begin with this chunk, or hold it if it is one of those (1 in 1024) that clients ask about."""
@@ -260,8 +265,7 @@ class XetStore:
         """
         found = rows.files_of_sha256s(self._catalog, digests)
         if old := rows.registered_before(self._catalog, [file.hash for file in found], _now() - _FRESH):
-            with self._catalog.write() as tx:
-                rows.touch_files(tx, old)
+            self._catalog.run(lambda tx: rows.touch_files(tx, old))
             # One that a collection took before we touched it is gone.
             found = rows.files_of_sha256s(self._catalog, digests)
         sizes = {file.sha256: file.size for file in found}
@@ -290,7 +294,7 @@ class XetStore:
             self._runs.put(name, found, len(found[1]))
         return found
 
-    def _unpacked(self, runs: Iterable[Run]) -> Iterator[bytes]:
+    def _unpacked(self, runs: Iterable[Run]) -> Iterator[bytes | memoryview]:
         for run in runs:
             first, stop = self.table(run.xorb).span(run.start, run.end)
             yield from read_chunks(self._xorbs.iter_range(run.xorb.blob, first, stop))
@@ -349,18 +353,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _clipped(pieces: Iterator[bytes], skip: int, length: int, chunk: int) -> Iterator[bytes]:
+def _clipped(pieces: Iterator[bytes | memoryview], skip: int, length: int, chunk: int) -> Iterator[bytes]:
     """`length` bytes after the first `skip`, small pieces gathered: a chunk may be a few bytes or 128 KiB."""
-    gathered = bytearray()
+    gathered: list[bytes | memoryview] = []
+    size = 0
     for piece in pieces:
-        part = piece[skip : skip + length] if skip or len(piece) > length else piece
+        part = memoryview(piece)[skip : skip + length]
         skip = max(0, skip - len(piece))
         length -= len(part)
-        gathered += part
-        while len(gathered) >= chunk:
-            yield bytes(gathered[:chunk])
-            del gathered[:chunk]
+        while size + len(part) >= chunk:
+            gathered.append(part[: chunk - size])
+            part = part[chunk - size :]
+            yield b"".join(gathered)
+            gathered, size = [], 0
+        if part:
+            gathered.append(part)
+            size += len(part)
         if not length:
             break
     if gathered:
-        yield bytes(gathered)
+        yield b"".join(gathered)

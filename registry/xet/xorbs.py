@@ -231,9 +231,33 @@ def _unpack_frame(packed: memoryview, size: int) -> bytes:
     return raw
 
 
-def read_chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The unpacked chunks of a stored run. Raises XetFormatError if the run is damaged."""
-    reader = ChunkReader()
+def read_chunks(pieces: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """The unpacked chunks of a stored run; one that was stored as it is comes as a view of its piece, uncopied.
+
+    Only the chunk in which a piece ends is put together from two. Raises XetFormatError if the run is damaged.
+    """
+    rest = bytearray()
     for piece in pieces:
-        yield from reader.feed(piece)
-    reader.close()
+        view, at = memoryview(piece), 0
+        while at < len(view):
+            if not rest and len(view) - at >= HEADER:
+                header = read_header(bytes(view[at : at + HEADER]))
+                end = at + HEADER + header.packed
+                if end <= len(view):
+                    yield _unpack_view(header, view[at + HEADER : end])
+                    at = end
+                    continue
+            wanted = HEADER if len(rest) < HEADER else HEADER + read_header(bytes(rest[:HEADER])).packed
+            more = view[at : at + wanted - len(rest)]
+            rest += more
+            at += len(more)
+            if len(rest) > HEADER and len(rest) == wanted:
+                whole = bytes(rest)
+                rest.clear()
+                yield _unpack_view(read_header(whole[:HEADER]), memoryview(whole)[HEADER:])
+    if rest:
+        raise XetFormatError("xorb", f"ends in the middle of a chunk ({len(rest)} bytes are left)")
+
+
+def _unpack_view(header: Header, packed: memoryview) -> bytes | memoryview:
+    return packed if header.scheme == _STORED else unpack(header, packed)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -33,20 +34,29 @@ def make_folder(folder: Path, base_dir: Path, *, variants: int, rank: int = 8, s
     cells: dict[str, CellRoute] = {}
     for number in range(variants):
         name = f"cell-{number}@v1"
-        target = folder / "variants" / name
-        target.mkdir(parents=True, exist_ok=True)
-        data = _weights(linears, rank, generator)
-        (target / WEIGHTS).write_bytes(data)
-        (target / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none"}))
         repo, _, revision = BASE.partition("@")
         origin = {"repo": f"base/{repo}", "revision": revision, "commit": "0" * 40}
         document = {"base": origin, "labels": {label: label for label in labels}, "rank": rank, "deck": "0" * 64}
-        (target / VARIANT).write_text(json.dumps(document))
+        data = write_random_variant(folder / "variants" / name, linears, document, generator)
         digests[f"variants/{name}/{WEIGHTS}"] = hashlib.sha256(data).hexdigest()
         cells[f"cell-{number}"] = CellRoute(fleet=name)
     table = RoutingTable(1, BASE, cells, digests)
     write_routing(folder, table)
     return table
+
+
+def write_random_variant(
+    target: Path, linears: Mapping[str, tuple[int, int]], document: Mapping[str, Any], generator: torch.Generator
+) -> bytes:
+    """Write the three files of a variant whose `variant.json` is `document`. Returns the bytes of its weights."""
+    rank = int(document["rank"])
+    data = _weights(linears, rank, generator)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / WEIGHTS).write_bytes(data)
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none", "target_modules": sorted(linears)}
+    (target / CONFIG).write_text(json.dumps(config))
+    (target / VARIANT).write_text(json.dumps(document))
+    return data
 
 
 def _weights(linears: Mapping[str, tuple[int, int]], rank: int, generator: torch.Generator) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as hf_logging
 
 from serving.errors import BaseError
@@ -52,10 +52,24 @@ def family_of(folder: Path) -> str:
 def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> InstanceModel:
     """The network of a folder (config.json, model.safetensors) on the CPU, in eval mode. Raises BaseError."""
     family = FAMILIES[family_of(folder)]
+    path = folder / "model.safetensors"
     try:
-        model: InstanceModel = family.from_pretrained(  # type: ignore[attr-defined]
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        with safe_open(path, framework="pt") as file:
+            file.keys()
+    except (SafetensorError, OSError) as error:
+        raise BaseError(f"{path.name}: not valid safetensors ({error})") from error
+    try:
+        model: InstanceModel
+        model, told = family.from_pretrained(  # type: ignore[attr-defined]
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise BaseError(f"model.safetensors or config.json cannot be loaded as {family.__name__}: {error}") from error
+    # The library leaves what a file lacks at random, and only warns.
+    lacking = sorted({name for name, _ in model.named_parameters()} & set(told["missing_keys"]))
+    if lacking:
+        raise BaseError(
+            f"{path.name}: cannot be loaded as {family.__name__}: {len(lacking)} tensors are missing, the "
+            f"first of them '{lacking[0]}'"
+        )
     return model.eval()

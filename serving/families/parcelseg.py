@@ -221,12 +221,12 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
             eight = layer(eight)
         tokens = _convolve(self.patch_embedding, pixels) + _convolve(self.stem_embedding, eight)
         tokens = tokens.flatten(1, 2) + self.position_embedding
-        registers = self.register_tokens.expand(len(tokens), -1, -1).to(tokens.dtype)
+        registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         tokens = torch.cat([registers, tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.layernorm(tokens)[:, registers.shape[1] :]
-        grid = tokens.reshape(len(tokens), self.side, self.side, -1)
+        grid = tokens.reshape(tokens.shape[0], self.side, self.side, -1)
         eight = self.mix8(_unfold(self.widen8(grid)) + self.lateral8(eight))
         fourth = self.mix4(_unfold(self.widen4(eight)) + self.lateral4(fourth))
         kind = shape = eight

@@ -22,6 +22,7 @@ import torch.utils.dlpack
 import triton_python_backend_utils as pb
 
 from serving.captures import Capture, CaptureStore
+from serving.engines import EngineChoice
 from serving.errors import (
     DeadlinePassed,
     RequestError,
@@ -34,6 +35,7 @@ from serving.preprocess import Image
 from serving.telemetry import Prediction, Recorder
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
+from serving.triton.heartbeat import Heartbeat
 from serving.triton.metrics import VariantMetrics
 
 # By name: the stub puts TritonError into its module only after it has imported this one.
@@ -64,15 +66,18 @@ class TritonPythonModel:
             settings = BackendSettings.read(os.environ)
             if settings.threads:
                 torch.set_num_threads(settings.threads)
-            self._engine = Engine(settings.serving, hot=settings.hot, check_tokens=settings.check_tokens)
+            choice = EngineChoice.read(os.environ)
+            self._engine = Engine(settings.serving, hot=settings.hot, check_tokens=settings.check_tokens, choice=choice)
         except ServingError as error:
             raise pb.TritonModelException(f"{error.code}: {error}") from error
+        # Only now: an export or a compilation may hold Python's lock for long, and has the guard's time to start.
+        self._heartbeat = Heartbeat(settings.heartbeat)
         self._policy = settings.captures
         self._recorder = None
         if settings.telemetry is not None:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
-        self._metrics = VariantMetrics(pb)
+        self._metrics = VariantMetrics(pb, collect=self._count)
 
     def execute(self, requests: Sequence[Request]) -> list[object]:
         """One response per request, in order. A bad request gets its own error; its neighbours get answers."""
@@ -87,18 +92,20 @@ class TritonPythonModel:
             except ServingError as error:
                 responses[i] = _failure(error)
                 self._metrics.failed(None, error.code)
-        for i, query, result in zip(places, queries, self._engine.answer(queries), strict=True):
+        with self._heartbeat.batch():
+            answers = self._engine.answer(queries)
+        for i, query, result in zip(places, queries, answers, strict=True):
             if isinstance(result, Reply):
                 responses[i] = _success(result, ids[i])
             else:
                 responses[i] = _failure(result)
             self._note(ids[i], query, result, at, time.perf_counter() - started, len(requests))
-        self._count()
         return responses
 
     def finalize(self) -> None:
         """Stop the background threads; what they hold is written."""
         self._engine.close()
+        self._heartbeat.close()
         self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
@@ -145,13 +152,14 @@ class TritonPythonModel:
                 )
         self._recorder.record(prediction, capture)
 
-    def _count(self) -> None:
+    def _count(self, metrics: VariantMetrics) -> None:
+        """What the engine counted so far; the metrics' own thread asks."""
         counts = self._engine.counts
         for metric, per_variant in (("hits", counts.hits), ("misses", counts.misses), ("loads", counts.loads)):
             for variant, total in per_variant.copy().items():
-                self._metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
-        self._metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
-        self._metrics.total("parcelhub_routing_version", self._engine.table_version)
+                metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
+        metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
+        metrics.total("parcelhub_routing_version", self._engine.table_version)
 
 
 def _query(request: Request) -> Query:

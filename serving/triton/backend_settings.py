@@ -21,6 +21,7 @@ class BackendSettings:
         hot: how many variants are kept in memory.
         check_tokens: whether a request needs a robot's token that is good for its cell.
         captures: which frames are kept.
+        heartbeat: the file that tells the guard that the backend is alive; None where no guard watches.
     """
 
     serving: Path
@@ -29,6 +30,7 @@ class BackendSettings:
     hot: int = 256
     check_tokens: bool = False
     captures: CapturePolicy = field(default_factory=CapturePolicy)
+    heartbeat: Path | None = None
 
     def environment(self) -> dict[str, str]:
         """The variables that `read` reads."""
@@ -37,6 +39,7 @@ class BackendSettings:
             "PARCELHUB_HOT_VARIANTS": str(self.hot),
             "PARCELHUB_CHECK_TOKENS": "1" if self.check_tokens else "0",
             "PARCELHUB_TELEMETRY": str(self.telemetry.absolute()) if self.telemetry else "",
+            "PARCELHUB_HEARTBEAT": str(self.heartbeat.absolute()) if self.heartbeat else "",
             "PARCELHUB_TORCH_THREADS": str(self.threads) if self.threads else "",
             "PARCELHUB_CAPTURE_LOW_SCORE": str(self.captures.low_score),
             "PARCELHUB_CAPTURE_SHARE": str(self.captures.share),
@@ -51,6 +54,7 @@ class BackendSettings:
         if not folder:
             raise TritonError("PARCELHUB_SERVING must name the serving folder")
         telemetry, threads = environment.get("PARCELHUB_TELEMETRY"), environment.get("PARCELHUB_TORCH_THREADS")
+        heartbeat = environment.get("PARCELHUB_HEARTBEAT")
         default = CapturePolicy()
         try:
             captures = CapturePolicy(
@@ -66,6 +70,7 @@ class BackendSettings:
                 int(environment.get("PARCELHUB_HOT_VARIANTS") or 256),
                 environment.get("PARCELHUB_CHECK_TOKENS", "0") == "1",
                 captures,
+                Path(heartbeat) if heartbeat else None,
             )
         except ValueError as error:
             raise TritonError(f"a PARCELHUB_ variable of the backend has no usable value: {error}") from error

@@ -46,6 +46,9 @@ class TritonConfig:
             in the middle of a request is slow, and it is never given back.
         batching: the dynamic batcher and its queue.
         grace_s: how long requests in flight may take at shutdown.
+        hang_s: a backend that gave no sign of life for so long is ended and started again. Longer than anything
+            that holds Python's lock, such as a large model that is being loaded.
+        stuck_s: so is one that has been computing one batch for so long.
         torch_threads: threads of the model's own arithmetic; torch decides when None.
         hot_variants: how many variants are kept in memory.
         telemetry: where predictions and captures go; None keeps neither.
@@ -66,6 +69,8 @@ class TritonConfig:
     shm_growth_bytes: int = 32 * 1024 * 1024
     batching: Batching = field(default_factory=Batching)
     grace_s: float = 10.0
+    hang_s: float = 10.0
+    stuck_s: float = 60.0
     torch_threads: int | None = None
     hot_variants: int = 256
     telemetry: Path | None = None
@@ -110,6 +115,12 @@ class TritonConfig:
             captures=self.captures,
         )
 
+    def guard_options(self, heartbeat: Path | None) -> list[str]:
+        """What the guard is told, before the command that it runs."""
+        options = ["--grace", str(self.grace_s), "--hang", str(self.hang_s), "--stuck", str(self.stuck_s)]
+        options += ["--probe", self.http_url.removeprefix("http://")]
+        return options if heartbeat is None else [*options, "--heartbeat", str(heartbeat)]
+
     def command(self, installation: Installation, backends: Path | None, models: Path, shm_prefix: str) -> list[str]:
         """The command line of tritonserver. Writes the admin key at its first use."""
         closed = [name for name in _RESTRICTED if name != "shared-memory" or not self.shared_memory]
@@ -131,7 +142,9 @@ class TritonConfig:
             f"--http-restricted-api={','.join(closed)}:{key}",
             "--grpc-header-forward-pattern=(?i)authorization",
             "--http-header-forward-pattern=(?i)authorization",
-            # Robots that wait between picks ping, so that a dead connection is noticed before the next pick.
+            # Robots that wait between picks ping, so that a dead connection is noticed before the next pick. Without
+            # leave for it, the server takes that for an attack and hangs up after the third ping.
+            "--grpc-keepalive-permit-without-calls=true",
             "--grpc-http2-min-recv-ping-interval-without-data=5000",
             f"--backend-config=python,shm-default-byte-size={self.shm_bytes}",
             f"--backend-config=python,shm-growth-byte-size={self.shm_growth_bytes}",

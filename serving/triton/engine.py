@@ -15,6 +15,7 @@ from torchvision.io import encode_jpeg
 
 from serving.access import RobotAccess
 from serving.digests import check_base
+from serving.engines import EAGER, EngineChoice
 from serving.errors import AdapterError, RequestError, ServingError, UnknownVariant, VariantWarming
 from serving.instances import Instances
 from serving.preprocess import Image, check_pixels, decode_image
@@ -90,8 +91,16 @@ class Engine:
     then puts the new state in place: robots never wait for a file. A running batch finishes on the state it began with.
     """
 
-    def __init__(self, folder: Path, *, check_every_s: float = 0.2, hot: int = 256, check_tokens: bool = False) -> None:
-        """Loads the base and its variants. Raises RoutingError and BaseError.
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        check_every_s: float = 0.2,
+        hot: int = 256,
+        check_tokens: bool = False,
+        choice: EngineChoice = EAGER,
+    ) -> None:
+        """Loads the base and its variants, to run on what `choice` says. Raises RoutingError and BaseError.
 
         With `check_tokens`, a query needs a robot's token that robots.json allows for its cell.
         """
@@ -101,6 +110,7 @@ class Engine:
         self._folder = ServingFolder(folder, check_every_s=check_every_s)
         self._every = check_every_s
         self._hot = hot
+        self._choice = choice
         self._decoders = ThreadPoolExecutor(4, "decode")
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._loading: set[str] = set()
@@ -116,6 +126,7 @@ class Engine:
         """Decode a picture on every thread: the first robot must not pay for the codec's start either."""
         blank = encode_jpeg(torch.zeros(3, 64, 64, dtype=torch.uint8)).numpy().tobytes()
         list(self._decoders.map(decode_image, [blank] * 8))
+        decode_image(blank)  # and on this thread, which decodes for a robot that is alone
 
     def close(self) -> None:
         """Stop the background thread."""
@@ -130,6 +141,11 @@ class Engine:
         return self._swaps_before + self._state.segmenter.swaps
 
     @property
+    def runs_on(self) -> str:
+        """What runs the forward pass and in which precision: `eager bfloat16`."""
+        return self._state.segmenter.engine
+
+    @property
     def table_version(self) -> int:
         """Of the routing table in place."""
         return self._state.table.version
@@ -137,7 +153,11 @@ class Engine:
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
         state = self._state
-        prepared = list(self._decoders.map(lambda query: self._prepare(state, query), queries))
+        if len(queries) == 1:
+            # A robot alone must not wait for another thread to wake up.
+            prepared = [self._prepare(state, queries[0])]
+        else:
+            prepared = list(self._decoders.map(lambda query: self._prepare(state, query), queries))
         ready = [item for item in prepared if isinstance(item, _Ready)]
         try:
             answers: Iterator[Reply | ServingError] = iter(self._run(state, ready))
@@ -239,7 +259,7 @@ class Engine:
         else:
             folder = self._folder.base_folder(table.base)
             check_base(folder, table.digests_of(f"base/{table.base}"))
-            segmenter = Segmenter.load(folder, base_name=table.base, hot=self._hot)
+            segmenter = Segmenter.load(folder, base_name=table.base, hot=self._hot, engine=self._choice)
             segmenter.warm_up()
             self._swaps_before += before.segmenter.swaps if before is not None else 0
         self._refused = {}

@@ -1,36 +1,56 @@
 """Stands between the launcher and tritonserver so that nothing outlives the launcher, not even after `kill -9`.
 
-Run as a script with the standard library only: `python -I guard.py <grace seconds> <command> ...`. Standard input is a
+Run as a script with the standard library only: `python -I guard.py [options] -- <command> ...`. Standard input is a
 pipe that the launcher holds open. When it closes, because the launcher closed it or is gone, the whole process group
 (tritonserver and its Python stubs) gets SIGTERM and, after the grace time, SIGKILL. Exits with the server's own status.
 
-It also watches the stubs. A tritonserver whose stub was killed goes on saying that it is ready and lets requests hang
-for a minute (tried with 2.51). So when a stub is dead and nobody took note, the whole group is ended, and the launcher
-starts anew.
+It also watches. A tritonserver whose stub was killed goes on saying that it is ready and lets requests hang for a
+minute (tried with 2.51), and one whose stub is frozen does so for ever. So the whole group is ended, and the launcher
+starts anew, when
+
+- a stub is dead and nobody took note,
+- the stub's heartbeat (serving/triton/heartbeat.py) has stopped, or has named one and the same batch for too long,
+- the server answered its liveness probe once and does so no more.
+
+Waiting is counted in time that this process itself was awake: a machine that sleeps or a paused container freezes the
+guard as well, and must not cost a restart when it goes on.
 """
 
+import argparse
+import http.client
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+TICK_S = 0.2
+STEP_AT_MOST_S = 0.5
+PROBE_EVERY_S = 2.0
+PROBE_TIMEOUT_S = 5.0
 
-def main() -> int:
+
+def main(arguments: list[str]) -> int:
     """Run the command until it ends or standard input closes."""
-    grace = float(sys.argv[1])
+    options = _options(arguments)
     # The group is signalled as a whole; the guard itself has to live through its own SIGTERM to see to the SIGKILL.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    child = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL)
-    stubs = Stubs(child.pid)
+    child = subprocess.Popen(options.command, stdin=subprocess.DEVNULL)
+    stubs, heart = Stubs(child.pid), Heart(options.heartbeat, options.hang, options.stuck, options.start)
+    probe = Probe(options.probe, max(1.5 * options.hang, options.grace + 5.0))
+    awake, last = 0.0, time.monotonic()
     while child.poll() is None:
-        if stubs.lost():
-            sys.stderr.write("guard: a Python stub is dead and tritonserver does not notice; ending it\n")
+        now = time.monotonic()
+        awake, last = awake + min(now - last, STEP_AT_MOST_S), now
+        wrong = stubs.wrong() or heart.wrong(awake) or probe.wrong(awake)
+        if wrong:
+            sys.stderr.write(f"guard: {wrong}; ending tritonserver\n")
             break
-        if select.select([0], [], [], 0.2)[0] and not os.read(0, 1):
+        if select.select([0], [], [], TICK_S)[0] and not os.read(0, 1):
             os.killpg(0, signal.SIGTERM)
-            deadline = time.monotonic() + grace
+            deadline = time.monotonic() + options.grace
             while child.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
             break
@@ -42,6 +62,79 @@ def main() -> int:
     return 137
 
 
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="run tritonserver, and end it when it hangs")
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds between SIGTERM and SIGKILL")
+    parser.add_argument("--heartbeat", default="", help="file that the stub writes; empty: not watched")
+    parser.add_argument("--hang", type=float, default=10.0, help="seconds without a beat")
+    parser.add_argument("--stuck", type=float, default=60.0, help="seconds that one batch may take")
+    parser.add_argument("--start", type=float, default=600.0, help="seconds until the first beat")
+    parser.add_argument("--probe", default="", help="host:port of the server's HTTP; empty: not probed")
+    parser.add_argument("command", nargs="+")
+    return parser.parse_args(arguments)
+
+
+class Heart:
+    """The stub's heartbeat as the guard sees it. Times are seconds that the guard was awake."""
+
+    def __init__(self, path: str, hang_s: float, stuck_s: float, start_s: float) -> None:
+        self._path, self._hang_s, self._stuck_s, self._start_s = path, hang_s, stuck_s, start_s
+        self._beat, self._beat_at = "", 0.0
+        self._batch, self._batch_at = "0", 0.0
+
+    def wrong(self, awake: float) -> str:
+        """What is wrong; empty while nothing is."""
+        if not self._path:
+            return ""
+        try:
+            with open(self._path) as file:  # noqa: PTH123  # pathlib costs more than all the rest here
+                beat, batch = file.read(64).split()
+        except (OSError, ValueError):  # not there yet, or in the middle of its first write
+            beat, batch = self._beat, self._batch
+        if beat != self._beat:
+            self._beat, self._beat_at = beat, awake
+        if batch != self._batch or batch == "0":
+            self._batch, self._batch_at = batch, awake
+        if awake - self._beat_at > (self._hang_s if self._beat else self._start_s):
+            what = "hangs" if self._beat else "does not come up"
+            return f"the Python stub {what}: no sign of life for {awake - self._beat_at:.0f} s"
+        if awake - self._batch_at > self._stuck_s:
+            return f"the Python stub has been at one batch for {awake - self._batch_at:.0f} s"
+        return ""
+
+
+class Probe:
+    """Asks the server now and then, from a thread, whether it is alive. It may be silent until its first answer."""
+
+    def __init__(self, address: str, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._answers = 0
+        self._seen, self._seen_at = 0, 0.0
+        if address:
+            threading.Thread(target=self._run, args=(address,), daemon=True).start()
+
+    def wrong(self, awake: float) -> str:
+        """What is wrong; empty while nothing is."""
+        if self._answers != self._seen or not self._seen:
+            self._seen, self._seen_at = self._answers, awake
+        if awake - self._seen_at > self._patience_s:
+            return f"the server has not answered for {awake - self._seen_at:.0f} s"
+        return ""
+
+    def _run(self, address: str) -> None:
+        while True:
+            time.sleep(PROBE_EVERY_S)
+            connection = http.client.HTTPConnection(address, timeout=PROBE_TIMEOUT_S)
+            try:
+                connection.request("GET", "/v2/health/live")
+                if connection.getresponse().status == 200:
+                    self._answers += 1
+            except (OSError, http.client.HTTPException):
+                continue
+            finally:
+                connection.close()
+
+
 class Stubs:
     """The Python stubs of a server, looked up now and then and watched in between."""
 
@@ -51,8 +144,8 @@ class Stubs:
         self._next_look = 0.0
         self._dead_since: dict[str, float] = {}
 
-    def lost(self) -> bool:
-        """Whether a stub has been a zombie for half a second: a server that unloads a model buries its stub."""
+    def wrong(self) -> str:
+        """What is wrong: a stub that has been a zombie for half a second (a server that unloads a model buries it)."""
         now = time.monotonic()
         if now >= self._next_look:
             # Cheap enough to do for ever, and too dear for five times a second.
@@ -66,8 +159,8 @@ class Stubs:
             elif state[0] != "Z":
                 self._dead_since.pop(pid, None)
             elif now - self._dead_since.setdefault(pid, now) >= 0.5:
-                return True
-        return False
+                return "a Python stub is dead and tritonserver does not notice"
+        return ""
 
     def _is_stub(self, pid: str) -> bool:
         state = _stat(pid)
@@ -105,4 +198,4 @@ def _group_of(pid: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

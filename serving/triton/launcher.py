@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -29,6 +30,7 @@ __all__ = ["TritonConfig", "TritonServer"]
 log = logging.getLogger(__name__)
 
 _GUARD = Path(__file__).with_name("guard.py")
+_SHARED = Path("/dev/shm")  # noqa: S108  # where Triton keeps its shared memory, too
 _MAX_LOG_BYTES = 16 * 1024 * 1024
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _STABLE_S = 60.0
@@ -50,6 +52,12 @@ class TritonServer:
         """Whether the process is alive; `wait_ready` says whether it answers."""
         process = self._process
         return process is not None and process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the guard above tritonserver: another one after each restart, None while there is none."""
+        process = self._process
+        return None if process is None or process.poll() is not None else process.pid
 
     def start(self) -> None:
         """Start the server without waiting for it.
@@ -132,11 +140,12 @@ class TritonServer:
             _check_port(host, port, purpose)
         models = config.data / "triton" / "models"
         write_model_repository(models, config.batching)
-        environment.update(config.backend_settings().environment())
+        settings = replace(config.backend_settings(), heartbeat=_SHARED / f"{self._shm_prefix}heartbeat")
+        environment.update(settings.environment())
         # numpy only multiplies small matrices there; its threads would take the cores from the model's.
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._clean_shared_memory()
-        guard = [sys.executable, "-I", str(_GUARD), str(config.grace_s)]
+        guard = [sys.executable, "-I", str(_GUARD), *config.guard_options(settings.heartbeat), "--"]
         with _open_log(config.log_file) as output:
             self._process = subprocess.Popen(
                 [*guard, *config.command(installation, backends, models, self._shm_prefix)],
@@ -170,7 +179,7 @@ class TritonServer:
 
     def _clean_shared_memory(self) -> None:
         # A killed stub cannot remove its own segment, and what is in /dev/shm is memory.
-        for segment in Path("/dev/shm").glob(f"{self._shm_prefix}*"):  # noqa: S108
+        for segment in _SHARED.glob(f"{self._shm_prefix}*"):
             segment.unlink(missing_ok=True)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,13 @@ class MetricApi(Protocol):
 class VariantMetrics:
     """Counts in memory and publishes from a thread. Thread-safe."""
 
-    def __init__(self, api: MetricApi, *, every_s: float = 1.0) -> None:
+    def __init__(
+        self, api: MetricApi, *, every_s: float = 1.0, collect: Callable[[VariantMetrics], None] | None = None
+    ) -> None:
+        """`collect` is called by the publishing thread before it publishes: it calls `total` for what is kept
+        elsewhere, so that no batch pays for counts of thousands of variants.
+        """
+        self._collect = collect
         self._lock = threading.Lock()
         self._totals: dict[Key, float] = {}
         self._published: dict[Key, float] = {}
@@ -95,6 +102,8 @@ class VariantMetrics:
 
     def publish(self) -> None:
         """Hand everything that changed to Triton."""
+        if self._collect is not None:
+            self._collect(self)
         with self._lock:
             totals = dict(self._totals)
             latencies = list(self._latencies)

@@ -26,7 +26,7 @@ class Batching:
     """
 
     max_batch: int = MAX_BATCH
-    queue_delay_us: int = 1000
+    queue_delay_us: int = 0
     preferred: tuple[int, ...] = ()
     max_queue: int = 256
     max_wait_us: int = 10_000_000

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from finetune.claim import ROWS, ClaimPlan, ClaimRow, answer, draw, run_claim
+from finetune.claim import METRICS, ROWS, ClaimPlan, ClaimRow, answer, draw, run_claim
 from finetune.errors import DeckError
 from finetune.model import new_base, save_base
 from finetune.scenes import LABELS
 from tests.finetune.test_training import TINY
 
 
-def row(method: str, images: int, value: float, seed: int = 0) -> ClaimRow:
-    return ClaimRow("demo", method, images, seed, 1, 1.0, value / 2, value, value)
+def row(method: str, images: int, value: float, seed: int = 0, own: float | None = None) -> ClaimRow:
+    kept = {} if own is None else {"ap": own / 2, "ap50": own, "ap75": own}
+    return ClaimRow("demo", method, images, seed, 1, 1.0, value / 2, value, value, value, value, {}, kept)
 
 
 def test_an_image_is_worth_what_scratch_needs_for_the_same_score() -> None:
@@ -40,6 +42,15 @@ def test_without_scratch_there_is_no_worth() -> None:
     assert answer([row("lora", 10, 0.2)]).worth == {}
 
 
+def test_what_is_forgotten_is_told_by_method_and_images() -> None:
+    rows = [row("zero-shot", 0, 0.1, own=0.5), row("lora", 10, 0.2, own=0.45), row("lora", 25, 0.2, own=0.3)]
+    rows += [row("full", 10, 0.2, 0, own=0.2), row("full", 10, 0.2, 1, own=0.4), row("scratch", 10, 0.2, own=0.0)]
+    lost = answer(rows).forgotten
+    assert lost["lora"] == {10: pytest.approx(0.05), 25: pytest.approx(0.2)}
+    assert lost["full"] == {10: pytest.approx(0.2)}
+    assert answer([row("lora", 10, 0.2)]).forgotten == {}
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_behind_its_last_row(tmp_path: Path) -> None:
     base = tmp_path / "base"
@@ -48,11 +59,12 @@ def test_a_run_goes_on_behind_its_last_row(tmp_path: Path) -> None:
     first = run_claim(base, plan, tmp_path / "out")
     rows = tmp_path / "out" / ROWS
     assert len(first.rows) == 1 + 2 * 2 + 1
+    assert all(set(one.intervals) >= set(one.own) == set(METRICS) for one in first.rows)
     lines = rows.read_text().splitlines()
     rows.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])
     again = run_claim(base, plan, tmp_path / "out")
-    kept = [ClaimRow(**json.loads(line)) for line in lines[:3]]
-    assert list(again.rows[:3]) == kept, "finished rows are not run again"
+    kept = [json.loads(line) for line in lines[:3]]
+    assert json.loads(json.dumps([asdict(one) for one in again.rows[:3]])) == kept, "finished rows are not run again"
     assert len(again.rows) == len(first.rows)
     assert json.loads((tmp_path / "out" / "claim.json").read_text())["metric"] == "ap75"
     assert (tmp_path / "out" / "claim.svg").read_text().startswith("<svg")

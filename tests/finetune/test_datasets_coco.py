@@ -157,7 +157,6 @@ BAD_DOCUMENTS = [
     ("annotation twice", {"annotations": [annotation(), annotation()]}, "[annotations[1].id]", "used twice"),
     ("unknown image", {"annotations": [annotation(image_id=9)]}, "[annotations[0].image_id]", "id 9"),
     ("unknown category", {"annotations": [annotation(category_id=1)]}, "[annotations[0].category_id]", "id 1"),
-    ("no categories", {"categories": []}, "[categories]", "must name the classes"),
     ("category id", {"categories": [{"id": None, "name": "box"}]}, "[categories[0].id]", "not a whole number"),
     ("category name", {"categories": [{"id": 5, "name": 5}]}, "[categories[0].name]", "not text"),
 ]

@@ -19,8 +19,10 @@ CLASSES = ("bag", "box", "never seen", 'ä & <"box">')
 DETECTED = {name: "coco" if name.startswith("coco") else name.split("-")[0] for name in FORMATS} | {
     "voc-masks": "voc-masks",
     "id-masks": "id-masks",
+    "voc-boxes": "voc-boxes",
 }
 
+OUTLINES = [name for name, entry in FORMATS.items() if entry.outlines]
 LOSSLESS = [name for name, entry in FORMATS.items() if entry.whole]
 FEW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -69,7 +71,7 @@ def facts(dataset: Dataset) -> list[tuple[object, ...]]:
 # --- nothing is lost --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", OUTLINES)
 @FEW
 @given(found=masks(), split=st.sampled_from([None, *SPLITS]))
 def test_no_pixel_differs(
@@ -88,7 +90,7 @@ def test_no_pixel_differs(
     assert again.samples[0].image.read_bytes() == dataset.samples[0].image.read_bytes()
 
 
-@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.overlaps])
+@pytest.mark.parametrize("name", [name for name in OUTLINES if FORMATS[name].overlaps])
 @FEW
 @given(found=masks(overlapping=True))
 def test_overlapping_masks_survive_where_there_is_room(
@@ -128,7 +130,7 @@ def ring_and_pieces() -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", OUTLINES)
 def test_losses_are_counted(tmp_path: Path, name: str) -> None:
     entry = FORMATS[name]
     attributes = ((("damaged", True),), (), (("note", "wet"),))
@@ -167,7 +169,7 @@ def test_overlaps_go_to_the_smaller_and_are_counted(tmp_path: Path, name: str) -
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", OUTLINES)
 def test_equal_names_backgrounds_and_equal_bytes(tmp_path: Path, name: str) -> None:
     simple = encode_masks(ring_and_pieces()[2:])
     samples = [

@@ -53,14 +53,14 @@ def test_labelme_groups_are_parts_and_flags_attributes(tmp_path: Path) -> None:
             shape(group_id=1, flags={"damaged": True}),
             shape(group_id=1, points=far),
             shape(group_id=1, label="bag", points=TRIANGLE),
-            shape(shape_type="rectangle", points=[[1, 1], [5, 5]]),
+            shape(shape_type="circle", points=[[1, 1], [5, 5]]),
         )
     )
     sample = dataset.samples[0]
     assert (dataset.classes, sample.labels) == (("box", "bag"), ("box", "bag"))
     assert sample.attributes[0] == (("damaged", True), ("group_id", 1))
     assert decoded(dataset)[0].sum() == 100 + 80
-    assert "1 x rectangle that was left out" in dataset.warnings[0]
+    assert "1 x circle that was left out" in dataset.warnings[0]
 
 
 def test_labelme_finds_pictures_that_moved(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def cvat(folder: Path, shapes: str, *, head: str = "", image: str = 'name="a.jpg
 
 def test_cvat_shapes_attributes_and_splits(tmp_path: Path) -> None:
     shapes = (
-        '<tag label="val"/><tag label="blurry"/><box label="box" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+        '<tag label="val"/><tag label="blurry"/><ellipse label="box" cx="1" cy="1" rx="2" ry="2"/>'
         '<polygon label="box" occluded="1" group_id="7" points="5.0,5.0;15.0,5.0;15.0,15.0;5.0,15.0">'
         '<attribute name="damaged">true</attribute><attribute name="weight">2.5</attribute>'
         '<attribute name="note">007</attribute></polygon>'
@@ -108,7 +108,7 @@ def test_cvat_shapes_attributes_and_splits(tmp_path: Path) -> None:
     assert np.argwhere(mask).tolist() == [[20, 31], [20, 32]]
     assert {warning.split(" that")[0] for warning in dataset.warnings} == {
         "1 x tag 'blurry' of a whole image",
-        "1 x box",
+        "1 x ellipse",
     }
 
 
@@ -170,7 +170,7 @@ def test_label_studio_takes_one_annotation_and_regions_of_it(tmp_path: Path) -> 
         studio(
             tmp_path,
             task(annotations=several),
-            task(region(type="rectanglelabels"), image="b.jpg"),
+            task(region(type="ellipselabels"), image="b.jpg"),
             task(image="c.jpg", annotations=[], predictions=[{"result": [region()]}]),
         )
     )
@@ -178,7 +178,7 @@ def test_label_studio_takes_one_annotation_and_regions_of_it(tmp_path: Path) -> 
     assert np.array_equal(decoded(dataset)[0], mask)
     assert dataset.samples[0].attributes == ((("state", "wet"),),)
     text = "\n".join(dataset.warnings)
-    for part in ("several annotations", "rectanglelabels that was left out", "task without an annotation", "c.jpg"):
+    for part in ("several annotations", "ellipselabels that was left out", "task without an annotation", "c.jpg"):
         assert part in text
 
 

@@ -174,15 +174,42 @@ def test_reasons_for_no_deck(tmp_path: Path) -> None:
         (frames(tmp_path, numbered(8), labels=[()] * 6 + [("box",)] * 2), {}, "none of the 6 train images"),
         (frames(tmp_path, numbered(8), labels=[("box",)] * 6 + [()] * 2), {}, "none of the 2 holdout images"),
         (frames(tmp_path, numbered(8), labels=[many] * 8, classes=many), {}, "has 3 spare labels"),
-        (
-            frames(tmp_path, numbered(8), classes=("box", "bag")),
-            {"class_map": {"box": "box", "bag": "box"}},
-            "twice",
-        ),
     ]
     for dataset, arguments, message in cases:
         with pytest.raises(DeckError, match=message):
             make_deck(dataset, base_labels=LABELS, **arguments)
+
+
+def test_several_classes_may_be_one_where_the_team_says_so(tmp_path: Path) -> None:
+    names = ("carton", "crate", "tube")
+    dataset = frames(tmp_path, numbered(8), labels=[names] * 8, classes=names)
+    deck = make_deck(dataset, base_labels=LABELS, class_map={"carton": "box", "crate": "box"})
+    assert deck.class_map == {"carton": "box", "crate": "box", "tube": "cylinder"}
+    assert deck.merged == {"box": "carton"} and deck.label_map == {"box": "carton", "cylinder": "tube"}
+    assert deck.answers == {"carton": "carton", "crate": "carton", "tube": "tube"}
+    assert deck.answered == ("carton", "tube") and deck.merges == {"carton": ("carton", "crate")}
+    again = Deck.from_json(deck.to_json())
+    assert again == deck and again.digest == deck.digest
+    other = make_deck(dataset, base_labels=LABELS, class_map={"crate": "box", "carton": "box"})
+    assert other.merged == {"box": "crate"}, "the map's first gives the name"
+    assert other.answered == ("crate", "tube")
+    assert b"merged" not in make_deck(dataset, base_labels=LABELS).to_json(), "older decks keep their names"
+
+
+@pytest.mark.parametrize(
+    ("classes", "chosen", "labels"),
+    [
+        ("crate,box", {"crate": "box"}, "box,box"),  # the base's own name belongs there without being told
+        ("crate,box,boxes", {"crate": "box"}, "box,box,reserved_0"),
+        ("box,boxes", {"box": "box"}, "box,reserved_0"),
+        ("crate,carton", {"crate": "box"}, "box,reserved_0"),  # a synonym is the team's to merge
+    ],
+)
+def test_what_joins_a_chosen_label(tmp_path: Path, classes: str, chosen: dict[str, str], labels: str) -> None:
+    names = tuple(classes.split(","))
+    dataset = frames(tmp_path, numbered(8), labels=[names] * 8, classes=names)
+    deck = make_deck(dataset, base_labels=LABELS, class_map=chosen)
+    assert deck.class_map == dict(zip(names, labels.split(","), strict=True))
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -212,7 +239,9 @@ def test_json_is_canonical_and_its_digest_is_the_name(tmp_path: Path) -> None:
         ({"weights": [1.0]}, "1 weights for 2"),
         ({"weights": [1.0, 0.0]}, "above 0"),
         ({"weights": [1, 1]}, "must hold float"),
-        ({"class_map": {"a": "x", "b": "x"}}, "twice"),
+        ({"class_map": {"a": "x", "b": "x"}}, "`merged` must name"),
+        ({"class_map": {"a": "x", "b": "x"}, "merged": {"x": "c"}}, "`merged` must name"),
+        ({"class_map": {"a": "x"}, "merged": {"x": "a"}}, "`merged` must name"),
         ({"class_map": {"a": 1}}, "text to text"),
         ({"seed": True}, "seed must be int"),
     ],

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from finetune.calibration import calibrate, hits
+from finetune.calibration import best_pivot, calibrate, hits, store_pivot
 from finetune.charts import Curve, curves_chart, reliability_chart
+from finetune.datasets import read_dataset
 from finetune.errors import BaseModelError
-from finetune.evaluate import any_class, boundary_ap
+from finetune.evaluate import any_class, boundary_ap, evaluate, score
 from finetune.examine import examine, summary
 from finetune.model import new_base, save_base
 from finetune.scenes import BROAD, LABELS, write_cell
 from serving.instances import Instances
-from tests.finetune.test_evaluate import CLASSES, SIDE, pairs
+from serving.pivot import answered
+from tests.finetune.test_evaluate import CLASSES, INTERVALS, SIDE, pairs
 from tests.finetune.test_training import TINY
 
 
@@ -100,7 +105,7 @@ def test_an_examination_writes_its_page(tmp_path: Path) -> None:
     data = write_cell(tmp_path / "cell", BROAD, images=6, seed=4, size=96, valid_share=0.5)
     found = examine(base, data, out=tmp_path / "page")
     assert found.evaluation.images == 3, "the valid split"
-    assert set(found.evaluation.intervals) == {"ap", "ap50", "ap75"}
+    assert set(found.evaluation.intervals) == set(INTERVALS)
     assert "mask AP50" in summary(found)
     facts = json.loads((tmp_path / "page" / "report.json").read_text())
     assert facts == found.facts()
@@ -118,3 +123,66 @@ def test_a_variant_wants_its_base(tmp_path: Path) -> None:
         examine(tmp_path / "variant", data)
     with pytest.raises(BaseModelError, match=r"variant\.json: does not name a base"):
         examine(tmp_path / "variant", data, base=tmp_path)
+
+
+def test_the_pivot_is_where_f1_is_best() -> None:
+    """Ten are right down to 0.4, below that nearly all are wrong."""
+    scores = [0.9] * 4 + [0.6] * 3 + [0.4] * 3 + [0.2] * 30
+    truth, answer = squares(12, scores, [True] * 10 + [False] * 30)
+    assert best_pivot([truth], [answer]) == pytest.approx(0.4, abs=1e-4)
+    moved = answer.rescored(answered(answer.scores, 0.4))
+    assert best_pivot([truth], [moved]) == pytest.approx(0.5, abs=1e-3), "and once it is used, it is a half"
+    assert best_pivot([truth], [answer.take([])]) is None
+    assert best_pivot([truth], [answer.take(range(10, 40))]) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.03, 0.97), st.booleans()), min_size=1, max_size=40))
+def test_no_other_score_is_much_better_than_the_pivot(drawn: list[tuple[float, bool]]) -> None:
+    scores, right = [s for s, _ in drawn], [r for _, r in drawn]
+    truth, answer = squares(40, scores, right)
+    pivot = best_pivot([truth], [answer])
+    if not any(right):
+        assert pivot is None
+        return
+    assert pivot is not None
+
+    def f1(cut: float) -> float:
+        kept = [good for score, good in zip(answer.scores.tolist(), right, strict=True) if score >= cut]
+        return 2 * sum(kept) / (len(kept) + len(truth))
+
+    assert f1(pivot - 1e-4) >= 0.97 * max(f1(score) for score in answer.scores.tolist())
+
+
+def test_a_pivot_is_kept_beside_what_was_there(tmp_path: Path) -> None:
+    document = tmp_path / "config.json"
+    document.write_text(json.dumps({"model_type": "parcelseg"}))
+    store_pivot(document, 0.25)
+    assert json.loads(document.read_text()) == {"model_type": "parcelseg", "score_pivot": 0.25}
+
+
+def test_finding_is_told_apart_from_naming() -> None:
+    truth, answer = squares(4, [0.9, 0.8, 0.7, 0.6], [True] * 4)
+    called = Instances(SIDE, SIDE, answer.boxes, answer.scores, ("box", "bag", "bag", "bag"), answer.masks)
+    found = score([truth], [called], ["box", "bag"], ["one"], resamples=5)
+    assert found.ap50 < 0.5
+    assert found.agnostic_ap50 == found.agnostic_ap75 == pytest.approx(1.0)
+    assert {"agnostic_ap", "agnostic_ap50", "agnostic_ap75"} <= found.intervals.keys()
+    named = score([truth], [answer], ["box"], ["one"], resamples=5)
+    assert (named.agnostic_ap, named.agnostic_ap50) == (named.ap, named.ap50)
+    assert named.intervals["agnostic_ap50"] == named.intervals["ap50"]
+
+
+def test_answers_under_a_name_that_nobody_asked_for_count_as_found(tmp_path: Path) -> None:
+    place = write_cell(tmp_path / "cell", BROAD, images=3, seed=5, size=64, valid_share=1.0)
+    samples = [s for s in read_dataset(place).samples if s.labels]
+    classes = sorted({label for s in samples for label in s.labels})
+    truths = iter([s.truth() for s in samples])
+
+    def all_walrus(images: Sequence[np.ndarray]) -> list[Instances]:
+        taken = [next(truths) for _ in images]
+        return [Instances(t.height, t.width, t.boxes, t.scores, ("walrus",) * len(t), t.masks) for t in taken]
+
+    found = evaluate(all_walrus, samples, classes, label_map={name: name for name in classes})
+    assert found.ap == 0.0
+    assert found.agnostic_ap == pytest.approx(1.0)

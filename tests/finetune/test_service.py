@@ -102,6 +102,20 @@ def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
     assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
 
 
+def test_a_variant_brings_the_score_where_it_does_best(finished, base_dir):
+    result, _ = finished
+    pivot = json.loads((result.variant_dir / "variant.json").read_text()).get("score_pivot", 0.5)
+    assert 0 < pivot < 1
+    assert result.metrics["score_pivot"] == pivot
+    segmenter = Segmenter.load(base_dir, base_name="universal@v1")
+    segmenter.add_variant("dock-7@v1", result.variant_dir)
+    assert segmenter.pivot("dock-7@v1") == pivot
+    facts = json.loads((result.variant_dir / "report.json").read_text())
+    assert {"agnostic_ap", "agnostic_ap50", "agnostic_ap75"} <= facts["variant"].keys()
+    assert "class-agnostic" in (result.variant_dir / "report.html").read_text()
+    assert "class-agnostic" in (result.variant_dir / "README.md").read_text()
+
+
 def test_the_variant_names_its_base_and_deck(finished):
     result, _ = finished
     document = json.loads((result.variant_dir / "variant.json").read_text())
@@ -164,6 +178,8 @@ def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
     card = (tmp_path / "base" / "README.md").read_text()
     assert "no photograph" in " ".join(card.split())
     assert f"| {judgements[0].name} | 4 |" in card
+    assert "class-agnostic AP50" in card
+    assert 0 < json.loads((tmp_path / "base" / "config.json").read_text())["score_pivot"] < 1
     Segmenter.load(tmp_path / "base")
 
 

@@ -24,7 +24,8 @@ def test_scenes_are_written_shown_and_examined(capsys: pytest.CaptureFixture[str
     assert code == 0
     facts = json.loads(said)
     assert facts["evaluation"]["images"] == 2
-    assert {"boundary", "calibration", "unnamed"} <= facts.keys()
+    assert {"boundary", "calibration"} <= facts.keys()
+    assert {"agnostic_ap", "agnostic_ap50", "agnostic_ap75"} <= facts["evaluation"].keys()
     assert (page / "index.html").is_file() and (page / "contact_sheet.png").is_file()
 
 

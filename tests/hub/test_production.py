@@ -151,6 +151,8 @@ def test_rates_over_rest(ask: Ask, services: Services) -> None:
     assert (one["picks"], one["successes"], one["outcomes"]) == (20, 18, {"success": 18, "miss": 2})
     assert (round(one["low"], 4), round(one["high"], 4)) == (0.699, 0.9721)
     assert ask("GET", "/outcomes/rates?by=cell&variant=other@v1").json()["rates"] == []
+    assert ask("GET", "/outcomes/rates?by=class&class=carton").json()["rates"][0]["picks"] == 20
+    assert ask("GET", "/outcomes/rates?by=class&class=bag").json()["rates"] == []
     for wrong in ("by=shoe", "by=cell,cell", "days=0"):
         assert ask("GET", f"/outcomes/rates?{wrong}").status_code == 400
     bad = [{"outcome": "fine"}, {"request_id": "a b"}, {"picked_at": -1}, {"shoe": 1}, {"label": "x" * 300}]

@@ -161,7 +161,7 @@ class TestUploads:
         data = content([(xorb, 0, 20)])
         sha256 = hashlib.sha256(data).hexdigest()
         assert services.registry.blobs.read(sha256) == data
-        assert services.hf.views.xet_hash_of(sha256) == services.registry.xet.hash_of(sha256)
+        assert services.hf.views.xet_hashes_of([sha256]) == {sha256: services.registry.xet.hash_of(sha256)}
 
     def test_possession_is_personal(self, services, cas, as_user, xorb):
         ours = cas()

@@ -66,7 +66,8 @@ class TestWhatGoes:
         registry.repos.commit(REPO, [DeleteFile("a")], message="b", author="t")
         assert collect(registry).blobs == 0
         registry.repos.squash(REPO, "main", message="one", author="t")
-        assert collect(registry).blobs == 0  # its old commits are still there, by their ids
+        old(registry)
+        assert registry.collect(timedelta(days=7), LONG)[0].blobs == 0  # its old commits are still there, by their ids
         registry.repos.delete(REPO)
         assert collect(registry).blobs == 1
         assert registry.catalog.query("SELECT * FROM blob_git_ids") == []

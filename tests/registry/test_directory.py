@@ -183,7 +183,7 @@ def test_a_tag_that_names_a_served_variant_stays(registry, publish):
     with pytest.raises(RefProtectedError):
         registry.repos.delete_ref(variant.repo, "v1", "tag")
     with pytest.raises(RefProtectedError):
-        purge(registry.catalog, registry.repos, variant.repo, ["0" * 64])
+        purge(registry.catalog, registry.repos, registry.blobs, variant.repo, ["0" * 64])
 
 
 def test_holders(registry, repos, commit, add):
@@ -202,7 +202,7 @@ def test_purge_rewrites_history(registry, repos, commit):
     repos.branch(REPO, "side", "main")
     last = commit({"later": b"l"})
     digest = hashlib.sha256(b"g").hexdigest()
-    assert purge(registry.catalog, repos, REPO, [digest]) == 2
+    assert purge(registry.catalog, repos, registry.blobs, REPO, [digest]) == 2
     assert [entry.path for entry in repos.tree(REPO, "main")] == ["keep", "later"]
     assert [entry.path for entry in repos.tree(REPO, "side")] == ["keep"]
     assert [entry.path for entry in repos.tree(REPO, "v1")] == ["keep"]
@@ -210,7 +210,7 @@ def test_purge_rewrites_history(registry, repos, commit):
     with pytest.raises(RevisionNotFoundError):
         repos.resolve(REPO, last.id)
     assert registry.directory.holders(digest) == ()
-    assert purge(registry.catalog, repos, REPO, [digest]) == 0
+    assert purge(registry.catalog, repos, registry.blobs, REPO, [digest]) == 0
 
 
 def test_purge_leaves_what_lineage_names(registry, repos, commit):
@@ -220,7 +220,7 @@ def test_purge_leaves_what_lineage_names(registry, repos, commit):
     edge = Edge(Artifact("variant", "x", made.id), Artifact("base", "b", "0" * 64), "base")
     registry.lineage.record([edge])
     with pytest.raises(RepoInUseError):
-        purge(registry.catalog, repos, REPO, [hashlib.sha256(b"1").hexdigest()])
+        purge(registry.catalog, repos, registry.blobs, REPO, [hashlib.sha256(b"1").hexdigest()])
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -120,6 +120,15 @@ class TestXorbs:
         start, stop = again.span(len(chunks) // 2, len(chunks))
         assert list(read_chunks([stored[start:stop]])) == chunks[len(chunks) // 2 :]
 
+    @given(chunks_of_any_kind, schemes, st.lists(st.integers(0, 3000), max_size=6))
+    def test_a_stored_run_is_read_in_pieces_of_any_size(self, chunks, schemes, cuts):
+        body = make_xorb(chunks, schemes).body
+        places = sorted({0, len(body), *(min(cut, len(body)) for cut in cuts)})
+        pieces = [body[start:stop] for start, stop in itertools.pairwise(places)]
+        assert list(read_chunks(pieces)) == chunks
+        with pytest.raises(XetFormatError):
+            list(read_chunks([*pieces, b"\0"]))
+
     def test_an_older_clients_footer_is_dropped(self):
         made = make_xorb([b"a" * 50, b"b" * 60], [1])
         for cut in range(len(made.body) - 3, len(made.body) + 12):

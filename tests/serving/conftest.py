@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from serving.segmenter import Segmenter
 
 # The models here are so small that threads only wait for each other.
 torch.set_num_threads(1)
+# Servers are compared with float32 here; what bfloat16 changes is measured, not tested.
+os.environ.setdefault("PARCELHUB_PRECISION", "float32")
 
 LABELS = ("box", "bag", "tube", "reserved_0", "reserved_1")
 SIZE = 64

@@ -2,125 +2,17 @@
 
 from __future__ import annotations
 
-import random
-import struct
 import subprocess
 import threading
 import time
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException
-
 from serving.client import RobotClient
 from serving.errors import ClientError
-from serving.wire import CHANNEL, MODEL
-from tests.serving.conftest import encode, scene
-
-
-def png_bomb(width: int = 10_000, height: int = 10_000) -> bytes:
-    """A valid PNG of 100 megapixels in 300 kB: all zeros."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    packer = zlib.compressobj(9)
-    row = b"\0" * (3 * width + 1)
-    body = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-@dataclass(slots=True)
-class Fuzz:
-    """Makes bad requests from a seed, and sends them. All must get an error."""
-
-    rng: random.Random
-    jpeg: bytes = field(default_factory=lambda: encode(scene()))
-    bomb: bytes = field(default_factory=png_bomb)
-
-    def make(self) -> tuple[str, list[triton.InferInput], dict[str, Any]]:
-        """(what is wrong, inputs, parameters)."""
-        rng = self.rng
-        kind = rng.choice(
-            ["random", "truncated", "bomb", "flipped header", "empty batch", "two images", "wrong shape", "wrong dtype",
-             "wrong parameter", "unknown cell", "no input", "both inputs", "flat pixels", "huge claim", "long text"]
-        )  # fmt: skip
-        image, parameters = self.jpeg, {"cell": "north"}
-        inputs: list[triton.InferInput] | None = None
-        if kind == "random":
-            image = rng.randbytes(rng.randint(1, 20_000))
-        elif kind == "truncated":
-            image = self.jpeg[: rng.randint(1, len(self.jpeg) // 2)]
-        elif kind == "bomb":
-            image = self.bomb
-        elif kind == "flipped header":
-            head = bytearray(self.jpeg)
-            head[rng.randint(0, 2)] ^= 1 << rng.randint(0, 7)
-            image = bytes(head)
-        elif kind == "huge claim":
-            at = self.jpeg.index(b"\xff\xc0")
-            image = self.jpeg[: at + 5] + b"\xff\xff\xff\xff" + self.jpeg[at + 9 :]
-        elif kind == "wrong parameter":
-            parameters = rng.choice(
-                [{"min_score": "high"}, {"min_score": "-1"}, {"min_score": "nan"}, {"cell": ""}, {"line": ""},
-                 {"cell": "north", "variant": "north@v1"}, {"cell": 5}, {"variant": True}]
-            )  # fmt: skip
-        elif kind == "unknown cell":
-            parameters = rng.choice(
-                [{"cell": "../../etc"}, {"cell": rng.randbytes(8).hex()}, {"variant": "../x@v1"}, {"variant": "north"}]
-            )
-        elif kind == "long text":
-            parameters = {rng.choice(["cell", "variant", "line", "robot"]): "x" * rng.randint(201, 5000)}
-        elif kind == "no input":
-            inputs = []
-        elif kind == "both inputs":
-            inputs = [_tensor("image", np.frombuffer(self.jpeg, np.uint8)[None]), _tensor("pixels", scene()[None])]
-        elif kind == "two images":
-            inputs = [_tensor("image", np.zeros((2, 50), np.uint8))]
-        elif kind == "empty batch":
-            inputs = [_tensor("image", np.zeros((1, 0), np.uint8))]
-        elif kind == "wrong shape":
-            shape = rng.choice([(1, 8, 8), (1, 8, 8, 4), (8, 8, 3), (1, 2, 8, 8, 3), (1, 0, 8, 3)])
-            inputs = [_tensor("pixels", np.zeros(shape, np.uint8))]
-        elif kind == "flat pixels":
-            inputs = [_tensor("pixels", np.zeros((1, 100), np.uint8))]
-        elif kind == "wrong dtype":
-            dtype, name = rng.choice([(np.float32, "FP32"), (np.int64, "INT64"), (np.int8, "INT8")])
-            inputs = [_tensor("pixels", np.zeros((1, 8, 8, 3), dtype), name)]
-        if inputs is None:
-            inputs = [_tensor("image", np.frombuffer(image, np.uint8)[None])]
-        return kind, inputs, parameters
-
-
-def _tensor(name: str, values: Any, dtype: str = "UINT8") -> triton.InferInput:
-    tensor = triton.InferInput(name, list(values.shape), dtype)
-    tensor.set_data_from_numpy(values)
-    return tensor
-
-
-def fuzz(url: str, count: int, seed: int) -> Counter[str]:
-    """Send bad requests; how many of each kind were refused. Fails on one that got an answer."""
-    made, refused = Fuzz(random.Random(seed)), Counter[str]()
-    client = triton.InferenceServerClient(url, channel_args=CHANNEL)
-    try:
-        for _ in range(count):
-            kind, inputs, parameters = made.make()
-            try:
-                client.infer(MODEL, inputs, parameters=parameters, client_timeout=30)
-            except InferenceServerException as error:
-                assert error.status() != "StatusCode.DEADLINE_EXCEEDED", f"{kind}: no answer"
-                refused[kind] += 1
-            else:
-                raise AssertionError(f"{kind} was answered")
-    finally:
-        client.close()
-    return refused
+from tests.serving.conftest import scene
 
 
 @dataclass(slots=True)

@@ -279,3 +279,43 @@ def test_duplicates_go_and_empty_masks_go() -> None:
     assert len(rows(masks, classes, duplicate_iou=1.0)) == 3
     assert len(rows(masks, classes, top_k=1)) == 1
     assert len(rows(masks, classes, min_score=0.99)) == 0
+
+
+def test_a_pivot_moves_scores_and_nothing_else(base_dir: Path, tmp_path: Path) -> None:
+    """A variant's own, or the base's from its config; what is answered is the same, in the same order."""
+    variant = make_variant(base_dir, tmp_path / "v")
+    moved, base = tmp_path / "moved", tmp_path / "base"
+    shutil.copytree(variant, moved)
+    shutil.copytree(base_dir, base)
+    for document in (moved / "variant.json", base / "config.json"):
+        document.write_text(json.dumps({**json.loads(document.read_text()), "score_pivot": 0.2}))
+    segmenter = Segmenter.load(base, device="cpu")
+    segmenter.add_variant("plain", variant)
+    segmenter.add_variant("moved", moved)
+    assert (segmenter.pivot("plain"), segmenter.pivot("moved"), segmenter.pivot(None)) == (0.5, 0.2, 0.2)
+    image = scene(seed=5)
+    plain, changed = segmenter.segment([image, image], ["plain", "moved"])
+    assert len(plain) > 1
+    assert plain.masks == changed.masks
+    odds = plain.scores / (1 - plain.scores) * 4
+    assert np.allclose(changed.scores, odds / (1 + odds), atol=1e-5)
+    middle = float(np.median(changed.scores))
+    asked = segmenter.answer([image], [Order("moved", middle)])[0]
+    assert len(asked) == (changed.scores >= middle).sum(), "a request's floor is one of answered scores"
+    (untouched,), (own,) = Segmenter.load(base_dir, device="cpu").segment([image]), segmenter.segment([image])
+    assert untouched.masks == own.masks
+    assert (own.scores >= untouched.scores).all()
+
+
+@pytest.mark.parametrize("value", [0, 1.0, "high", True])
+def test_a_bad_pivot_is_refused(base_dir: Path, tmp_path: Path, value: object) -> None:
+    variant = make_variant(base_dir, tmp_path / "v")
+    document = variant / "variant.json"
+    document.write_text(json.dumps({**json.loads(document.read_text()), "score_pivot": value}))
+    with pytest.raises(AdapterError, match="score_pivot"):
+        Segmenter.load(base_dir, device="cpu").add_variant("v", variant)
+    base = shutil.copytree(base_dir, tmp_path / "base")
+    config = base / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "score_pivot": value}))
+    with pytest.raises(BaseError, match="score_pivot"):
+        Segmenter.load(base, device="cpu")

@@ -28,6 +28,7 @@ def test_the_command_closes_what_is_dangerous(tmp_path: Path) -> None:
     assert f"--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:parcelhub-admin={key}" in made
     assert f"--http-restricted-api=model-repository,shared-memory,trace,logging:parcelhub-admin={key}" in made
     assert "--http-address=0.0.0.0" in made
+    assert "--grpc-keepalive-permit-without-calls=true" in made, "a robot between picks may ping"
     assert command(config) == made, "the key stays"
     opened = command(replace(config, shared_memory=True))
     assert f"--grpc-restricted-protocol=model-repository,trace,logging:parcelhub-admin={key}" in opened
@@ -65,7 +66,7 @@ def test_the_model_repository_names_no_place(tmp_path: Path) -> None:
 
 def test_the_backend_reads_what_the_launcher_writes(tmp_path: Path) -> None:
     policy = CapturePolicy(0.4, 0.25, 10**6, 77)
-    settings = BackendSettings(tmp_path / "s", tmp_path / "t", 3, 17, True, policy)
+    settings = BackendSettings(tmp_path / "s", tmp_path / "t", 3, 17, True, policy, tmp_path / "beat")
     assert BackendSettings.read(settings.environment()) == settings
     bare = BackendSettings(tmp_path / "s")
     assert BackendSettings.read(bare.environment()) == bare
@@ -110,7 +111,7 @@ class Api:
 
 def test_metrics_add_up_and_stay_few() -> None:
     Metric.values = {}
-    metrics = VariantMetrics(Api(), every_s=3600)
+    metrics = VariantMetrics(Api(), every_s=3600, collect=lambda told: told.total("parcelhub_slot_swaps_total", 3))
     metrics.answered("a@v1", "fleet", 0.5)
     metrics.answered(None, None, 0.25)
     metrics.publish()
@@ -128,6 +129,7 @@ def test_metrics_add_up_and_stay_few() -> None:
     assert Metric.values["parcelhub_adapter_hits_total", ("variant", "a@v1")] == 7
     assert Metric.values["parcelhub_latency_seconds", ("variant", "a@v1")] == [0.5, 0.75]
     assert Metric.values["parcelhub_routing_version",] == 9
+    assert Metric.values["parcelhub_slot_swaps_total",] == 3, "what is kept elsewhere is asked for"
     many = VariantMetrics(Api(), every_s=3600)
     for number in range(MAX_VARIANTS + 50):
         many.answered(f"v{number}@v1", "fleet", 0.1)

@@ -13,6 +13,11 @@ if (cell) {
   cell.addEventListener("change", show);
   show();
 }
+// The classes of the form are those of the dataset.
+const dataset = document.getElementById("dataset");
+if (dataset && dataset.form.action.endsWith("/ui/finetune")) {
+  dataset.addEventListener("change", () => { if (dataset.value) location.assign(`/ui/finetune?dataset=${encodeURIComponent(dataset.value)}`); });
+}
 // A form is sent once.
 document.addEventListener("submit", (event) => {
   if (event.target.method !== "post") return;

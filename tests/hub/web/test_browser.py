@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +37,25 @@ PAGES = (
     "/ui/finetune",
     "/ui/jobs",
 )
-PAGES += ("/ui/cells", "/ui/compare", "/ui/settings", "/ui/nothing")
+PAGES += ("/ui/cells", "/ui/outcomes", "/ui/outcomes?by=variant&cell=arm", "/ui/compare", "/ui/settings", "/ui/nothing")
 EXPECTED = re.compile("status of (403|404)")  # what tests provoke
 TUNE_MINUTES = "0.1"  # six seconds of training
+
+
+def picks(cell: str, *, days: int) -> list[dict[str, object]]:
+    """Forty picks a day, of which every tenth missed; the base answered on the first day, a variant after it."""
+    return [
+        {
+            "request_id": f"{cell}-{day}-{number}",
+            "outcome": "miss" if number % 10 == 0 else "success",
+            "picked_at": time.time() - (days - 1 - day) * 86_400,
+            "cell": cell,
+            "label": ("carton", "polybag")[number % 2],
+            "served_by": f"{cell}@v1 on base/universal@v1" if day else "base/universal@v1",
+        }
+        for day in range(days)
+        for number in range(40)
+    ]
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         wait_for(ready, seconds=400)
         with HubClient(settings.url, settings.client_token()) as client:
             push_rectangles(client, "acme/dock", folder / "dock", images=70)
+            client.report_outcomes(picks("arm", days=3))
         yield Site(settings, settings.client_token())
     finally:
         stop(process, grace_seconds=20)
@@ -193,12 +211,34 @@ def test_everything_is_reached_by_keys_and_the_focus_shows(page: playwright.Page
         seen.append(page.evaluate("document.activeElement.textContent.trim()"))
         style = "const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.outlineWidth"
         assert page.evaluate(f"(() => {{ {style} }})()") == "solid3px", seen
-    for entry in ("Overview", "Datasets", "Cells", "Jobs", "Compare", "Settings", "Sign out"):
+    for entry in ("Overview", "Datasets", "Cells", "Outcomes", "Jobs", "Compare", "Settings", "Sign out"):
         assert entry in seen
     page.goto(site.at("/ui/datasets"))
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "content"
+
+
+def test_outcomes_are_narrowed_down_step_by_step(page: playwright.Page, site: Site) -> None:
+    page.goto(site.at("/ui/outcomes"))
+    text = page.locator("main").inner_text()
+    assert "120 picks in 30 days, 90.0% of them a success" in text and "12 miss" in text
+    assert page.locator("svg.plot").count() == 2
+    bar = page.locator("svg.plot").first.locator("rect").first
+    assert bar.evaluate("e => e.getBoundingClientRect().width") > 100
+    whisker = page.locator("svg.plot .whisker").first
+    assert whisker.evaluate("e => e.getBoundingClientRect().width") > 5
+    page.click("main table a:has-text('arm')")
+    page.wait_for_url("**/ui/outcomes?cell=arm&by=variant*")
+    assert page.locator("#only-cell").input_value() == "arm" and page.locator("#by").input_value() == "variant"
+    names = page.locator("main tbody th").all_inner_texts()
+    assert names == ["arm@v1", "the base"], "the most picks come first"
+    page.click("main table a:has-text('arm@v1')")
+    page.wait_for_url("**by=class*")
+    assert sorted(page.locator("main tbody th").all_inner_texts()) == ["carton", "polybag"]
+    page.fill("#only-cell", "nowhere")
+    page.click("button:has-text('Show')")
+    page.wait_for_selector("text=No picks like these")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

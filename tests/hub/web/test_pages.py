@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def test_an_empty_hub_says_how_to_begin(browser: Browser) -> None:
     assert "No dataset yet" in browser.get("/ui/datasets")
     assert "No cell yet" in browser.get("/ui/cells")
     assert "No job yet" in browser.get("/ui/jobs")
-    assert "Push one first" in browser.get("/ui/finetune")
+    assert "Upload one first" in browser.get("/ui/finetune")
     assert "There is no variant yet" in browser.get("/ui/compare")
+    assert "No outcome yet" in browser.get("/ui/outcomes")
 
 
 @pytest.mark.parametrize(
@@ -336,3 +338,41 @@ def test_the_check_runs_in_its_own_process_and_its_findings_have_pictures(
     page = browser.get(f"/ui/datasets/{ACME}/check")
     assert "boxes, not outlines?" in page or "worth a look" in page
     assert "Looking over" not in page and "Not checked yet" not in page
+
+
+def test_outcomes_show_rates_with_intervals_and_lead_on(browser: Browser, services: Services) -> None:
+    telemetry = services.production.telemetry
+    now = time.time()
+    telemetry.add_outcomes(
+        [
+            {
+                "request_id": f"{cell}-{number}",
+                "outcome": "drop" if number < 2 else "success",
+                "picked_at": now - 86_400 * (number % 2),
+                "cell": cell,
+                "label": EVIL if number % 2 else "carton",
+                "served_by": f"{cell}@v1 on base/universal@v1",
+            }
+            for cell in ("dock-7", "dock-8")
+            for number in range(20)
+        ],
+        reporter="t",
+    )
+    shown = browser.get("/ui/outcomes")
+    assert "40 picks in 30 days, 90.0% of them a success" in shown
+    assert shown.count("69.9% to 97.2%") == 2, "Wilson's interval of 18 in 20, in each row"
+    assert shown.count('<svg class="plot"') == 2 and "2 drop" in shown
+    assert "40 picks have no prediction on record" in shown
+    assert 'href="?by=variant&amp;cell=dock-7&amp;days=30"' in shown or "cell=dock-7&amp;by=variant" in shown
+    one = browser.get("/ui/outcomes?by=class&cell=dock-7&days=2")
+    assert "20 picks in 2 days" in one and "carton" in one
+    assert EVIL not in one and "&lt;script&gt;" in one
+    assert "No picks like these" in browser.get("/ui/outcomes?variant=other@v1")
+    for odd in ("by=shoe", "days=x", "days=-4", "by=day", f"cell={EVIL}", "cell=" + "x" * 5000):
+        assert EVIL not in browser.get(f"/ui/outcomes?{odd}")
+    assert "/ui/outcomes?by=variant" in browser.get("/ui/cells/" + made_cell(services))
+
+
+def made_cell(services: Services) -> str:
+    services.cells.create("dock-7", "")
+    return "dock-7"

@@ -1,0 +1,196 @@
+"""Pascal VOC's boxes: one XML file per image with `object`s, each of a `name` and a `bndbox`. No outlines.
+
+Coordinates count pixels from 1, the last one included, as VOC's own do. Tools that count from 0 lose half a pixel on
+the left and the top by that. `difficult`, `truncated` and `occluded` become attributes; parts of objects and polygons
+that some tools add are not read. Splits come from `ImageSets/Main/*.txt` or from folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from xml.sax.saxutils import escape  # only its escaping of text that we write
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.datasets.attributes import Attributes, is_box_only, unboxed
+from finetune.datasets.cvat_write import NOT_XML
+from finetune.datasets.export import Draft, box_of
+from finetune.datasets.findings import Findings
+from finetune.datasets.instances import InstanceList
+from finetune.datasets.locate import ImageFinder, usual_folders
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_of
+from finetune.datasets.types import SPLITS, Dataset, Sample
+from finetune.datasets.voc import LIST_NAMES, read_splits
+from finetune.datasets.xmlstream import Start, stream_xml
+from finetune.errors import DatasetError
+
+ROOT = "annotation"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_FLAGS = ("difficult", "occluded", "truncated")
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Object:
+    line: int
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Document:
+    filename: str = ""
+    size: dict[str, str] = field(default_factory=dict)
+    objects: list[_Object] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class VocBoxesSource:
+    """VOC's XML files whose images are found. `known` grows by what the objects name."""
+
+    tree: Tree
+    documents: Mapping[str, str]
+    """Image to its XML file."""
+    splits: Mapping[str, str]
+    known: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.known)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        return tuple(self.documents)
+
+    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        for image, name in self.documents.items():
+            if image not in sizes:
+                continue
+            found = InstanceList(*sizes[image], findings)
+            self._read(_load(self.tree, name), name, found, findings)
+            split = self.splits.get(PurePosixPath(image).stem, split_of(image))
+            yield found.sample(self.tree.path(image), image, split, None)
+
+    def _read(self, document: _Document, name: str, found: InstanceList, findings: Findings) -> None:
+        said = (document.size.get("width", ""), document.size.get("height", ""))
+        size = (str(found.width), str(found.height))
+        # Some tools write zeros where they do not know.
+        if any(a not in ("", "0", b) for a, b in zip(said, size, strict=True)):
+            findings.problem(f"says {said[0]}x{said[1]} pixels, the image has {size[0]}x{size[1]}", name, field="size")
+            return
+        for item in document.objects:
+            label = item.fields.get("name", "")
+            if not label:
+                findings.problem("the object has no name", name, line=item.line)
+                continue
+            try:
+                attributes: Attributes = tuple((flag, True) for flag in _FLAGS if item.fields.get(flag) == "1")
+                found.add_box(label, _corners(item.fields), f"{name}:{item.line}", attributes)
+            except ValueError as error:
+                findings.problem(str(error), name, line=item.line)
+            else:
+                self.known[label] = None
+
+
+def read_voc_boxes(tree: Tree, names: list[str], findings: Findings) -> VocBoxesSource:
+    """VOC's XML files `names` as one dataset."""
+    finder = ImageFinder(tree)
+    stems: dict[str, list[str]] = {}
+    for image in tree.with_suffix(*IMAGE_SUFFIXES):
+        stems.setdefault(PurePosixPath(image).stem, []).append(image)
+    documents: dict[str, str] = {}
+    for name in names:
+        here = PurePosixPath(name).parent
+        try:
+            filename = _load(tree, name).filename
+        except DatasetError as error:
+            findings.problem(error.reason, name, line=error.line)
+            continue
+        try:
+            image = finder.find(filename, [*usual_folders(name, split_of(name)), here.parent / "JPEGImages"])
+        except ValueError as error:
+            # Many tools write another computer's path, or a name without its suffix.
+            alike = stems.get(PurePosixPath(name).stem, [])
+            if len(alike) != 1:
+                findings.problem(str(error), name, field="filename")
+                continue
+            image = alike[0]
+        if image in documents:
+            findings.problem(f"{image} has a second file of boxes, after {documents[image]}", name)
+        documents.setdefault(image, name)
+    for image in tree.with_suffix(*IMAGE_SUFFIXES):
+        if image not in documents:
+            findings.warn("image without a file of boxes that was left out", image)
+    return VocBoxesSource(tree, documents, read_splits(tree, findings))
+
+
+def _load(tree: Tree, name: str) -> _Document:
+    """One file's texts. Raises DatasetError."""
+    document = _Document()
+    for event in stream_xml(tree.path(name), name):
+        if isinstance(event, Start):
+            if event.path == (ROOT, "object"):
+                document.objects.append(_Object(event.line))
+            continue
+        text = event.text.strip()
+        match event.path:
+            case ("annotation", "filename"):
+                document.filename = text
+            case ("annotation", "size", side):
+                document.size[side] = text
+            case ("annotation", "object", key) | ("annotation", "object", "bndbox", key) if document.objects:
+                document.objects[-1].fields[key] = text
+    return document
+
+
+def _corners(fields: Mapping[str, str]) -> npt.NDArray[np.float64]:
+    """x0, y0 and x1, y1 in pixels, float64 [2, 2], the last two exclusive. Raises ValueError."""
+    x0, y0, x1, y1 = (_number(fields.get(side)) for side in _SIDES)
+    return np.array([[max(0.0, x0 - 1), max(0.0, y0 - 1)], [x1, y1]])
+
+
+def _number(text: str | None) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise ValueError(f"the bndbox needs numbers for {', '.join(_SIDES)}, not {(text or '')[:40]!r}") from None
+    if not abs(value) < 1e9:
+        raise ValueError(f"{(text or '')[:40]!r} is not a number of pixels")
+    return value
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_voc_boxes(dataset: Dataset, draft: Draft) -> None:
+    """`JPEGImages`, `Annotations` and lists of the splits. Raises DatasetError for names that XML cannot hold."""
+    for name in dataset.classes:
+        if NOT_XML.search(name) or name != name.strip():
+            raise DatasetError(f"the class name {name!r} cannot be written in XML; rename the class")
+    stems: dict[str | None, list[str]] = {}
+    for sample in draft.samples():
+        image = PurePosixPath(draft.copy_image(sample, "JPEGImages"))
+        stems.setdefault(sample.split, []).append(image.stem)
+        draft.write_text(f"Annotations/{image.stem}.xml", _text(sample, image.name, draft))
+    for split in SPLITS:
+        if split in stems:
+            draft.write_text(f"ImageSets/Main/{LIST_NAMES[split]}.txt", "".join(f"{stem}\n" for stem in stems[split]))
+
+
+def _text(sample: Sample, image: str, draft: Draft) -> Iterator[str]:
+    yield f"<annotation>\n  <folder>JPEGImages</folder>\n  <filename>{escape(image)}</filename>\n"
+    yield f"  <size><width>{sample.width}</width><height>{sample.height}</height><depth>3</depth></size>\n"
+    for label, counts, attributes in sample.instances():
+        if not is_box_only(attributes):
+            draft.lose("instance with an outline, of which the box alone is written", sample)
+        said = dict(unboxed(attributes))
+        flags = "".join(f"<{flag}>1</{flag}>" for flag in _FLAGS if said.get(flag) is True)
+        if any(name not in _FLAGS or value is not True for name, value in said.items()):
+            draft.lose("instance with attributes that VOC's XML has no room for", sample)
+        x0, y0, x1, y1 = box_of(counts, sample.height, sample.width)
+        sides = f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        yield f"  <object><name>{escape(label)}</name>{flags}<bndbox>{sides}</bndbox></object>\n"
+    yield "</annotation>\n"

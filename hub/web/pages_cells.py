@@ -1,0 +1,128 @@
+"""Cells: what serves each, their variants, and what was decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+from litestar import Response, get, post
+from litestar.response import Redirect
+from litestar.status_codes import HTTP_303_SEE_OTHER
+
+from hub import schemas as s
+from hub.api.audit import note
+from hub.tokens import Scope
+from hub.web.guards import WebRequest, form_of, identity_of
+from hub.web.moves import asked_move, mover, told
+from hub.web.parts import Parts, Text, Web, last, to
+from hub.web.render import page
+from registry.stage_types import HELD_STAGES
+
+LISTED = 50
+DECISIONS = 20
+
+
+@get("/cells", sync_to_thread=True)
+def list_cells(request: WebRequest, web: Parts) -> Response[str]:
+    """All cells and what serves each."""
+    return _cells(request, web)
+
+
+def _cells(request: WebRequest, web: Web, *, problem: str = "", status: int = 200) -> Response[str]:
+    search, after = last(request, "search"), last(request, "after")
+    found = web.services.cells.page(limit=LISTED + 1, after=after, contains=search)
+    names = [cell.name for cell in found[:LISTED]]
+    return page(
+        request,
+        "cells.html",
+        status=status,
+        here="cells",
+        cells=found[:LISTED],
+        serving=_serving(web, names),
+        counts=_variant_counts(web, names),
+        more=names[-1] if len(found) > LISTED else "",
+        search=search,
+        after=after,
+        problem=problem,
+    )
+
+
+def _serving(web: Web, cells: list[str]) -> dict[str, dict[str, str]]:
+    """Cell to stage to version, of these cells."""
+    rows = web.services.registry.catalog.query(
+        "SELECT cell, stage, variant FROM stage_variants WHERE list_contains(?::VARCHAR[], cell) "
+        "AND stage IN ('station', 'beta', 'fleet')",
+        [cells],
+    )
+    found: dict[str, dict[str, str]] = {}
+    for cell, stage, variant in rows:
+        found.setdefault(cell, {})[stage] = str(variant).rpartition("@")[2]
+    return found
+
+
+def _variant_counts(web: Web, cells: list[str]) -> dict[str, int]:
+    rows = web.services.registry.catalog.query(
+        "SELECT cell, count(*) FROM hub_variants WHERE list_contains(?::VARCHAR[], cell) GROUP BY cell", [cells]
+    )
+    return dict(rows)
+
+
+@post("/cells", status_code=HTTP_303_SEE_OTHER)
+async def create_cell(request: WebRequest, web: Parts) -> Response[Any]:
+    """Create a cell."""
+    fields = await form_of(request)
+
+    def make() -> Response[Any]:
+        who = identity_of(request)
+        who.require(Scope.FINETUNE)
+        try:
+            asked = msgspec.convert(
+                {"name": fields.get("name", "").strip(), "description": fields.get("description", "")}, s.CellIn
+            )
+        except msgspec.ValidationError:
+            problem = "A cell's name has lower-case letters, digits, '.', '_' or '-', at most 64 of them."
+            return _cells(request, web, problem=problem, status=400)
+        web.services.cells.create(asked.name, asked.description, team="" if who.user is None else who.user.lower())
+        web.services.serving_folder.sync()  # robots may name the cell from now on; the base answers
+        return to(f"/ui/cells/{asked.name}")
+
+    return await anyio.to_thread.run_sync(make)
+
+
+@get("/cells/{cell:str}", sync_to_thread=True)
+def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
+    """A cell: its variants, what serves it, what was decided."""
+    who = identity_of(request)
+    found = web.services.cells.get(cell)
+    after = last(request, "after")
+    variants = web.services.variants.page(limit=LISTED + 1, cell=found.name, after=after)
+    return page(
+        request,
+        "cell.html",
+        here="cells",
+        cell=found,
+        variants=variants[:LISTED],
+        more=variants[LISTED - 1].name if len(variants) > LISTED else "",
+        serving=_serving(web, [found.name]).get(found.name, {}),
+        stages=HELD_STAGES,
+        decisions=[told(one) for one in web.services.registry.stages.history(found.name, DECISIONS)],
+        jobs=web.jobs(who, limit=5, cell=found.name),
+        mine=who.owns(found.team) or not found.team,
+        base=web.services.bases.newest_name(),
+    )
+
+
+@post("/cells/{cell:str}/rollback", status_code=HTTP_303_SEE_OTHER)
+async def rollback(request: WebRequest, web: Parts, cell: Text) -> Redirect:
+    """Give a stage back to what held it before."""
+    fields = await form_of(request)
+
+    def move() -> Redirect:
+        who = mover(web, request, cell)
+        asked = asked_move(fields, s.RollbackIn)
+        moved = web.services.promotions.rollback(cell, asked.stage, actor=who.name, note=asked.note)
+        note(request, decision=moved.decision, version=moved.version)
+        return to(f"/ui/cells/{cell}?notice={moved.stage}%20is%20now%20served%20by%20{moved.version or 'the%20base'}")
+
+    return await anyio.to_thread.run_sync(move)

@@ -1,0 +1,98 @@
+"""A dataset from the browser: the page that takes a folder or a ZIP archive, and what its script calls.
+
+The script speaks as `hub.api.datasets` does (a manifest, parts, a commit) with the session in place of a bearer token;
+every call but reading carries the proof of a form in a header. What may come in is decided by the same code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from litestar import Response, delete, get, post, put
+from litestar.handlers.base import BaseRouteHandler
+from litestar.params import FromPath, HeaderParameter, JSONBody
+from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
+
+from hub import resources as r
+from hub import schemas as s
+from hub.api.audit import note
+from hub.api.datasets import read_part
+from hub.door import KINDS
+from hub.tokens import Scope
+from hub.uploads import PART_BYTES
+from hub.web.guards import CSRF_HEADER, Connection, WebRequest, check_form, identity_of, session_of
+from hub.web.parts import Parts, Text, last
+from hub.web.render import page
+from registry.types import RepoId
+
+
+@get("/datasets/new", sync_to_thread=True)
+def new_upload(request: WebRequest) -> Response[str]:
+    """Where a team drops a folder or an archive."""
+    who = identity_of(request)
+    team, _, name = last(request, "dataset").partition("/")
+    return page(
+        request,
+        "dataset_new.html",
+        here="datasets",
+        teams=sorted(who.namespaces) if who.user is not None and not who.may(Scope.ADMIN) else [],
+        team=team,
+        name=name,
+        kinds=" ".join(sorted(KINDS)),
+    )
+
+
+def proven(connection: Connection, _: BaseRouteHandler) -> None:
+    """A guard of what scripts change: the proof of a form of this session, in a header. Raises ForbiddenError."""
+    if connection.scope["method"] not in ("GET", "HEAD"):  # type: ignore[typeddict-item]
+        check_form(session_of(connection).secret, connection.headers.get(CSRF_HEADER, ""))
+    identity_of(connection).require(Scope.CONTRIBUTE)
+
+
+@post("/{namespace:str}/{name:str}", sync_to_thread=True, status_code=HTTP_201_CREATED)
+def start_upload(request: WebRequest, web: Parts, namespace: Text, name: Text, data: JSONBody[r.UploadIn]) -> r.Upload:
+    """Begin an upload, or go on with one: the answer says what is missing."""
+    who = identity_of(request)
+    repo = RepoId("dataset", namespace, name)
+    who.require_write("dataset", str(repo))
+    return web.services.uploads.start(repo, data, who)
+
+
+@get("/{upload_id:str}", sync_to_thread=True)
+def get_upload(request: WebRequest, web: Parts, upload_id: Text) -> r.Upload:
+    """What is still missing."""
+    return web.services.uploads.get(upload_id, identity_of(request))
+
+
+@delete("/{upload_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT)
+def abort_upload(request: WebRequest, web: Parts, upload_id: Text) -> None:
+    """Forget the upload."""
+    web.services.uploads.abort(upload_id, identity_of(request))
+
+
+@put("/{upload_id:str}/files/{sha256:str}", request_max_body_size=PART_BYTES, status_code=HTTP_200_OK)
+async def put_file(
+    request: WebRequest,
+    web: Parts,
+    upload_id: Text,
+    sha256: FromPath[s.Sha256],
+    content_range: Annotated[str | None, HeaderParameter(name="Content-Range")] = None,
+) -> r.PartReceived:
+    """A file, or the part of one that follows what has arrived."""
+    who = identity_of(request)
+    part = await read_part(request, content_range)
+    return await anyio.to_thread.run_sync(
+        lambda: web.services.uploads.put(upload_id, sha256, part.data, who, offset=part.offset, total=part.total)
+    )
+
+
+@post("/{upload_id:str}/commit", sync_to_thread=True, status_code=HTTP_200_OK)
+def commit_upload(request: WebRequest, web: Parts, upload_id: Text) -> dict[str, str]:
+    """Make the dataset hold the files, then have it read and checked; the answer says where to look."""
+    who = identity_of(request)
+    who.require_write("dataset", str(web.services.uploads.dataset_of(upload_id, who)))
+    repo, commit = web.services.uploads.commit(upload_id, who)
+    note(request, dataset=str(repo), commit=commit.id)
+    web.quality.start(repo, commit.id, convert_for=who.owner)
+    return {"commit": commit.id, "address": f"/ui/datasets/{repo}/check"}

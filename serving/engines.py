@@ -1,0 +1,145 @@
+"""What runs a network's forward pass: PyTorch itself, or an exported graph. Which one is chosen, and said, here.
+
+PARCELHUB_ENGINE is auto, eager, onnxruntime or openvino; PARCELHUB_PRECISION auto, float32 or bfloat16. `auto` is the
+best of what docs/serving.md measured: eager, in bfloat16 on a CPU that multiplies it natively. An engine that is asked
+for and cannot run (its package is missing, its export fails) falls back to eager, with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, cast, get_args
+
+import torch
+
+from serving.adapters import AdapterBank, PinnedRows
+from serving.errors import BaseError
+from serving.families.types import InstanceModel, Prediction
+
+log = logging.getLogger(__name__)
+
+EngineName = Literal["auto", "eager", "onnxruntime", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+ROWS_AT_ONCE = 8
+"""Rows of one forward pass on a CPU. What a layer says of more of them does not stay in the cache until the next layer
+reads it, and exported graphs need few shapes this way."""
+
+MAX_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """What was asked for."""
+
+    engine: EngineName = "eager"
+    precision: Precision = "float32"
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Self:
+        """From PARCELHUB_ENGINE and PARCELHUB_PRECISION, both `auto` by default. Raises BaseError."""
+        engine = environment.get("PARCELHUB_ENGINE") or "auto"
+        precision = environment.get("PARCELHUB_PRECISION") or "auto"
+        if engine not in get_args(EngineName):
+            raise BaseError(f"PARCELHUB_ENGINE is {engine!r}; known are {', '.join(get_args(EngineName))}")
+        if precision not in get_args(Precision):
+            raise BaseError(f"PARCELHUB_PRECISION is {precision!r}; known are {', '.join(get_args(Precision))}")
+        return cls(cast(EngineName, engine), cast(Precision, precision))
+
+    def dtype(self, device: torch.device, family: str) -> torch.dtype:
+        """The type of weights and products. `auto` is bfloat16 where it was seen to answer the same masks faster."""
+        if self.precision == "auto":
+            fast = device.type == "cpu" and native_bfloat16() and family in BFLOAT16_FAMILIES
+            return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+
+EAGER = EngineChoice()
+"""PyTorch in float32: what variants are compared with."""
+
+BFLOAT16_FAMILIES = frozenset({"parcelseg"})
+"""Families whose masks were compared with float32's (IoU >= 0.99, docs/serving.md)."""
+
+
+def native_bfloat16() -> bool:
+    """Whether this CPU has bfloat16 products of its own (AVX512-BF16 or AMX); without, float32 is quicker."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        # Not public in torch: where a version has neither, nothing is lost but speed.
+        probe = getattr(torch.cpu, name, None)
+        if probe is not None and probe():
+            return True
+    return False
+
+
+class Runner(Protocol):
+    """Runs forward passes of one loaded base, one at a time."""
+
+    @property
+    def name(self) -> str:
+        """`eager`, `onnxruntime`, `openvino` or `cuda graphs`."""
+
+    @property
+    def precision(self) -> str:
+        """`float32` or `bfloat16`."""
+
+    def run(self, pixels: torch.Tensor, pinned: PinnedRows | None) -> Prediction:
+        """Predict on normalised pictures float32 [B, 3, S, S], row by row on what is pinned."""
+
+    def warm_up(self) -> None:
+        """Prepare the shapes that first requests would otherwise wait for."""
+
+
+class EagerRunner:
+    """The network as PyTorch runs it."""
+
+    name = "eager"
+
+    def __init__(self, model: InstanceModel) -> None:
+        some = next(model.parameters())
+        self.at_once = ROWS_AT_ONCE if some.device.type == "cpu" else MAX_ROWS
+        self._model = model
+        self._dtype = some.dtype
+        self.precision = str(some.dtype).removeprefix("torch.")
+
+    def run(self, pixels: torch.Tensor, pinned: PinnedRows | None) -> Prediction:
+        """Predict on normalised pictures float32 [B, 3, S, S]."""
+        said = []
+        for start in range(0, len(pixels), self.at_once):
+            stop = min(start + self.at_once, len(pixels))
+            if pinned is not None:
+                pinned.use(start, stop)
+            said.append(self._model.answer(pixels[start:stop].to(self._dtype)))
+        return joined(said)
+
+    def warm_up(self) -> None:
+        """A first batch is all it needs, and the segmenter sends one."""
+
+
+def joined(parts: list[Prediction]) -> Prediction:
+    """The predictions of parts of a batch as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Prediction(torch.cat([one.masks for one in parts]), torch.cat([one.scores for one in parts]))
+
+
+def make_runner(choice: EngineChoice, model: InstanceModel, bank: AdapterBank, size: int) -> Runner:
+    """The runner that `choice` asks for, or eager where that cannot be had; `size` is the side of the model's square.
+
+    On a CUDA device `auto` captures CUDA graphs.
+    """
+    device = next(model.parameters()).device
+    if choice.engine == "auto" and device.type == "cuda":
+        from serving.cuda_engine import CudaGraphRunner
+
+        return CudaGraphRunner(model, bank, size)
+    if choice.engine in ("auto", "eager"):
+        return EagerRunner(model)
+    from serving.graph_engines import EngineMissing, make_graph_runner
+
+    try:
+        return make_graph_runner(choice, model, bank, size)
+    except EngineMissing as error:
+        log.warning("engine %s cannot be used, eager is: %s", choice.engine, error)
+        return EagerRunner(model)

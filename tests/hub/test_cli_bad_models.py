@@ -1,0 +1,147 @@
+"""Bad input on the command line: each is refused with its own exit code, in a sentence that names what is to blame."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.hub.material import write_tiny_base
+from tests.hub.test_cli import command
+
+WEIGHTS = "model.safetensors"
+
+
+def unknown_family(base: Path) -> None:
+    config = base / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_type": "yolos"}))
+
+
+def cut_short(base: Path) -> None:
+    data = (base / WEIGHTS).read_bytes()
+    (base / WEIGHTS).write_bytes(data[: len(data) // 2])
+
+
+def endless_header(base: Path) -> None:
+    (base / WEIGHTS).write_bytes(struct.pack("<Q", 2**62) + b"{}")
+
+
+def a_pickle(base: Path) -> None:
+    (base / WEIGHTS).write_bytes(b"\x80\x04\x95pickle")
+
+
+def one_tensor_less(base: Path) -> None:
+    tensors = load_file(base / WEIGHTS)
+    tensors.pop(sorted(tensors)[0])
+    save_file(tensors, base / WEIGHTS, metadata={"format": "pt"})
+
+
+def another_shape(base: Path) -> None:
+    tensors = load_file(base / WEIGHTS)
+    name = sorted(tensors)[0]
+    tensors[name] = np.zeros((3, 5), np.float16)
+    save_file(tensors, base / WEIGHTS, metadata={"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base, and a cell's dataset of three pictures beside it."""
+    from finetune.scenes import HELD_OUT, write_cell
+
+    folder = tmp_path_factory.mktemp("sound")
+    write_tiny_base(folder / "base")
+    write_cell(folder / "cell", HELD_OUT["demo"], images=4, seed=3, size=64, valid_share=0.5)
+    return folder
+
+
+DOERS = {
+    "eval": ["eval", "{base}", "{cell}"],
+    "judge": ["base", "judge", "{base}", "--scenes", "2"],
+    "calibrate": ["base", "calibrate", "{base}"],
+    "seed": ["base", "seed", "--from", "{base}", "--out", "{tmp}/out"],
+    "train": ["base", "train", "--start", "{base}", "--steps", "1", "--out", "{tmp}/out"],
+    "fewshot": ["bench", "fewshot", "--base", "{base}", "--data", "{cell}", "--minutes", "0.01"],
+}
+
+
+@pytest.mark.parametrize("doer", DOERS)
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [(unknown_family, "config.json: model_type is 'yolos'"), (cut_short, "model.safetensors: not valid safetensors")],
+)
+def test_a_checkpoint_that_cannot_be_read(
+    sound: Path,
+    doer: str,
+    spoil: Callable[[Path], None],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = shutil.copytree(sound / "base", tmp_path / "base")
+    spoil(base)
+    words = (word.format(base=base, cell=sound / "cell", tmp=tmp_path) for word in DOERS[doer])
+    code, _, said = command(capsys, *words)
+    assert code == 2, said
+    assert sentence in said.replace("\n", " ")
+    assert str(base) in said.replace("\n", "")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (endless_header, "model.safetensors: not valid safetensors"),
+        (a_pickle, "model.safetensors: not valid safetensors"),
+        (one_tensor_less, "1 tensors are missing"),
+        (another_shape, "cannot be loaded as ParcelSeg"),
+    ],
+)
+def test_weights_that_are_not_the_network_s(
+    sound: Path,
+    spoil: Callable[[Path], None],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = shutil.copytree(sound / "base", tmp_path / "base")
+    spoil(base)
+    code, _, said = command(capsys, "eval", str(base), str(sound / "cell"))
+    assert code == 2, said
+    assert sentence in said.replace("\n", " ")
+
+
+@pytest.mark.parametrize("doer", ["eval", "fewshot"])
+def test_a_dataset_without_masks(sound: Path, doer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = shutil.copytree(sound / "cell", tmp_path / "bare-cell")
+    for path in cell.rglob("*.json"):
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({**document, "annotations": []}))
+    words = (word.format(base=sound / "base", cell=cell, tmp=tmp_path) for word in DOERS[doer])
+    code, _, said = command(capsys, *words)
+    assert code == 2, said
+    told = said.replace("\n", " ")
+    assert "bare-cell" in told or "no instance" in told, told
+
+
+def test_a_class_map_that_drops_every_class(sound: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = shutil.copytree(sound / "cell", tmp_path / "odd-cell")
+    for path in cell.rglob("*.json"):
+        document = json.loads(path.read_text())
+        for category in document.get("categories", ()):
+            category["name"] = f"walrus {category['id']}"
+        path.write_text(json.dumps(document))
+    code, _, said = command(capsys, "eval", str(sound / "base"), str(cell))
+    told = said.replace("\n", " ")
+    assert code == 2, told
+    assert "none of its classes" in told
+    assert "walrus 1" in told
+    assert "--map" in told
+    code, _, said = command(capsys, "eval", str(sound / "base"), str(cell), "--map", "walrus 1=seal")
+    assert code == 2
+    assert "'seal'" in said
