@@ -113,12 +113,13 @@ Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.p
 ## What it saw
 
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
-{seconds / 60:.0f} minutes and nothing else, no photograph among them.
-Environments: {environments}.
+{seconds / 60:.0f} minutes{_written(recipe)} and nothing else, no photograph among them.
+Environments: {environments}. {recipe.close_ups:.0%} of these scenes are seen from close by, {recipe.greys:.0%} have no
+colour.
 {steps:,} steps of {batch} pictures.
 Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
 {recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.
-
+{_seen_before(recipe)}
 ## How good it is, zero-shot
 
 Mask AP by COCO's rules, on pictures that training never drew from; in the last column all labels count as one (finding
@@ -140,3 +141,34 @@ def _start(recipe: BaseRecipe) -> str:
         return ""
     with weights.open("rb") as file:
         return f"\n  start: {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _written(recipe: BaseRecipe) -> str:
+    """Which scenes on disk were mixed in, by their own cards' word."""
+    if not recipe.written:
+        return ""
+    said = []
+    for folder in recipe.written:
+        card = folder / "README.md"
+        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+        told = [
+            line.split("; the same recipe")[0] for line in lines if "generated pictures of" in line or "Tier `" in line
+        ]
+        said.append(" ".join(told).rstrip(":.") or f"`{folder.name}`")
+    return f", {recipe.written_share:.0%} of them from scenes written before ({'; '.join(said)})"
+
+
+def _seen_before(recipe: BaseRecipe) -> str:
+    """What the base that this one went on from had seen, by its own card's word."""
+    card = recipe.start / "README.md" if recipe.start else None
+    if card is None or not card.is_file():
+        return ""
+    _, _, rest = card.read_text(encoding="utf-8").partition("## What it saw\n")
+    seen = rest.partition("\n## ")[0].strip()
+    if not seen:
+        return ""
+    return (
+        "\nThe base that it went on from had seen:\n\n"
+        + "\n".join(f"> {line}".rstrip() for line in seen.splitlines())
+        + "\n"
+    )

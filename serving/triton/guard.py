@@ -10,7 +10,7 @@ starts anew, when
 
 - a stub is dead and nobody took note,
 - the stub's heartbeat (serving/triton/heartbeat.py) has stopped, or has named one and the same batch for too long,
-- the server answered its liveness probe once and does so no more.
+- the server answered its liveness probe once and does so no more, or never did while its stub has been up for long.
 
 Waiting is counted in time that this process itself was awake: a machine that sleeps or a paused container freezes the
 guard as well, and must not cost a restart when it goes on.
@@ -29,6 +29,8 @@ import time
 TICK_S = 0.2
 STEP_AT_MOST_S = 0.5
 PROBE_EVERY_S = 2.0
+FIRST_PROBES_EVERY_S = 0.2  # a server may freeze right after it is up: that it lives must be known by then
+FIRST_ANSWER_S = 60.0  # from the stub's first beat on
 PROBE_TIMEOUT_S = 5.0
 
 
@@ -44,7 +46,7 @@ def main(arguments: list[str]) -> int:
     while child.poll() is None:
         now = time.monotonic()
         awake, last = awake + min(now - last, STEP_AT_MOST_S), now
-        wrong = stubs.wrong() or heart.wrong(awake) or probe.wrong(awake)
+        wrong = stubs.wrong() or heart.wrong(awake) or probe.wrong(awake, stub_is_up=heart.beats)
         if wrong:
             sys.stderr.write(f"guard: {wrong}; ending tritonserver\n")
             break
@@ -82,6 +84,11 @@ class Heart:
         self._beat, self._beat_at = "", 0.0
         self._batch, self._batch_at = "0", 0.0
 
+    @property
+    def beats(self) -> bool:
+        """Whether there has been a beat."""
+        return bool(self._beat)
+
     def wrong(self, awake: float) -> str:
         """What is wrong; empty while nothing is."""
         if not self._path:
@@ -104,7 +111,7 @@ class Heart:
 
 
 class Probe:
-    """Asks the server now and then, from a thread, whether it is alive. It may be silent until its first answer."""
+    """Asks the server now and then, from a thread, whether it is alive. It may be silent while its stub starts."""
 
     def __init__(self, address: str, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -113,17 +120,17 @@ class Probe:
         if address:
             threading.Thread(target=self._run, args=(address,), daemon=True).start()
 
-    def wrong(self, awake: float) -> str:
+    def wrong(self, awake: float, *, stub_is_up: bool) -> str:
         """What is wrong; empty while nothing is."""
-        if self._answers != self._seen or not self._seen:
+        if self._answers != self._seen or not (self._seen or stub_is_up):
             self._seen, self._seen_at = self._answers, awake
-        if awake - self._seen_at > self._patience_s:
+        if awake - self._seen_at > (self._patience_s if self._seen else max(self._patience_s, FIRST_ANSWER_S)):
             return f"the server has not answered for {awake - self._seen_at:.0f} s"
         return ""
 
     def _run(self, address: str) -> None:
         while True:
-            time.sleep(PROBE_EVERY_S)
+            time.sleep(PROBE_EVERY_S if self._answers else FIRST_PROBES_EVERY_S)
             connection = http.client.HTTPConnection(address, timeout=PROBE_TIMEOUT_S)
             try:
                 connection.request("GET", "/v2/health/live")

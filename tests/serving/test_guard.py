@@ -100,14 +100,21 @@ def test_a_child_that_never_beats_has_its_time_to_start(start: Start, tmp_path: 
 
 
 def test_a_server_that_stops_answering_its_probe_is_noticed() -> None:
-    """The probe waits for a first answer; a server that never gave one is the heartbeat's part."""
+    """The probe waits for a first answer; while the stub starts, the heartbeat sees to a server that gives none."""
     probe = Probe("", 10.0)
-    assert probe.wrong(100.0) == ""
+    assert probe.wrong(100.0, stub_is_up=False) == ""
     probe._answers = 1
-    assert probe.wrong(101.0) == ""
-    assert probe.wrong(111.5) == "the server has not answered for 10 s"
+    assert probe.wrong(101.0, stub_is_up=True) == ""
+    assert probe.wrong(111.5, stub_is_up=True) == "the server has not answered for 10 s"
     probe._answers = 2
-    assert probe.wrong(112.0) == ""
+    assert probe.wrong(112.0, stub_is_up=True) == ""
+
+
+def test_a_server_that_never_answers_though_its_stub_is_up_is_noticed() -> None:
+    probe = Probe("", 10.0)
+    assert probe.wrong(500.0, stub_is_up=False) == ""
+    assert probe.wrong(550.0, stub_is_up=True) == ""
+    assert probe.wrong(561.0, stub_is_up=True) == "the server has not answered for 61 s"
 
 
 def test_waiting_counts_from_the_last_beat(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""A base's card says where it comes from, in words that its next base can quote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finetune.cards import base_card
+from finetune.scenes import DEMO_CELL, LABELS, write_cell
+from finetune.training.base import BaseRecipe
+
+
+def test_a_card_quotes_what_its_start_and_its_written_scenes_say(tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    card = base_card(BaseRecipe(seed=3), LABELS, [], steps=10, seconds=120)
+    (first / "README.md").write_text(card)
+    assert "160 scenes of the project's own generator" in card
+    assert "random weights" in card
+    written = write_cell(tmp_path / "cell", DEMO_CELL, images=4, seed=1, size=64)
+    recipe = BaseRecipe(start=first, written=(written,), written_share=0.25, close_ups=0.3)
+    second = base_card(recipe, LABELS, [], steps=20, seconds=60)
+    assert "25% of them from scenes written before (4 generated pictures of 64 x 64 pixels" in second
+    assert "Tier `fast`" in second
+    assert "30% of these scenes are seen from close by" in second
+    assert "> 160 scenes of the project's own generator" in second
+    assert "weights of another base" in second
+    assert "> Muon at" in second
+    assert "## How good" in second.split("> Muon at")[1], "only what it saw is quoted"
