@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from hub.tables import HUB
 from registry.catalog import Catalog
 from registry.migrations import REGISTRY
 from tests.hub.material import wait_for, write_base_files
+
+# Answers of tiny random networks are compared here, which bfloat16 would change by more than a wrong row does.
+os.environ.setdefault("PARCELHUB_PRECISION", "float32")
 
 
 class SharedTransport(httpx.BaseTransport):

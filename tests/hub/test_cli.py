@@ -70,7 +70,8 @@ def test_a_team_and_its_cell(here: Settings, capsys: pytest.CaptureFixture[str],
     assert code == 0 and "dock-cli" in [cell["name"] for cell in json.loads(shown)]
     code, shown, _ = command(capsys, "dataset", "check", frames, "--json")
     assert json.loads(shown) == {
-        "name": "frames", "format": "yolo", "images": 6, "images_labelled": 6, "instances": {"box": 18}, "warnings": [],
+        "name": "frames", "format": "yolo", "images": 6, "images_labelled": 6, "instances": {"box": 18},
+        "learnt_as": {"box": "box"}, "warnings": [],
     }  # fmt: skip
     code, shown, _ = command(capsys, "dataset", "push", frames, "acme/cli", "--json")
     assert code == 0
