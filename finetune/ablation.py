@@ -19,6 +19,7 @@ ROWS = "ablation.jsonl"
 _CELL_SEED = 8_900
 
 LORA = recipe_for("lora", seconds=None)
+MILD = Strength(plain=0.5, mosaic=0.0, paste=0.1, crop_area=(0.5, 1.0), zoom_out=0.1, brightness=0.25, contrast=0.2)
 _PLAIN = Strength(plain=1.0, mosaic=0, paste=0, brightness=0, contrast=0, saturation=0, hue=0, blur=0, noise=0)
 
 RECIPES: Mapping[str, AdaptRecipe] = {
@@ -32,6 +33,7 @@ RECIPES: Mapping[str, AdaptRecipe] = {
     "no heads": replace(LORA, targets=r".*layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])"),
     "rehearsal 25 %": replace(LORA, rehearsal=0.25),
     "no mosaic, no paste": replace(LORA, strength=Strength(mosaic=0.0, paste=0.0)),
+    "mild augmentation": replace(LORA, strength=MILD),
     "no augmentation": replace(LORA, strength=_PLAIN),
     "full fine-tuning": recipe_for("full", seconds=None),
 }
