@@ -107,7 +107,9 @@ class Uploader:
     def read(self, repo: str, revision: str, path: str) -> bytes:
         """The bytes of a file of a revision."""
         answer = self._http.get(f"/datasets/{repo}/resolve/{revision}/{path}")
-        answer.raise_for_status()
+        if answer.is_error:  # in the hub's own words: a file that cannot be read must say why
+            words = f"{answer.status_code}: {answer.text[:300]}"
+            raise httpx.HTTPStatusError(words, request=answer.request, response=answer)
         return answer.content
 
     def read_model(self, repo: str, revision: str, path: str) -> bytes:
