@@ -81,6 +81,14 @@ class Evaluation:
         text = json.dumps(rounded(asdict(self)), sort_keys=True, ensure_ascii=False, allow_nan=False)
         return text.encode()
 
+    @classmethod
+    def from_json(cls, data: bytes) -> Evaluation:
+        """What `to_json` wrote."""
+        found = json.loads(data)
+        found["per_image"] = tuple(ImageScore(**one) for one in found["per_image"])
+        found["intervals"] = {name: (low, high) for name, (low, high) in found["intervals"].items()}
+        return cls(**found)
+
 
 def evaluate(
     predict: Predict,

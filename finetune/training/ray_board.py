@@ -7,12 +7,12 @@ from typing import Any
 
 
 class Board:
-    """Ticks as dicts, the finished judgements as bytes, and why no restart can help."""
+    """Ticks as dicts, the finished judgements as (name, evaluation in JSON), and why no restart can help."""
 
     def __init__(self) -> None:
         self._ticks: list[dict[str, Any]] = []
         self._verdict: tuple[str, str] | None = None
-        self._result: bytes | None = None
+        self._result: list[tuple[str, bytes]] | None = None
 
     def tell(self, tick: dict[str, Any]) -> None:
         """One more tick."""
@@ -30,10 +30,10 @@ class Board:
         """What `give_up` was told, None while nothing is lost."""
         return self._verdict
 
-    def finish(self, result: bytes) -> None:
+    def finish(self, result: list[tuple[str, bytes]]) -> None:
         """The end of the work."""
         self._result = result
 
-    def result(self) -> bytes | None:
+    def result(self) -> list[tuple[str, bytes]] | None:
         """What `finish` was told."""
         return self._result

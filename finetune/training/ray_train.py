@@ -13,17 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune import errors
+from finetune.base_service import Judgement, make_base
 from finetune.datasets import read_dataset
 from finetune.errors import FinetuneError, TrainingError
+from finetune.evaluate import Evaluation
 from finetune.training.base import BaseRecipe
 from finetune.training.loop import Tick
 from finetune.training.ray_board import Board
-
-if TYPE_CHECKING:
-    from finetune.base_service import Judgement
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 _POLL_SECONDS = 0.5
@@ -101,15 +100,12 @@ def make_base_on_ray(
         result = ray.get(board.result.remote())
         if result is None:
             raise TrainingError("Ray Train ended without a finished base")
-        judgements: list[Judgement] = ray.cloudpickle.loads(result)
-        return judgements
+        return [Judgement(name, Evaluation.from_json(found)) for name, found in result]
 
 
 def _work(config: dict[str, Any]) -> None:
     """One worker, from start to end."""
     import ray
-
-    from finetune.base_service import make_base
 
     board = config["board"]
     verdict = ray.get(board.verdict.remote())
@@ -128,7 +124,7 @@ def _work(config: dict[str, Any]) -> None:
         ray.get(board.give_up.remote(type(error).__name__, str(error)))
         raise
     if judgements:
-        ray.get(board.finish.remote(ray.cloudpickle.dumps(judgements)))
+        ray.get(board.finish.remote([(one.name, one.evaluation.to_json()) for one in judgements]))
 
 
 @contextmanager

@@ -192,6 +192,7 @@ def test_json_is_plain_and_repeatable() -> None:
     truths, answers = pairs(6, 2)
     data = measured(truths, answers, resamples=5).to_json()
     assert data == measured(truths, answers, resamples=5).to_json()
+    assert Evaluation.from_json(data).to_json() == data
     document = json.loads(data)
     assert set(document["intervals"]) == set(INTERVALS)
     assert document["per_image"][0].keys() == {"image", "f1", "found", "missed", "extra"}

@@ -133,7 +133,8 @@ def test_waiting_for_pictures_is_told(tmp_path):
 
 
 def train_tiny(folder, report, *, steps=9):
-    """A real base in small, told of after every step."""
+    """A real base in small, told of after every step. On one thread: sums depend on how many share them."""
+    torch.set_num_threads(1)
     recipe = BaseRecipe(architecture=TINY, max_steps=steps, batch_size=2, workers=0, save_steps=3)
     model = new_base(TINY, LABELS, seed=recipe.seed)
     learner = learner_for(model, scratch=True)

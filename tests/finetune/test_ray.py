@@ -83,8 +83,9 @@ def test_a_board_keeps_the_first_verdict() -> None:
     board.give_up("TrainingError", "no longer finite")
     board.give_up("DatasetError", "later")
     assert board.verdict() == ("TrainingError", "no longer finite")
-    board.finish(b"done")
-    assert board.result() == b"done"
+    assert board.result() is None
+    board.finish([("demo", b"{}")])
+    assert board.result() == [("demo", b"{}")]
 
 
 def test_ticks_cross_the_border_as_plain_values() -> None:
