@@ -50,7 +50,8 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         self._send("DELETE", f"/cells/{quote(name, safe='')}")
 
     def repos(self, type_: s.RepoType | None = None) -> list[s.Repo]:
-        return self._call("GET", "/repos", list[s.Repo], params={"type": type_} if type_ else None)
+        wanted = {"type": type_} if type_ else {}
+        return [repo for page in self._pages("/repos", list[s.Repo], wanted) for repo in page]
 
     def ensure_repo(self, type_: s.RepoType, name: str) -> None:
         """Create the repository unless it is there."""

@@ -57,9 +57,9 @@ class Datasets:
     ) -> list[Dataset]:
         """At most `limit` datasets that `who` sees, by name, those behind the name `after`."""
         where, params = ["r.type = 'dataset'"], [MAIN]
-        if who.user is not None and not who.may(Scope.ADMIN):
+        if who.seen is not None:
             where.append("(NOT r.private OR list_contains(?::VARCHAR[], lower(r.namespace)))")
-            params.append(sorted(who.namespaces))  # type: ignore[arg-type]
+            params.append(sorted(who.seen))
         if after:
             where.append("r.namespace || '/' || r.name > ?")
             params.append(after)

@@ -14,9 +14,6 @@ from registry.blobs import BlobStore
 from registry.repos import DeleteFile, Repos
 from registry.types import UNSET, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo
 
-_PAGE = 1000
-
-
 SizesOf = Callable[[Sequence[Digest]], dict[Digest, int | None]]
 """The sizes in bytes of those blobs that somebody may use, None for others."""
 
@@ -35,11 +32,9 @@ class Store:
         self.repos = repos
         self.blobs = blobs
 
-    def all(self, type_: s.RepoType | None, who: Identity) -> list[s.Repo]:
-        found: list[RepoInfo] = []
-        while page := self.repos.list(type_, limit=_PAGE, offset=len(found)):
-            found += page
-        return [_repo(info) for info in found if not info.private or who.sees(info.id.namespace)]
+    def page(self, type_: s.RepoType | None, who: Identity, *, limit: int, after: str = "") -> list[s.Repo]:
+        """At most `limit` repos that `who` sees, by `type namespace/name`, those behind `after`."""
+        return [_repo(info) for info in self.repos.list(type_, after=after, namespaces=who.seen, limit=limit)]
 
     def get(self, repo: RepoId) -> s.Repo:
         return _repo(self.repos.get(repo))

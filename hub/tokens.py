@@ -130,13 +130,19 @@ class Identity:
             raise ForbiddenError(f"{self.user!r} has no write access to the namespace {namespace!r}")
         self.require(Scope.CONTRIBUTE)
 
-    def sees(self, namespace: str) -> bool:
-        """Whether private repositories of the namespace exist for this token; a job's sees what it is `given`."""
+    @property
+    def seen(self) -> frozenset[str] | None:
+        """The namespaces (lower case) whose private repositories exist for this token; None: all of them do.
+
+        A job's sees what it is `given`.
+        """
         if self.robot_cells is not None or self.job is not None:
-            return False
-        if self.user is None or self.may(Scope.ADMIN):
-            return True
-        return namespace.lower() in self.namespaces
+            return frozenset()
+        return None if self.user is None or self.may(Scope.ADMIN) else frozenset(self.namespaces)
+
+    def sees(self, namespace: str) -> bool:
+        """Whether private repositories of the namespace exist for this token (`seen`)."""
+        return self.seen is None or namespace.lower() in self.seen
 
     def owns(self, team: str) -> bool:
         """Whether the team's things are this token's to change, as far as its scopes go."""

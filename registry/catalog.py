@@ -15,6 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import duckdb
 
+from registry import catalog_indexes
 from registry.errors import CatalogError, CatalogLockedError, CatalogTooNewError
 from registry.migrations import REGISTRY, MigrationSet
 
@@ -152,7 +153,9 @@ class Catalog:
             _open_here.add(path)
         catalog = cls(path, connection)
         try:
+            catalog._look_at_indexes()
             catalog._migrate(migrations)
+            catalog._mend_indexes()
         except BaseException:
             catalog.close()
             raise
@@ -307,6 +310,22 @@ class Catalog:
                     cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
+
+    def rebuild_indexes(self) -> list[str]:
+        """Make all secondary indexes anew; gives their names. Raises CatalogError."""
+        with self.write() as tx:
+            return catalog_indexes.rebuild(tx)
+
+    def _look_at_indexes(self) -> None:
+        with self.write() as tx:
+            catalog_indexes.bind(tx)
+
+    def _mend_indexes(self) -> None:
+        """Once in the life of a catalog: versions before this one may have left it indexes with rows missing."""
+        if "indexes" not in self.versions():
+            with self.write() as tx:
+                catalog_indexes.rebuild(tx)
+                tx.execute("INSERT INTO migrations VALUES ('indexes', 1, ?)", [to_db(datetime.now(UTC))])
 
     def _migrate(self, sets: Sequence[MigrationSet]) -> None:
         with self.write() as tx:

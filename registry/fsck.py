@@ -18,7 +18,7 @@ from registry.catalog_probe import probe
 from registry.errors import CatalogError, CatalogLockedError
 from registry.folder import BLOBS_FOLDER, CATALOG_FILE
 from registry.fsck_report import Progress, Report, silent
-from registry.fsck_rows import check_rows
+from registry.fsck_rows import check_indexes, check_rows
 from registry.migrations import REGISTRY
 from registry.xet.store import XetStore, xorbs_location
 from registry.xet.tables import XET
@@ -69,6 +69,7 @@ def _examine(catalog: Catalog, blobs: BlobStore, xet: XetStore, report: Report, 
     with catalog.read() as tx:
         check_rows(tx, report, progress)
         try:
+            check_indexes(tx, report, progress)
             fsck_bytes.take_inventory(tx, blobs, xet.xorbs, report, progress)
             fsck_bytes.check_presence(tx, report, progress)
             if not report.quick:

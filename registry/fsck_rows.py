@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from registry import catalog_indexes
 from registry.catalog import Cursor
 from registry.errors import CatalogError
 from registry.fsck_report import Progress, Report
@@ -167,6 +168,19 @@ CHECKS: Final = (
         "LEFT JOIN xet_files f ON f.hash = x.file WHERE f.hash IS NULL",
     ),
 )
+
+
+def check_indexes(tx: Cursor, report: Report, progress: Progress) -> None:
+    """Whether every index finds every row; a quick report looks for those that were written last."""
+    indexes = catalog_indexes.secondary(tx)
+    for at, index in enumerate(indexes):
+        progress("indexes", at, len(indexes))
+        found = catalog_indexes.lost(tx, index, quick=report.quick)
+        if found is not None:
+            said = f"does not find {found.rows} rows of {index.table}, such as {index.column} {found.value!r}"
+            report.add("index-lost", index.name, f"{said}; `parcelhub registry reindex` makes it anew from the rows")
+    report.saw("indexes", len(indexes))
+    progress("indexes", len(indexes), len(indexes))
 
 
 def check_rows(tx: Cursor, report: Report, progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -116,15 +116,23 @@ class Repos:
         type: RepoType | None = None,
         *,
         prefix: str = "",
+        after: str = "",
+        namespaces: Iterable[str] | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> list[RepoInfo]:
-        """Repos in order of type and name; `prefix` is compared with `namespace/name`."""
+        """Repos by `type namespace/name`, those behind `after` in that order.
+
+        `prefix` is compared with `namespace/name`. Private repos show only in these `namespaces` (lower case); None
+        shows all.
+        """
         rows = self._catalog.query(
             f"SELECT {rows_.INFO} FROM repos "  # noqa: S608  # constants
             "WHERE (?::VARCHAR IS NULL OR type = ?) AND starts_with(namespace || '/' || name, ?) "
-            "ORDER BY type, namespace, name LIMIT ? OFFSET ?",
-            [type, type, prefix, limit, offset],
+            "AND type || ' ' || namespace || '/' || name > ? "
+            "AND (?::VARCHAR[] IS NULL OR NOT private OR list_contains(?::VARCHAR[], lower(namespace))) "
+            "ORDER BY type || ' ' || namespace || '/' || name LIMIT ? OFFSET ?",
+            [type, type, prefix, after, *[None if namespaces is None else sorted(namespaces)] * 2, limit, offset],
         )
         return [rows_.info_of_row(row) for row in rows]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-from litestar import Controller, get, head, post, put
+from litestar import Controller, Response, get, head, post, put
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
@@ -14,6 +14,7 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.auth import FOR_JOBS, identity_of, may_upload, may_write
 from hub.api.parts import Asked, Hub, Repo, Text
+from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
 from hub.tokens import Identity
 from registry.blobs import CHUNK
@@ -33,10 +34,13 @@ class RepoController(Controller):
         self,
         services: Hub,
         request: Asked,
+        limit: Limit = DEFAULT_LIMIT,
+        after: After = "",
         type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
-    ) -> list[s.Repo]:
-        """All repositories that the caller may see, or those of one type."""
-        return services.store.all(type_, identity_of(request))
+    ) -> Response[list[s.Repo]]:
+        """The repositories that the caller may see, or those of one type, by type and name."""
+        found = services.store.page(type_, identity_of(request), limit=limit + 1, after=after)
+        return paged(request, found, limit, lambda one: f"{one.type} {one.namespace}/{one.name}")
 
     @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK, opt=FOR_JOBS)
     def create_repo(

@@ -67,6 +67,25 @@ def fsck(settings: Settings, quick: bool, as_json: bool) -> int:
     return EXIT_FAILURE if found.damaged else 0
 
 
+@registry.command("reindex")
+@settings_options
+def reindex(settings: Settings) -> None:
+    """Make the catalog's indexes anew from its rows, where `fsck` says that one lost rows. The hub must be stopped.
+
+    \b
+    Example:
+      parcelhub registry reindex --data ./parcelhub-data
+    """
+    from registry import Catalog
+    from registry.folder import CATALOG_FILE
+
+    path = settings.data / CATALOG_FILE
+    if not path.is_file():
+        raise SettingsError(f"there is no catalog in {settings.data}")
+    with Catalog.open(path) as catalog:
+        out.print(f"made anew: {', '.join(catalog.rebuild_indexes())}")
+
+
 @registry.command("gc")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, say what would go.")
 @json_option

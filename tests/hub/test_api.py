@@ -38,6 +38,19 @@ def fill(path: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: known.get(found[1], "x"), path)
 
 
+def test_repos_come_in_pages(client: HubClient, raw: TestClient[Any], admin: dict[str, str]) -> None:
+    for name in ("c", "a", "b"):
+        client.ensure_repo("dataset", f"acme/{name}")
+    pages, address = [], "/api/v1/repos?type=dataset&limit=2"
+    while address:
+        answer = raw.get(address, headers=admin)
+        pages.append([repo["name"] for repo in answer.json()])
+        address = answer.links.get("next", {}).get("url", "")
+    assert pages == [["a", "b"], ["c"]]
+    assert [repo.name for repo in client.repos("dataset")] == ["a", "b", "c"]
+    assert raw.get("/api/v1/repos?limit=0", headers=admin).status_code == 400
+
+
 # --- who may ---
 
 

@@ -26,7 +26,7 @@ def test_an_old_file_opens_in_newer_code_with_its_rows(path):
         tx.execute("INSERT INTO jobs VALUES ('a')")
     with Catalog.open(path, [REGISTRY, TWO]) as new:
         assert new.query("SELECT * FROM jobs") == [("a", "queued")]
-        assert new.versions() == {"registry": len(REGISTRY.steps), "hub": 2}
+        assert new.versions() == {"registry": len(REGISTRY.steps), "hub": 2, "indexes": 1}
     with Catalog.open(path, [REGISTRY, TWO]) as again:
         assert again.versions()["hub"] == 2
 
@@ -38,14 +38,14 @@ def test_a_newer_file_is_refused_and_left_alone(path):
         Catalog.open(path, [other, ONE])
     assert (caught.value.found, caught.value.known) == (2, 1)
     with Catalog.open(path, [TWO]) as catalog:
-        assert catalog.versions() == {"hub": 2}
+        assert catalog.versions() == {"hub": 2, "indexes": 1}
 
 
 def test_a_broken_step_is_undone_whole(path):
     with pytest.raises(CatalogError, match="nowhere"):
         Catalog.open(path, [BROKEN])
     with Catalog.open(path, [TWO]) as catalog:
-        assert catalog.versions() == {"hub": 2}
+        assert catalog.versions() == {"hub": 2, "indexes": 1}
         with pytest.raises(CatalogError):
             catalog.query("SELECT * FROM extra")
 

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from registry import Cursor, DeleteFile, Readers, Registry, RepoId
+from registry import DeleteFile, Readers, Registry, RepoId
 from registry.cards import Card
 from registry.purge import purge
 
 ALL = Readers(everything=True)
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """Every statement that is run, and how often."""
-    seen: Counter[str] = Counter()
-    execute = Cursor.execute
-
-    def counted(self: Cursor, sql: str, params: object = ()) -> Cursor:
-        seen[sql] += 1
-        return execute(self, sql, params)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Cursor, "execute", counted)
-    return seen
 
 
 def readme(**head: object) -> bytes:

@@ -81,6 +81,11 @@ def test_list(registry):
     assert names(type="model", prefix="cells/") == [("m", "cells/a"), ("m", "cells/b")]
     assert names(type="model", limit=1, offset=1) == [("m", "cells/a")]
     assert names(prefix="%") == []
+    assert names(after="model base/x", limit=1) == [("m", "cells/a")]
+    registry.directory.configure(RepoId.parse("cells/b"), private=True)
+    assert names(type="model", namespaces=["base"]) == [("m", "base/x"), ("m", "cells/a")]
+    assert names(type="model", namespaces=["cells"], after="model cells/a") == [("m", "cells/b")]
+    assert names(namespaces=[]) == [("d", "cells/a"), ("m", "base/x"), ("m", "cells/a")]
 
 
 def test_commits_build_on_one_another(repos, commit):
