@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,6 +42,7 @@ from hub.web.guards import secure
 from hub.web.parts import Web
 from hub.web.problems import answer_error as page_error
 from hub.web.routes import routers as page_routers
+from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
 
@@ -60,12 +61,17 @@ class HubApp(Litestar):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The application; its services open with it and close with it."""
+def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], None] = lambda _: None) -> Litestar:
+    """The application; its services open with it and close with it.
+
+    `on_broken` is called when the catalog can no longer be used, and everything but health is answered 503 from then
+    on: end the process, a new one opens it again.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         services = await anyio.to_thread.run_sync(Services.open, settings)
+        services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)
         try:

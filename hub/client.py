@@ -50,7 +50,7 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         self._send("DELETE", f"/cells/{quote(name, safe='')}")
 
     def repos(self, type_: s.RepoType | None = None) -> list[s.Repo]:
-        wanted = {"type": type_} if type_ else {}
+        wanted: dict[str, str] = {"type": type_} if type_ else {}
         return [repo for page in self._pages("/repos", list[s.Repo], wanted) for repo in page]
 
     def ensure_repo(self, type_: s.RepoType, name: str) -> None:

@@ -56,7 +56,8 @@ class Datasets:
         offered: bool | None = None,
     ) -> list[Dataset]:
         """At most `limit` datasets that `who` sees, by name, those behind the name `after`."""
-        where, params = ["r.type = 'dataset'"], [MAIN]
+        where = ["r.type = 'dataset'"]
+        params: list[object] = [MAIN]
         if who.seen is not None:
             where.append("(NOT r.private OR list_contains(?::VARCHAR[], lower(r.namespace)))")
             params.append(sorted(who.seen))

@@ -280,6 +280,7 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
     registry_errors.BackupError: Problem(409, "backup", "The backup cannot be used so", _bad),
+    registry_errors.CatalogBrokenError: Problem(503, "catalog-broken", "The hub is about to start again", _failed),
     registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),
     registry_errors.CatalogLockedError: Problem(503, "catalog-locked", "The catalog is in use", _bad),
     registry_errors.CatalogTooNewError: Problem(503, "catalog-too-new", "The catalog is newer", _bad),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ from typing import Any, Generic, Self, TypeVar
 import duckdb
 
 from registry import catalog_indexes
-from registry.errors import CatalogError, CatalogLockedError, CatalogTooNewError
+from registry.errors import CatalogBrokenError, CatalogError, CatalogLockedError, CatalogTooNewError
 from registry.migrations import REGISTRY, MigrationSet
+
+log = logging.getLogger(__name__)
 
 _SETTINGS: dict[str, str | bool] = {
     # The machine is shared with training and Triton; DuckDB's own default is 80 % of its memory.
@@ -57,6 +60,8 @@ class Cursor:
         """Run one statement, or a script without parameters. Raises CatalogError."""
         try:
             self._raw.execute(sql, list(params))
+        except duckdb.FatalException as error:
+            raise CatalogBrokenError(str(error)) from error
         except duckdb.Error as error:
             raise CatalogError(str(error)) from error
         return self
@@ -127,6 +132,9 @@ class Catalog:
         self._queue: deque[_Job[Any]] = deque()
         self._queueing = threading.Lock()
         self._led = False
+        self.on_broken: Callable[[CatalogBrokenError], None] = lambda _: None
+        """Called once, by whatever thread meets it, when DuckDB gives up: who owns the process should end it."""
+        self._broken = threading.Lock()  # taken for good by the first who meets it
         self.transactions = 0
         """Write transactions that were committed by this process, each with one fdatasync if it changed anything."""
 
@@ -294,6 +302,9 @@ class Catalog:
             raise CatalogError(f"{self.path}: {error}") from error
         try:
             yield raw
+        except CatalogBrokenError as error:
+            self._break(error)
+            raise
         finally:
             raw.close()
 
@@ -316,16 +327,28 @@ class Catalog:
         with self.write() as tx:
             return catalog_indexes.rebuild(tx)
 
+    def _break(self, error: CatalogBrokenError) -> None:
+        if self._broken.acquire(blocking=False):
+            # The next one who opens the file makes all indexes anew: of what is known to bring DuckDB down, that helps.
+            with contextlib.suppress(OSError):
+                _broken_mark(self.path).write_text(error.reason, encoding="utf-8")
+            self.on_broken(error)
+
     def _look_at_indexes(self) -> None:
         with self.write() as tx:
             catalog_indexes.bind(tx)
 
     def _mend_indexes(self) -> None:
-        """Once in the life of a catalog: versions before this one may have left it indexes with rows missing."""
+        """Once in the life of a catalog, for versions before this one may have left it indexes with rows missing; and
+        after a process that DuckDB gave up in."""
         if "indexes" not in self.versions():
             with self.write() as tx:
                 catalog_indexes.rebuild(tx)
                 tx.execute("INSERT INTO migrations VALUES ('indexes', 1, ?)", [to_db(datetime.now(UTC))])
+        elif _broken_mark(self.path).exists():
+            log.warning("the catalog broke in the process before; its indexes are made anew")
+            self.rebuild_indexes()
+        _broken_mark(self.path).unlink(missing_ok=True)
 
     def _migrate(self, sets: Sequence[MigrationSet]) -> None:
         with self.write() as tx:
@@ -344,6 +367,11 @@ class Catalog:
                     tx.execute(each.steps[number - 1])
                     now = to_db(datetime.now(UTC))
                     tx.execute("INSERT INTO migrations VALUES (?, ?, ?)", [each.name, number, now])
+
+
+def _broken_mark(path: Path) -> Path:
+    """The file that says that DuckDB gave up on a catalog."""
+    return path.with_name(path.name + ".broken")
 
 
 def wal_of(path: Path) -> Path:

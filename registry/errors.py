@@ -170,6 +170,17 @@ class CatalogError(RegistryError):
     """Raised when the catalog file cannot be used or a statement fails."""
 
 
+class CatalogBrokenError(CatalogError):
+    """Raised when DuckDB has given up on the open catalog: nothing can be read or written until it is opened again.
+
+    What was acknowledged is in the file and its log. `reason` is DuckDB's own account, which may hold values of rows.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__("the catalog has to be opened again; try once more in a moment")
+
+
 class CatalogLockedError(CatalogError):
     """Raised when another process, or this one, already has the catalog open."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -13,7 +14,13 @@ from types import FrameType
 import rich_click as click
 
 from hub.cli.common import err, set_up_logging, settings_options
+from hub.errors import EXIT_FAILURE
 from hub.settings import Settings
+from registry.errors import CatalogBrokenError
+
+log = logging.getLogger("parcelhub.hub")
+
+_END_SECONDS = 20.0  # of a hub whose catalog broke; a clean end takes one or two
 
 
 @click.command()
@@ -66,9 +73,21 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
     set_up_logging()
     settings = replace(settings, host=host or settings.host, port=port or settings.port)
     check_ports(settings.host, {"hub": settings.port})
+    broken: list[CatalogBrokenError] = []
+
+    def give_up(error: CatalogBrokenError) -> None:
+        """A catalog that DuckDB gave up on answers nothing more in this process: whoever watches us starts another."""
+        log.critical("the catalog broke, the hub ends: %s", error.reason)
+        broken.append(error)
+        # Should the clean end hang on what is broken, this one does not.
+        last = threading.Timer(_END_SECONDS, os._exit, [EXIT_FAILURE])
+        last.daemon = True
+        last.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
     with data_folder_lock(settings.data, "hub"):
         config = uvicorn.Config(
-            create_app(settings),
+            create_app(settings, on_broken=give_up),
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -79,8 +98,8 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
         _on_stop_signals(lambda: None)
         server = uvicorn.Server(config)
         server.run()
-    if not server.started:
-        raise SystemExit(1)
+    if broken or not server.started:
+        raise SystemExit(EXIT_FAILURE)
 
 
 @click.command()

@@ -111,6 +111,15 @@ class TestStopped:
         assert "blob-digest" in capsys.readouterr().out
         assert run(["registry", "fsck", "--data", str(stopped / "none")]) == 2
 
+    def test_reindex(self, stopped: Path, capsys) -> None:
+        assert run(["registry", "reindex", "--data", str(stopped)]) == 0
+        assert "refs_by_repo" in capsys.readouterr().out
+        assert run(["registry", "fsck", "--data", str(stopped)]) == 0
+        with Registry.open(stopped):
+            assert run(["registry", "reindex", "--data", str(stopped)]) == 2
+        assert "already open" in " ".join(capsys.readouterr().err.split())
+        assert run(["registry", "reindex", "--data", str(stopped / "none")]) == 2
+
     def test_gc(self, stopped: Path, capsys, monkeypatch) -> None:
         monkeypatch.setenv("PARCELHUB_BLOB_GRACE_DAYS", "0")
         for flags, left in ((["--dry-run"], 1), ([], 1), ([], 0)):

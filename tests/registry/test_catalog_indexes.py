@@ -11,6 +11,7 @@ import pytest
 
 from registry import Catalog, MigrationSet, catalog_indexes
 from registry.catalog_indexes import secondary
+from registry.errors import CatalogBrokenError
 from registry.fsck_report import Report, silent
 from registry.fsck_rows import check_indexes
 
@@ -105,6 +106,27 @@ def test_an_index_that_lost_rows_is_named_and_made_anew(damaged, quick, monkeypa
         assert (report.findings, report.checked) == ([], {"indexes": 2})
         with catalog.write() as tx:  # with a broken index DuckDB ends the process here
             tx.execute("DELETE FROM files")
+
+
+def test_a_catalog_that_duckdb_gives_up_on_is_whole_when_it_is_opened_again(damaged):
+    mark = damaged.with_name("catalog.duckdb.broken")
+    with Catalog.open(damaged, (TABLES,)) as catalog:
+        told = []
+        catalog.on_broken = told.append
+        for _ in range(2):
+            with pytest.raises(CatalogBrokenError, match="opened again") as caught, catalog.write() as tx:
+                tx.execute("DELETE FROM files WHERE sha256 LIKE 's30%'")
+        with pytest.raises(CatalogBrokenError):
+            catalog.query("SELECT 1")
+        assert len(told) == 1, "once"
+        assert "Failed to delete all rows from index" in told[0].reason
+        assert "s30" not in str(caught.value), "no row's values for whoever asked"
+        assert mark.exists()
+    with Catalog.open(damaged, (TABLES,)) as catalog:
+        assert not mark.exists()
+        with catalog.write() as tx:
+            tx.execute("DELETE FROM files WHERE name = 'n300'")
+        assert catalog.query("SELECT count(*) FROM files") == [(ROWS + LATER - 1,)], "nothing of the failed write"
 
 
 def test_what_earlier_versions_left_behind_is_mended_once(damaged):
