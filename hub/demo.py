@@ -18,7 +18,7 @@ import msgspec
 
 from hub.client import HubClient, ProgressCallback
 from hub.errors import InputError, StackError
-from hub.locks import free_ports, port_is_free
+from hub.locks import port_is_free
 from hub.processes import SHARED_CORES, parcelhub_command, spawn, stop
 from hub.schemas import FinetuneIn, Job
 from hub.settings import Settings
@@ -184,8 +184,7 @@ def own_settings(data: Path) -> Settings:
     hosts = {"hub": settings.host}
     if all(port_is_free(hosts.get(name, settings.triton_host), port) for name, port in settings.ports.items()):
         return settings
-    hub, http, grpc, metrics = free_ports(settings.host, 4)
-    return replace(settings, port=hub, triton_http_port=http, triton_grpc_port=grpc, triton_metrics_port=metrics)
+    return settings.on_free_ports()
 
 
 @contextmanager

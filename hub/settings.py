@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from hub.errors import SettingsError
+from hub.locks import free_ports
 
 ENV_PREFIX = "PARCELHUB_"
 GIB = 1024**3
@@ -116,6 +117,11 @@ class Settings:
             raise SettingsError("TLS needs both a certificate and its key")
         if not (0 <= self.xet_grace_days <= MAX_GRACE_DAYS and 0 <= self.blob_grace_days <= MAX_GRACE_DAYS):
             raise SettingsError(f"xet_grace_days and blob_grace_days must be between 0 and {MAX_GRACE_DAYS}")
+
+    def on_free_ports(self) -> Settings:
+        """These, with ports that nobody uses at the moment: a stack beside others."""
+        hub, http, grpc, metrics = free_ports(self.host, 4)
+        return replace(self, port=hub, triton_http_port=http, triton_grpc_port=grpc, triton_metrics_port=metrics)
 
     @property
     def url(self) -> str:

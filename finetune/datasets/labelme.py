@@ -10,8 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,10 +23,10 @@ from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList, read_points
 from finetune.datasets.jsonstream import load_json
 from finetune.datasets.locate import ImageFinder, usual_folders
+from finetune.datasets.per_image import PerImageSource, find_images
 from finetune.datasets.pngs import decode_mask_png, encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_of
 from finetune.datasets.types import Dataset, Sample
-from finetune.errors import DatasetError
 
 Record = dict[str, Any]
 _VERSION = "5.5.0"
@@ -40,60 +38,22 @@ _NO_CLASSES = frozenset({"__ignore__", "_background_"})
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class LabelmeSource:
-    """A LabelMe folder whose images are found. `classes` grows by what the shapes name."""
-
-    tree: Tree
-    documents: Mapping[str, str]
-    """Image to its JSON file."""
-    known: dict[str, None]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.known)
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        return tuple(self.documents)
-
-    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
-        for image, name in self.documents.items():
-            if image not in sizes:
-                continue
-            found = InstanceList(*sizes[image], findings)
-            reader = _DocumentReader(name, found, findings)
-            try:
-                reader.read(load_json(self.tree.path(name), name))
-            except DatasetError as error:
-                findings.problem(error.reason, name, line=error.line)
-                continue
-            self.known |= dict.fromkeys(reader.labels)
-            yield found.sample(self.tree.path(image), image, split_of(image), None)
-
-
-def read_labelme(tree: Tree, names: list[str], findings: Findings) -> LabelmeSource:
+def read_labelme(tree: Tree, names: list[str], findings: Findings) -> PerImageSource:
     """The LabelMe files `names` as one dataset; `labels.txt` at the top gives the classes' order where it is there."""
     finder = ImageFinder(tree)
-    documents: dict[str, str] = {}
-    for name in names:
-        try:
-            image = _image_of(tree, name, finder)
-        except ValueError as error:
-            findings.problem(str(error), name, field="imagePath")
-            continue
-        except DatasetError as error:
-            findings.problem(error.reason, name, line=error.line)
-            continue
-        if image in documents:
-            findings.problem(f"{image} has a second file of labels, after {documents[image]}", name)
-        documents.setdefault(image, name)
-    for image in tree.with_suffix(*IMAGE_SUFFIXES):
-        if image not in documents:
-            findings.warn("image without a LabelMe file that was left out", image)
+    documents = find_images(
+        tree, names, lambda name: _image_of(tree, name, finder), findings, kind="LabelMe file", field="imagePath"
+    )
     listed = read_text(tree, _CLASS_LIST).splitlines() if _CLASS_LIST in tree.files else []
     classes = [line.strip() for line in listed]
-    return LabelmeSource(tree, documents, dict.fromkeys(c for c in classes if c and c not in _NO_CLASSES))
+    known = dict.fromkeys(c for c in classes if c and c not in _NO_CLASSES)
+    return PerImageSource(tree, documents, _read_file, known)
+
+
+def _read_file(tree: Tree, name: str, found: InstanceList, findings: Findings) -> list[str]:
+    reader = _DocumentReader(name, found, findings)
+    reader.read(load_json(tree.path(name), name))
+    return reader.labels
 
 
 def _image_of(tree: Tree, name: str, finder: ImageFinder) -> str:

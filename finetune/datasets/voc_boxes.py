@@ -21,7 +21,8 @@ from finetune.datasets.export import Draft, box_of
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.locate import ImageFinder, usual_folders
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_of
+from finetune.datasets.per_image import PerImageSource, find_images
+from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, split_of
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.datasets.voc import LIST_NAMES, read_splits
 from finetune.datasets.xmlstream import Start, stream_xml
@@ -47,84 +48,51 @@ class _Document:
     objects: list[_Object] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class VocBoxesSource:
-    """VOC's XML files whose images are found. `known` grows by what the objects name."""
-
-    tree: Tree
-    documents: Mapping[str, str]
-    """Image to its XML file."""
-    splits: Mapping[str, str]
-    known: dict[str, None] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.known)
-
-    @property
-    def images(self) -> tuple[str, ...]:
-        return tuple(self.documents)
-
-    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
-        for image, name in self.documents.items():
-            if image not in sizes:
-                continue
-            found = InstanceList(*sizes[image], findings)
-            self._read(_load(self.tree, name), name, found, findings)
-            split = self.splits.get(PurePosixPath(image).stem, split_of(image))
-            yield found.sample(self.tree.path(image), image, split, None)
-
-    def _read(self, document: _Document, name: str, found: InstanceList, findings: Findings) -> None:
-        said = (document.size.get("width", ""), document.size.get("height", ""))
-        size = (str(found.width), str(found.height))
-        # Some tools write zeros where they do not know.
-        if any(a not in ("", "0", b) for a, b in zip(said, size, strict=True)):
-            findings.problem(f"says {said[0]}x{said[1]} pixels, the image has {size[0]}x{size[1]}", name, field="size")
-            return
-        for item in document.objects:
-            label = item.fields.get("name", "")
-            if not label:
-                findings.problem("the object has no name", name, line=item.line)
-                continue
-            try:
-                attributes: Attributes = tuple((flag, True) for flag in _FLAGS if item.fields.get(flag) == "1")
-                found.add_box(label, _corners(item.fields), f"{name}:{item.line}", attributes)
-            except ValueError as error:
-                findings.problem(str(error), name, line=item.line)
-            else:
-                self.known[label] = None
-
-
-def read_voc_boxes(tree: Tree, names: list[str], findings: Findings) -> VocBoxesSource:
+def read_voc_boxes(tree: Tree, names: list[str], findings: Findings) -> PerImageSource:
     """VOC's XML files `names` as one dataset."""
     finder = ImageFinder(tree)
     stems: dict[str, list[str]] = {}
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
         stems.setdefault(PurePosixPath(image).stem, []).append(image)
-    documents: dict[str, str] = {}
-    for name in names:
-        here = PurePosixPath(name).parent
+
+    def image_of(name: str) -> str:
+        folders = [*usual_folders(name, split_of(name)), PurePosixPath(name).parent.parent / "JPEGImages"]
+        filename = _load(tree, name).filename
         try:
-            filename = _load(tree, name).filename
-        except DatasetError as error:
-            findings.problem(error.reason, name, line=error.line)
-            continue
-        try:
-            image = finder.find(filename, [*usual_folders(name, split_of(name)), here.parent / "JPEGImages"])
-        except ValueError as error:
+            return finder.find(filename, folders)
+        except ValueError:
             # Many tools write another computer's path, or a name without its suffix.
             alike = stems.get(PurePosixPath(name).stem, [])
             if len(alike) != 1:
-                findings.problem(str(error), name, field="filename")
-                continue
-            image = alike[0]
-        if image in documents:
-            findings.problem(f"{image} has a second file of boxes, after {documents[image]}", name)
-        documents.setdefault(image, name)
-    for image in tree.with_suffix(*IMAGE_SUFFIXES):
-        if image not in documents:
-            findings.warn("image without a file of boxes that was left out", image)
-    return VocBoxesSource(tree, documents, read_splits(tree, findings))
+                raise
+            return alike[0]
+
+    documents = find_images(tree, names, image_of, findings, kind="file of boxes", field="filename")
+    return PerImageSource(tree, documents, _read_file, splits=read_splits(tree, findings))
+
+
+def _read_file(tree: Tree, name: str, found: InstanceList, findings: Findings) -> list[str]:
+    document = _load(tree, name)
+    said = (document.size.get("width", ""), document.size.get("height", ""))
+    size = (str(found.width), str(found.height))
+    # Some tools write zeros where they do not know.
+    if any(a not in ("", "0", b) for a, b in zip(said, size, strict=True)):
+        findings.problem(f"says {said[0]}x{said[1]} pixels, the image has {size[0]}x{size[1]}", name, field="size")
+        return []
+    labels = []
+    for item in document.objects:
+        label = item.fields.get("name", "")
+        if not label:
+            findings.problem("the object has no name", name, line=item.line)
+            continue
+        try:
+            attributes: Attributes = tuple((flag, True) for flag in _FLAGS if item.fields.get(flag) == "1")
+            found.add_box(label, _corners(item.fields), f"{name}:{item.line}", attributes)
+        except ValueError as error:
+            findings.problem(str(error), name, line=item.line)
+        else:
+            labels.append(label)
+    return labels
 
 
 def _load(tree: Tree, name: str) -> _Document:

@@ -32,17 +32,12 @@ REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptRecipe:
+class AdaptRecipe(FitSettings):
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
     random ones. `targets` is a regular expression for the layers that get adapters, by default the family's;
-    `rehearsal` is the share of examples that are scenes as the base learnt them. `cpu_seconds` as in FitSettings.
+    `rehearsal` is the share of examples that are scenes as the base learnt them.
     """
 
-    method: Method = "lora"
-    rank: int = 8
-    alpha: int = 16
-    targets: str | None = None
-    rehearsal: float = 0.0
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
@@ -53,7 +48,11 @@ class AdaptRecipe:
     seed: int = 0
     workers: int = 1
     save_steps: int = 200
-    cpu_seconds: bool = False
+    method: Method = "lora"
+    rank: int = 8
+    alpha: int = 16
+    targets: str | None = None
+    rehearsal: float = 0.0
     strength: Strength = field(default_factory=Strength)
 
 
@@ -77,7 +76,7 @@ def adapt(
     """
     if not sources:
         raise DeckError("there is no picture to train on")
-    size, count = picture_size(base), recipe.max_steps * recipe.batch_size
+    size, count = picture_size(base), recipe.most_examples
     examples: Dataset[Example] = AugmentedExamples(
         sources, size=size, count=count, seed=recipe.seed, weights=weights, strength=recipe.strength
     )
@@ -106,23 +105,10 @@ def adapt(
     else:
         learner = learner_for(base, scratch=False)
 
-    settings = FitSettings(
-        max_steps=recipe.max_steps,
-        max_seconds=recipe.max_seconds,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        muon_rate=recipe.muon_rate,
-        weight_decay=recipe.weight_decay,
-        average=recipe.average,
-        seed=recipe.seed,
-        workers=recipe.workers,
-        save_steps=recipe.save_steps,
-        cpu_seconds=recipe.cpu_seconds,
-    )
     fit(
         learner,
         examples,
-        settings,
+        recipe,
         workspace,
         report=report,
         should_stop=should_stop,

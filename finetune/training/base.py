@@ -22,13 +22,25 @@ WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 
 @dataclass(frozen=True, slots=True)
-class BaseRecipe:
-    """How a base is trained. `max_seconds` None means by steps alone; `start` is a base folder to go on from.
+class BaseRecipe(FitSettings):
+    """How a base is trained. `start` is a base folder to go on from.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
-    on disk (slower tiers'), of which `written_share` of all examples come. `cpu_seconds` as in FitSettings.
+    on disk (slower tiers'), of which `written_share` of all examples come.
     """
 
+    max_steps: int = 100_000
+    max_seconds: float | None = None
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    muon_rate: float | None = 0.015
+    weight_decay: float = 0.05
+    average: float = 0.999
+    seed: int = 1
+    workers: int = 2
+    save_steps: int = 500
+    report_every: int = 20
+    keep: int = 2
     architecture: Architecture = field(default_factory=Architecture)
     start: Path | None = None
     look: Look = BROAD
@@ -36,23 +48,12 @@ class BaseRecipe:
     greys: float = 0.12
     written: tuple[Path, ...] = ()
     written_share: float = 0.2
-    max_steps: int = 100_000
-    max_seconds: float | None = None
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    muon_rate: float = 0.015
-    weight_decay: float = 0.05
-    seed: int = 1
-    workers: int = 2
-    save_steps: int = 500
-    accumulate: int = 1  # batches a step
-    cpu_seconds: bool = False
 
 
 def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
     """All examples of a training. Raises DatasetError for a folder of written scenes that cannot be used."""
     size = recipe.architecture.image_size
-    count = recipe.max_steps * recipe.batch_size * recipe.accumulate
+    count = recipe.most_examples
     examples: Dataset[Example] = SceneExamples(
         recipe.look, size=size, seed=recipe.seed, count=count, close_ups=recipe.close_ups, greys=recipe.greys
     )
@@ -60,25 +61,6 @@ def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
         written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)
         examples = Mixture(examples, written, share=recipe.written_share, seed=recipe.seed, count=count)
     return examples
-
-
-def fit_settings(recipe: BaseRecipe) -> FitSettings:
-    """What the recipe asks of the training loop."""
-    return FitSettings(
-        max_steps=recipe.max_steps,
-        max_seconds=recipe.max_seconds,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        muon_rate=recipe.muon_rate,
-        weight_decay=recipe.weight_decay,
-        average=0.999,
-        seed=recipe.seed,
-        workers=recipe.workers,
-        save_steps=recipe.save_steps,
-        report_every=20,
-        keep=2,
-        accumulate=recipe.accumulate,
-    )
 
 
 def train_base(
@@ -103,7 +85,7 @@ def train_base(
     fit(
         learner,
         examples,
-        fit_settings(recipe),
+        recipe,
         workspace,
         report=report,
         should_stop=should_stop,

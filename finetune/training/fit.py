@@ -50,6 +50,11 @@ class FitSettings:
     accumulate: int = 1
     cpu_seconds: bool = False
 
+    @property
+    def most_examples(self) -> int:
+        """How many examples a process draws in all steps."""
+        return self.max_steps * self.batch_size * self.accumulate
+
 
 def processes() -> int:
     """How many processes train this model, as torchrun tells them."""

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from finetune.model import new_base
 from finetune.scenes import LABELS
-from finetune.training.base import BaseRecipe, fit_settings, scene_examples
+from finetune.training.base import BaseRecipe, scene_examples
 from finetune.training.examples import Example, collate
 from finetune.training.fit import fit, optimizer_for
 from finetune.training.learner import Learner, learner_for
@@ -109,9 +109,7 @@ def measure_input(
 def _loop(learner: Learner, examples: Dataset[Example], recipe: BaseRecipe, steps: int) -> tuple[float, float, float]:
     """(images/s, share of waiting, CPU ms an image of this process) of `fit` behind its warm-up."""
     marks: list[tuple[Tick, float, float]] = []
-    settings = replace(
-        fit_settings(recipe), max_steps=steps + WARM_UP, max_seconds=None, report_every=1, save_steps=10**9
-    )
+    settings = replace(recipe, max_steps=steps + WARM_UP, max_seconds=None, report_every=1, save_steps=10**9)
     with tempfile.TemporaryDirectory(prefix="parcelhub-input-") as workspace:
         fit(
             learner,
@@ -155,7 +153,7 @@ def _alone(learner: Learner, batch: dict[str, Any], steps: int) -> tuple[float, 
 
 def _after_backward(learner: Learner, recipe: BaseRecipe) -> dict[str, float]:
     """CPU ms an image of what follows the gradients of a step. Expects gradients, and moves the weights."""
-    optimizer = optimizer_for(learner, fit_settings(recipe), learner.hidden) or torch.optim.AdamW(
+    optimizer = optimizer_for(learner, recipe, learner.hidden) or torch.optim.AdamW(
         learner.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     average = AverageWeights(learner)

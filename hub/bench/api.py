@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from hub.errors import StackError
-from hub.locks import free_ports, port_is_free
+from hub.locks import port_is_free
 from hub.processes import parcelhub_command, spawn, stop
 from hub.services import Services
 from hub.settings import Settings
@@ -71,15 +71,7 @@ class Measured:
 
 def measure(size: Size, folder: Path, *, calls: int, report: Report) -> Measured:
     """Fill a hub in `folder` (empty, or filled by an earlier run of the same size), start it, and time calls."""
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    settings = Settings.load(
-        {},
-        data=folder / "data",
-        port=hub,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
+    settings = Settings.load({}, data=folder / "data").on_free_ports()
     done = folder / "filled.json"
     if not done.exists():
         started = time.monotonic()

@@ -18,7 +18,6 @@ import psutil  # type: ignore[import-untyped]
 from hub.bench.uploads import WAYS, Acknowledged, Uploader, noise
 from hub.client_maintenance import MaintenanceClient
 from hub.errors import StackError
-from hub.locks import free_ports
 from hub.processes import parcelhub_command, signal_group, spawn, stop
 from hub.settings import Settings
 
@@ -97,9 +96,7 @@ class Victim:
 
 def victim_settings(folder: Path) -> Settings:
     """Settings of a hub that nobody else uses."""
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    ports = {"triton_http_port": http, "triton_grpc_port": grpc, "triton_metrics_port": metrics}
-    return Settings.load({}, data=folder / "data", port=hub, **ports)
+    return Settings.load({}, data=folder / "data").on_free_ports()
 
 
 def run_crashes(

@@ -17,7 +17,6 @@ import torch
 from hub.bases import NAMESPACE as BASE_NAMESPACE
 from hub.client import HubClient
 from hub.errors import StackError
-from hub.locks import free_ports
 from hub.processes import parcelhub_command, signal_group, spawn, stop
 from hub.schemas import FinetuneIn, FinishIn
 from hub.services import Services
@@ -41,18 +40,9 @@ class Operated:
     """
 
     def __init__(self, folder: Path, base: Path, *, rank: int = 8, trials: bool = True) -> None:
-        hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
         self.folder = folder
-        self.settings = Settings.load(
-            {},
-            data=folder / "data",
-            base_source=base,
-            port=hub,
-            triton_http_port=http,
-            triton_grpc_port=grpc,
-            triton_metrics_port=metrics,
-            trials=int(trials),
-        )
+        settings = Settings.load({}, data=folder / "data", base_source=base, trials=int(trials))
+        self.settings = settings.on_free_ports()
         self._fill(base, rank)
         self._hub: subprocess.Popen[bytes] | None = None
         self._serve: subprocess.Popen[bytes] | None = None

@@ -23,6 +23,20 @@ judge_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A dataset to judge on besides the built-in scenes; may be given again. Never trained on.",
 )
+hidden_size_option = click.option(
+    "--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32."
+)
+layers_option = click.option("--layers", type=int, default=8, show_default=True)
+image_size_option = click.option(
+    "--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16."
+)
+written_option = click.option(
+    "--also",
+    "written",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A dataset of scenes written before (slower tiers); may be given again.",
+)
 
 
 @click.group()
@@ -44,16 +58,10 @@ def base() -> None:
     default="parcelseg",
     show_default=True,
 )
-@click.option("--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32.")
-@click.option("--layers", type=int, default=8, show_default=True)
-@click.option("--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16.")
-@click.option(
-    "--also",
-    "written",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A dataset of scenes written before (slower tiers); may be given again.",
-)
+@hidden_size_option
+@layers_option
+@image_size_option
+@written_option
 @click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
 @click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make scenes.")

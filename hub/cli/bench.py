@@ -10,6 +10,7 @@ import rich_click as click
 from hub.cli import bench_registry
 from hub.cli.bench_ablation import ablation
 from hub.cli.bench_bakeoff import bakeoff
+from hub.cli.bench_common import json_file, numbers, write_figures
 from hub.cli.bench_engines import engines
 from hub.cli.bench_input import bench_input
 from hub.cli.bench_operations import COMMANDS as OPERATIONS
@@ -146,8 +147,8 @@ def claim(
 
     plan = ClaimPlan(
         cells=tuple(name.strip() for name in cells.split(",")),
-        counts=_numbers(counts),
-        scratch_counts=_numbers(scratch_counts),
+        counts=tuple(sorted(numbers(counts))),
+        scratch_counts=tuple(sorted(numbers(scratch_counts))),
         seeds=tuple(range(seeds)),
         methods=parse_methods(methods),
         seconds=60 * minutes,
@@ -187,23 +188,13 @@ def claim(
     out.print(f"figure: {target / 'claim.svg'}")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        found = tuple(sorted(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise InputError(f"{text!r}: whole numbers separated by commas are wanted") from error
-    if not found or found[0] < 1:
-        raise InputError(f"{text!r}: numbers above zero are wanted")
-    return found
-
-
 @bench.command("api")
 @click.option("--variants", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--datasets", type=click.IntRange(1), default=1_000, show_default=True)
 @click.option("--images", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of all datasets.")
 @click.option("--calls", type=click.IntRange(1), default=300, show_default=True, help="Of each kind.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Fill this folder, or use what an earlier run filled.")
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
+@json_file
 def api(variants: int, datasets: int, images: int, calls: int, keep: Path | None, target: Path | None) -> None:
     """How long lists and lookups take over HTTP, with a catalog of this size behind them.
 
@@ -225,10 +216,7 @@ def api(variants: int, datasets: int, images: int, calls: int, keep: Path | None
             keep=keep,
             report=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-    if target is not None:
-        import msgspec
-
-        target.write_bytes(msgspec.json.format(msgspec.json.encode(as_json(found)), indent=2) + b"\n")
+    write_figures(as_json(found), target)
     shown = table(f"{calls} calls of each kind, ms", "call", "p50", "p99", "worst")
     for timing in found.timings:
         shown.add_row(timing.name, *(f"{value:.1f}" for value in (timing.p50, timing.p99, timing.worst)))

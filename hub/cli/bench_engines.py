@@ -6,9 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from hub.cli.bench_serving import base_option, json_file, machine, say, write_figures
+from hub.cli.bench_common import base_option, json_file, machine, numbers, say, write_figures
 from hub.cli.common import out, table
-from hub.errors import InputError
 from hub.settings import SHIPPED
 
 
@@ -44,16 +43,11 @@ def engines(
     """
     from hub.bench.engines import compare_engines
 
-    try:
-        sizes = [int(size) for size in batches.split(",")]
-    except ValueError as error:
-        raise InputError(f"numbers separated by commas are wanted: {error}") from error
-    if not sizes or min(sizes) < 1 or max(sizes) > 32:
-        raise InputError("a batch has 1 to 32 rows")
+    sizes = numbers(batches, most=32)
     rows = compare_engines(
         base_dir or SHIPPED, data=data, images=images, batches=sizes, rounds=rounds, compiled=compiled, say=say
     )
-    write_figures({"machine": machine(), "rows": rows}, target)
+    write_figures({"machine": machine("after"), "rows": rows}, target)
     heads = [f"batch {size}, ms" for size in sizes] + [f"mixed {size}" for size in sizes]
     shown = table("engines", "engine", "load s", *heads, "memory MB", "IoU", "score", "AP")
     for row in rows:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import rich_click as click
 
-from hub.cli.common import err, out, table
+from hub.cli.base import hidden_size_option, image_size_option, layers_option, written_option
+from hub.cli.bench_common import json_file, say, write_figures
+from hub.cli.common import out, table
 
 
 @click.command("input")
@@ -14,17 +16,11 @@ from hub.cli.common import err, out, table
 @click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that make scenes.")
 @click.option("--threads", type=click.IntRange(1), help="Of the training process; torch's choice by default.")
-@click.option("--hidden-size", type=int, default=192, show_default=True)
-@click.option("--layers", type=int, default=8, show_default=True)
-@click.option("--image-size", type=int, default=256, show_default=True)
-@click.option(
-    "--also",
-    "written",
-    multiple=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Written scenes beside the made ones, as of base train.",
-)
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
+@hidden_size_option
+@layers_option
+@image_size_option
+@written_option
+@json_file
 def bench_input(
     steps: int,
     batch_size: int,
@@ -55,12 +51,9 @@ def bench_input(
     heads = max(1, hidden_size // 32)
     architecture = Architecture(image_size=image_size, hidden_size=hidden_size, layers=layers, heads=heads)
     recipe = BaseRecipe(architecture=architecture, batch_size=batch_size, workers=workers, written=written)
-    found = measure_input(recipe, steps=steps, report=lambda what: err.print(what, style="dim"))
+    found = measure_input(recipe, steps=steps, report=say)
     facts = asdict(found) | {"ratio": found.ratio, "overhead_ms": found.overhead_ms, "steps": steps}
-    if target is not None:
-        import msgspec
-
-        target.write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n")
+    write_figures(facts, target)
     rows = table("CPU ms an image", "part", "ms", "where")
     loaders = {"scene", "collate"}
     for name, value in found.parts_ms.items():

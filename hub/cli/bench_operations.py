@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from hub.cli.bench_common import (
+    base_option,
+    filled_serving,
+    json_file,
+    machine,
+    say,
+    threads_option,
+    workplace,
+    write_figures,
+)
 from hub.cli.common import counting, err, out, table
 from hub.errors import EXIT_FAILURE, InputError
 from hub.settings import SHIPPED
@@ -20,14 +27,6 @@ from hub.settings import SHIPPED
 if TYPE_CHECKING:
     from serving.triton.config import TritonConfig
     from serving.triton.launcher import TritonServer
-
-base_option = click.option(
-    "--base",
-    "base_dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The shipped base, if not.",
-)
-json_file = click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures.")
 
 
 @click.command("rollout")
@@ -44,12 +43,12 @@ def rollout(base_dir: Path | None, cycles: int, robots: int, target: Path | None
     """
     from hub.bench.rollout import run_rollout
 
-    with _place() as place, counting("cycles") as progress:
+    with workplace() as place, counting("cycles") as progress:
         found = run_rollout(
             place, base_dir or SHIPPED, cycles=cycles, robots=robots, report=lambda done: progress(done, cycles)
         )
-    figures = {"machine": machine(), **found.figures()}
-    _write(figures, target)
+    figures = {"machine": machine("after"), **found.figures()}
+    write_figures(figures, target)
     shown = table("promotions and rollbacks under load", "what", "figure")
     shown.add_row("cycles, requests", f"{found.cycles}, {found.requests}")
     shown.add_row("failed requests", str(len(found.failed)))
@@ -77,9 +76,9 @@ def faults(base_dir: Path | None, rounds: int, robots: int, timeout_s: float, ta
     """
     from hub.bench.rollout import run_faults
 
-    with _place() as place:
-        found = run_faults(place, base_dir or SHIPPED, rounds=rounds, robots=robots, timeout_s=timeout_s, say=_say)
-    _write({"machine": machine(), "faults": [one.figures() for one in found]}, target)
+    with workplace() as place:
+        found = run_faults(place, base_dir or SHIPPED, rounds=rounds, robots=robots, timeout_s=timeout_s, say=say)
+    write_figures({"machine": machine("after"), "faults": [one.figures() for one in found]}, target)
     shown = table("faults under load", "fault", "ready after s", "robots after that s", "longest gap s", "lost frames")
     for one in found:
         row = one.figures()
@@ -88,9 +87,6 @@ def faults(base_dir: Path | None, rounds: int, robots: int, timeout_s: float, ta
             *(str(row[key]) for key in ("ready_after_s", "recovered_after_s", "longest_gap_s", "lost_frames")),
         )
     out.print(shown)
-
-
-threads_option = click.option("--threads", type=int, help="Threads of the model's arithmetic [default: torch decides].")
 
 
 @click.command("fuzz")
@@ -125,8 +121,8 @@ def fuzz(
             pid=lambda: server.pid,
             report=lambda done: progress(done, requests),
         )
-    figures = {"machine": machine(), **found.figures()}
-    _write(figures, target)
+    figures = {"machine": machine("after"), **found.figures()}
+    write_figures(figures, target)
     shown = table("wrong requests", "what", "figure")
     for name, value in (
         ("refused", sum(found.refused.values())),
@@ -177,10 +173,10 @@ def variants(
         raise InputError("--hot must be less than --variants: there is nothing to swap otherwise")
     with _running(base_dir, variants=variants, hot=hot, threads=threads, rank=rank) as (config, _):
         report = {
-            "machine": machine(),
-            **measure_swaps(config, variants=variants, swaps=swaps, seconds=seconds, say=_say),
+            "machine": machine("after"),
+            **measure_swaps(config, variants=variants, swaps=swaps, seconds=seconds, say=say),
         }
-    _write(report, target)
+    write_figures(report, target)
     traffic, cold, memory = report["traffic"], report["cold"], report["memory"]
     shown = table(f"{variants} variants, {hot} of them hot", "what", "figure")
     for name in ("hot", "zipf", "uniform"):
@@ -227,16 +223,16 @@ def transport(
     with _running(base_dir, variants=4, hot=4, threads=threads, queue_delay_us=queue_delay, shared=True) as (config, _):
         with counting("requests") as progress:
             report: dict[str, Any] = {
-                "machine": machine(),
+                "machine": machine("after"),
                 "queue_delay_us": config.batching.queue_delay_us,
                 "ways": measure(
                     config, requests=requests, shared_memory=True, report=lambda done: progress(done, requests)
                 ),
             }
         if seconds:
-            _say(f"capacity, then an open loop at {share:.0%} of it")
+            say(f"capacity, then an open loop at {share:.0%} of it")
             report["load"] = parts.latency_under_load(config.url, cells=4, seconds=seconds, share=share)
-    _write(report, target)
+    write_figures(report, target)
     shown = table(
         "one robot, ms", "frames", "robot p50", "engine p50", "ratio", "queue", "in", "backend", "out", "rest"
     )
@@ -268,61 +264,28 @@ def _running(
     shared: bool = False,
 ) -> Iterator[tuple[TritonConfig, TritonServer]]:
     """Triton over a serving folder with so many random variants, in a temporary place, ready."""
-    from hub.locks import free_ports
     from hub.processes import SHARED_CORES
 
     # As `parcelhub serve` runs it; before torch is imported, so that the engine in this process is no different.
     for name, value in SHARED_CORES.items():
         os.environ.setdefault(name, value)
-    from serving.benchmark.folder import make_folder
     from serving.benchmark.parts import READY_S
-    from serving.triton.config import TritonConfig
     from serving.triton.launcher import TritonServer
-    from serving.triton.model_repository import Batching
 
-    with _place() as place:
-        _say(f"{variants} variants of rank {rank}")
-        make_folder(place / "serving", base_dir or SHIPPED, variants=variants, rank=rank)
-        grpc, http, metrics = free_ports("127.0.0.1", 3)
-        config = TritonConfig(
-            place / "data",
-            place / "serving",
-            grpc_port=grpc,
-            http_port=http,
-            metrics_port=metrics,
-            hot_variants=hot,
-            torch_threads=threads,
-            telemetry=place / "telemetry",
-            batching=Batching() if queue_delay_us is None else Batching(queue_delay_us=queue_delay_us),
-            shared_memory=shared,
-        )
-        with TritonServer(config) as server:
-            server.wait_ready(READY_S)
-            yield config, server
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were made on."""
-    import torch
-
-    load = os.getloadavg()[0]
-    return {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__, "load_after": load}
-
-
-@contextmanager
-def _place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
-        yield Path(place)
-
-
-def _write(report: dict[str, Any], target: Path | None) -> None:
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def _say(text: str) -> None:
-    err.print(text, style="dim")
+    with (
+        filled_serving(
+            base_dir,
+            variants=variants,
+            hot=hot,
+            threads=threads,
+            rank=rank,
+            queue_delay_us=queue_delay_us,
+            shared=shared,
+        ) as (config, _, _),
+        TritonServer(config) as server,
+    ):
+        server.wait_ready(READY_S)
+        yield config, server
 
 
 COMMANDS = (rollout, faults, fuzz, variants, transport)

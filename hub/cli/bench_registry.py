@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import rich_click as click
 
+from hub.cli.bench_common import json_file, workplace, write_figures
 from hub.cli.common import counting, err, out, table
 from hub.errors import EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hub.bench.crash import CrashResult
 
-_json = click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="Also write this file.")
 _folder = click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), help="Where its hub keeps its data; kept, and reused."
 )
@@ -29,7 +25,7 @@ _folder = click.option(
 @click.option("--versions", type=click.IntRange(1), default=100, show_default=True, help="Of each model.")
 @click.option("--calls", type=click.IntRange(1), default=200, show_default=True, help="Of each kind.")
 @_folder
-@_json
+@json_file
 def registry(models: int, versions: int, calls: int, folder: Path | None, target: Path | None) -> None:
     """Fill a registry and time what it is asked most: over HTTP, and without.
 
@@ -43,7 +39,7 @@ def registry(models: int, versions: int, calls: int, folder: Path | None, target
     from hub.bench.queries import bench_registry
 
     columns = (TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _place(folder) as place, Progress(*columns, console=err) as bar:
+    with workplace(folder) as place, Progress(*columns, console=err) as bar:
         task = bar.add_task("", total=None)
         found = bench_registry(
             place,
@@ -52,7 +48,7 @@ def registry(models: int, versions: int, calls: int, folder: Path | None, target
             calls=calls,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-    _write(target, asdict(found))
+    write_figures(asdict(found), target)
     filled = found.filled
     out.print(
         f"{filled.models} models x {filled.versions} versions, filled in {filled.seconds:.0f} s (commits "
@@ -72,7 +68,7 @@ def registry(models: int, versions: int, calls: int, folder: Path | None, target
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--longest", type=float, default=3.0, show_default=True, help="Seconds of load before a kill, at most.")
 @_folder
-@_json
+@json_file
 def crash(rounds: int, clients: int, seed: int, longest: float, folder: Path | None, target: Path | None) -> int:
     """Kill a hub at random moments under uploads (commits, LFS, Xet), and look for every acknowledged byte.
 
@@ -84,14 +80,14 @@ def crash(rounds: int, clients: int, seed: int, longest: float, folder: Path | N
     """
     from hub.bench.crash import run_crashes
 
-    with _place(folder) as place, counting("kills") as tell:
+    with workplace(folder) as place, counting("kills") as tell:
 
         def report(number: int, so_far: CrashResult) -> None:
             tell(number, rounds)
-            _write(target, asdict(so_far))
+            write_figures(asdict(so_far), target)
 
         found = run_crashes(place, rounds=rounds, clients=clients, seed=seed, longest=longest, report=report)
-    _write(target, asdict(found))
+    write_figures(asdict(found), target)
     times, computed = sorted(found.restart_seconds), sorted(found.restart_cpu_seconds)
     out.print(
         f"{found.rounds} kills, {found.acknowledged} acknowledged commits ({found.by_way}), {found.cut_off} uploads "
@@ -111,7 +107,7 @@ def crash(rounds: int, clients: int, seed: int, longest: float, folder: Path | N
     "--large", type=click.IntRange(0), default=1024, show_default=True, help="MiB of the large file; 0: none."
 )
 @_folder
-@_json
+@json_file
 def clients(clients: int, seconds: float, large: int, folder: Path | None, target: Path | None) -> int:
     """Commit from many clients at once, then move a large file; watch errors, rates and the hub's memory.
 
@@ -121,11 +117,11 @@ def clients(clients: int, seconds: float, large: int, folder: Path | None, targe
     """
     from hub.bench.clients import MIB, bench_clients
 
-    with _place(folder) as place:
+    with workplace(folder) as place:
         found = bench_clients(
             place, clients=clients, seconds=seconds, large_mib=large, report=lambda what: err.print(f"{what} …")
         )
-    _write(target, asdict(found))
+    write_figures(asdict(found), target)
     out.print(
         f"one client {found.one_rate:.1f} commits/s, {found.clients} clients {found.all_rate:.1f}; "
         f"{len(found.errors)} errors, {len(found.damage)} damaged of {found.commits} commits"
@@ -142,20 +138,3 @@ def clients(clients: int, seconds: float, large: int, folder: Path | None, targe
     for one in [*found.errors, *found.damage][:20]:
         err.print(one, style="red", markup=False)
     return EXIT_FAILURE if found.errors or found.damage else 0
-
-
-@contextmanager
-def _place(folder: Path | None) -> Iterator[Path]:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder.absolute()
-        return
-    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as made:
-        yield Path(made)
-
-
-def _write(target: Path | None, figures: object) -> None:
-    if target is not None:
-        draft = target.with_name(f"{target.name}.part")
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2))
-        draft.replace(target)

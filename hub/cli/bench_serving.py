@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
-from hub.cli.common import err, out, table
+from hub.cli.bench_common import (
+    base_option,
+    filled_serving,
+    json_file,
+    machine,
+    numbers,
+    say,
+    threads_option,
+    workplace,
+    write_figures,
+)
+from hub.cli.common import out, table
 from hub.errors import InputError
 from hub.settings import SHIPPED
-
-if TYPE_CHECKING:
-    from serving.routing import RoutingTable
-    from serving.triton.config import TritonConfig
-
-base_option = click.option(
-    "--base",
-    "base_dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The shipped base, if not.",
-)
-threads_option = click.option("--threads", type=int, help="Threads of the model's arithmetic [default: torch decides].")
-json_file = click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures.")
 
 
 @click.command("serving")
@@ -81,7 +74,7 @@ def serving(
       parcelhub bench serving --variants 1000 --hot 64 --cycles 100 --swaps 2000
       parcelhub bench serving --part variants --cells 1,8 --rounds 3 --plot ways.png
     """
-    report: dict[str, Any] = {"machine": machine()}
+    report: dict[str, Any] = {"machine": machine("before")}
     if part != "server":
         report |= _variants(base_dir or SHIPPED, cells, rank, rounds, processes, plot)
         write_figures(report, target)  # the server's part takes long; these are kept whatever becomes of it
@@ -89,7 +82,7 @@ def serving(
         return
     from serving.benchmark.parts import run_all
 
-    with _serving(base_dir, variants, rank, hot, threads) as (config, folder, routing):
+    with filled_serving(base_dir, variants=variants, rank=rank, hot=hot, threads=threads) as (config, folder, routing):
         report |= run_all(config, folder, routing, seconds=seconds, cycles=cycles, swaps=swaps, say=say)
     write_figures(report, target)
     shown = table("the robots' server", "what", "figure")
@@ -112,16 +105,11 @@ def _variants(base: Path, cells: str, rank: int, rounds: int, processes: int, pl
     from serving.benchmark.variants import LABELS, draw_ways, measure_variants
     from serving.engines import EngineChoice
 
-    try:
-        numbers = [int(number) for number in cells.split(",")]
-    except ValueError as error:
-        raise InputError(f"numbers separated by commas are wanted: {error}") from error
-    if not numbers or min(numbers) < 1 or max(numbers) > 4096:
-        raise InputError("there can be 1 to 4096 cells")
+    counts = numbers(cells, most=4096)
     choice = EngineChoice.read(os.environ)
-    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
+    with workplace() as place:
         found = measure_variants(
-            base, Path(place), cells=numbers, rank=rank, rounds=rounds, processes=processes, choice=choice, say=say
+            base, place, cells=counts, rank=rank, rounds=rounds, processes=processes, choice=choice, say=say
         )
     shown = table(f"mixed batches on {found['engine']}", "rows", "of the base's throughput", "quartiles")
     for rows in (1, 8, 32):
@@ -178,10 +166,10 @@ def batching(
         ]
     except ValueError as error:
         raise InputError(f"numbers separated by commas are wanted: {error}") from error
-    with _serving(base_dir, variants, 8, max(variants, 1), threads) as (config, _, _):
+    with filled_serving(base_dir, variants=variants, hot=variants, threads=threads) as (config, _, _):
         rows = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, say=say)
     chosen = best_batching(rows)
-    write_figures({"machine": machine(), "rows": rows, "chosen": chosen}, target)
+    write_figures({"machine": machine("after"), "rows": rows, "chosen": chosen}, target)
     shown = table(
         "dynamic batching", "delay us", "preferred", "1 robot p50 ms", "4 robots /s", "16 robots /s", "p99 ms"
     )
@@ -197,53 +185,3 @@ def batching(
             str(sixteen["p99_ms"]),
         )
     out.print(shown)
-
-
-@contextmanager
-def _serving(
-    base_dir: Path | None, variants: int, rank: int, hot: int, threads: int | None
-) -> Iterator[tuple[TritonConfig, Path, RoutingTable]]:
-    """A serving folder in a temporary place, and how to run Triton on it."""
-    from hub.locks import free_ports
-    from serving.benchmark.folder import make_folder
-    from serving.triton.config import TritonConfig
-
-    with tempfile.TemporaryDirectory(prefix="parcelhub-bench-") as place:
-        folder = Path(place) / "serving"
-        say(f"{variants} variants of rank {rank}")
-        routing = make_folder(folder, base_dir or SHIPPED, variants=variants, rank=rank)
-        grpc, http, metrics = free_ports("127.0.0.1", 3)
-        yield (
-            TritonConfig(
-                Path(place) / "data",
-                folder,
-                grpc_port=grpc,
-                http_port=http,
-                metrics_port=metrics,
-                hot_variants=hot,
-                torch_threads=threads,
-                telemetry=Path(place) / "telemetry",
-            ),
-            folder,
-            routing,
-        )
-
-
-def machine() -> dict[str, Any]:
-    """What a figure was seen on."""
-    import torch
-
-    load = os.getloadavg()[0]
-    return {"cpus": os.cpu_count(), "machine": platform.machine(), "torch": torch.__version__, "load_before": load}
-
-
-def write_figures(report: dict[str, Any], target: Path | None) -> None:
-    """As JSON to `target`, if there is one."""
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    err.print(text, style="dim")

@@ -14,14 +14,13 @@ import pytest
 
 from hub.cli.dataset import push_dataset, read
 from hub.client import HubClient
-from hub.locks import free_ports
-from hub.processes import parcelhub_command, spawn, stop
+from hub.processes import stop
 from hub.schemas import FinetuneIn
 from hub.settings import Settings
 from hub.stack import triton_ready
 from serving.client import RobotClient
 from serving.errors import RequestRejected
-from tests.hub.material import wait_for, write_rectangles, write_tiny_base
+from tests.hub.material import start, wait_for, write_rectangles, write_tiny_base
 
 pytestmark = pytest.mark.triton
 
@@ -29,26 +28,19 @@ pytestmark = pytest.mark.triton
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("stack")
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    return Settings.load(
-        {},
-        data=folder / "data",
-        base_source=write_tiny_base(folder / "base"),
-        port=hub,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
+    return Settings.load({}, data=folder / "data", base_source=write_tiny_base(folder / "base")).on_free_ports()
+
+
+def start_stack(settings: Settings, log: str) -> subprocess.Popen[bytes]:
+    """`parcelhub up` as a process whose Triton answers; its words are in `log` in the data folder."""
+    return start("up", settings, settings.data / log, lambda: triton_ready(settings), seconds=120)
 
 
 @pytest.fixture(scope="module")
 def up(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     settings.data.mkdir(parents=True)
-    with (settings.data / "up.log").open("wb") as log:
-        process = spawn(parcelhub_command("up"), env=settings.environment(), stdout=log)
+    process = start_stack(settings, "up.log")
     try:
-        wait_for(lambda: process.poll() is not None or triton_ready(settings), seconds=120)
-        assert process.poll() is None, (settings.data / "up.log").read_text()
         yield process
     finally:
         stop(process, grace_seconds=60)
@@ -140,10 +132,7 @@ def test_a_stop_leaves_nothing_behind(up: subprocess.Popen[bytes], settings: Set
 
 
 def test_a_killed_stack_takes_its_children_with_it(settings: Settings) -> None:
-    with (settings.data / "again.log").open("wb") as log:
-        process = spawn(parcelhub_command("up"), env=settings.environment(), stdout=log)
-    wait_for(lambda: process.poll() is not None or triton_ready(settings), seconds=120)
-    assert process.poll() is None, (settings.data / "again.log").read_text()
+    process = start_stack(settings, "again.log")
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()

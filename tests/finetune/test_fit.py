@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from finetune.errors import TrainingError
 from finetune.model import new_base
 from finetune.scenes import LABELS
-from finetune.training.base import BaseRecipe, fit_settings, scene_examples
+from finetune.training.base import BaseRecipe, scene_examples
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.learner import learner_for
@@ -135,13 +135,13 @@ def test_waiting_for_pictures_is_told(tmp_path):
 def train_tiny(folder, report, *, steps=9):
     """A real base in small, told of after every step. On one thread: sums depend on how many share them."""
     torch.set_num_threads(1)
-    recipe = BaseRecipe(architecture=TINY, max_steps=steps, batch_size=2, workers=0, save_steps=3)
+    recipe = BaseRecipe(architecture=TINY, max_steps=steps, batch_size=2, workers=0, save_steps=3, report_every=1)
     model = new_base(TINY, LABELS, seed=recipe.seed)
     learner = learner_for(model, scratch=True)
     fit(
         learner,
         scene_examples(recipe),
-        replace(fit_settings(recipe), report_every=1),
+        recipe,
         Path(folder),
         report=report,
         schedule=hold_then_fall,

@@ -13,14 +13,12 @@ from litestar.testing import TestClient
 
 from hub.app import create_app
 from hub.client import HubClient
-from hub.locks import free_ports, port_is_free
-from hub.processes import parcelhub_command, spawn, stop
 from hub.services import Services
 from hub.settings import Settings
 from hub.tables import HUB
 from registry.catalog import Catalog
 from registry.migrations import REGISTRY
-from tests.hub.material import wait_for, write_base_files
+from tests.hub.material import running_hub, write_base_files
 
 # Answers of tiny random networks are compared here, which bfloat16 would change by more than a wrong row does.
 os.environ.setdefault("PARCELHUB_PRECISION", "float32")
@@ -90,21 +88,7 @@ def dataset(client: HubClient, tmp_path: Path) -> str:
 def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A hub as a process of its own, without Triton and without a worker."""
     folder = tmp_path_factory.mktemp("live")
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    settings = Settings.load(
-        {},
-        data=folder / "data",
-        base_source=write_base_files(folder / "base"),
-        lease_seconds=2.0,
-        port=hub,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
-    with (folder / "hub.log").open("wb") as log:
-        process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=log)
-    try:
-        wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", hub), seconds=120)
+    base = write_base_files(folder / "base")
+    settings = Settings.load({}, data=folder / "data", base_source=base, lease_seconds=2.0).on_free_ports()
+    with running_hub(settings, folder / "hub.log"):
         yield settings
-    finally:
-        assert stop(process, grace_seconds=10) == 0, (folder / "hub.log").read_text()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import safetensors.numpy
+
+from hub.locks import port_is_free
+from hub.processes import parcelhub_command, spawn, stop
+from hub.settings import Settings
 
 COLOURS = ((60, 140, 200), (80, 180, 90), (190, 120, 60))
 
@@ -21,6 +27,45 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
+
+
+def start(
+    command: str, settings: Settings, log: Path, ready: Callable[[], bool], *, seconds: float
+) -> subprocess.Popen[bytes]:
+    """`parcelhub <command>` as a process that is ready; its words go to the end of `log`, and are shown if it dies."""
+    with log.open("ab") as words:
+        process = spawn(parcelhub_command(command), env=settings.environment(), stdout=words)
+
+    def up() -> bool:
+        assert process.poll() is None, log.read_text()
+        return ready()
+
+    try:
+        wait_for(up, seconds)
+    except BaseException:
+        stop(process, grace_seconds=10)
+        raise
+    return process
+
+
+def start_hub(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
+    """A hub process that listens, without Triton and without a worker."""
+
+    def listens() -> bool:
+        return settings.admin_token_file.exists() and not port_is_free(settings.host, settings.port)
+
+    return start("hub", settings, log, listens, seconds=400)
+
+
+@contextmanager
+def running_hub(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`start_hub`, and in the end it has to stop as it should."""
+    process = start_hub(settings, log)
+    try:
+        yield process
+    finally:
+        ended = stop(process, grace_seconds=20)
+    assert ended == 0, log.read_text()
 
 
 def tiny_weights(content: bytes) -> bytes:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from hub.cli.main import run
-from hub.locks import free_ports, port_is_free
-from hub.processes import parcelhub_command, spawn, stop
+from hub.processes import stop
 from hub.settings import Settings
 from serving.captures import CaptureStore
 from serving.client import RobotClient
 from serving.outcomes import Outcome, OutcomeReporter, hub_sender
-from tests.hub.material import wait_for, write_base_files
+from tests.hub.material import start_hub, wait_for, write_base_files
 from tests.hub.test_production import capture
 
 COMMANDS = (
@@ -90,17 +89,10 @@ def _picks(capsys: pytest.CaptureFixture[str], cell: str) -> int:
 
 def test_outcomes_outlive_a_hub_that_is_killed(tmp_path: Path) -> None:
     """`kill -9` of the hub between and under reports: all arrive, each once."""
-    (port,) = free_ports("127.0.0.1", 1)
-    settings = Settings.load(
-        {}, data=tmp_path / "data", base_source=write_base_files(tmp_path / "base"), port=port, triton_http_port=1, triton_grpc_port=2, triton_metrics_port=3,  # noqa: E501
-    )  # fmt: skip
-
-    def start() -> Any:
-        return spawn(parcelhub_command("hub"), env=settings.environment())
-
-    hub = start()
+    base = write_base_files(tmp_path / "base")
+    settings = Settings.load({}, data=tmp_path / "data", base_source=base).on_free_ports()
+    hub = start_hub(settings, tmp_path / "hub.log")
     try:
-        wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", port), 90)
         reporter = OutcomeReporter(hub_sender(settings.url, settings.client_token()), flush_every_s=0.02)
         for number in range(300):
             reporter.report(Outcome(f"k{number}", "success", time.time(), cell="dock-7"))
@@ -109,7 +101,7 @@ def test_outcomes_outlive_a_hub_that_is_killed(tmp_path: Path) -> None:
                 hub.wait()
             time.sleep(0.002)
         assert reporter.waiting > 0
-        hub = start()
+        hub = start_hub(settings, tmp_path / "hub.log")
         assert reporter.flush(120)
         reporter.close()
         assert reporter.dropped == 0

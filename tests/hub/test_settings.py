@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,12 @@ def test_locks_keep_the_data_folder_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(data.stat().st_mode) == 0o700
     with data_folder_lock(data, "up"):
         pass
+
+
+def test_free_ports_are_all_that_changes(tmp_path: Path) -> None:
+    settings = Settings.load({}, data=tmp_path, max_attempts=7)
+    other = settings.on_free_ports()
+    assert len(set(other.ports.values())) == 4
+    assert other.url == f"http://127.0.0.1:{other.port}"
+    ports = ("port", "triton_http_port", "triton_grpc_port", "triton_metrics_port")
+    assert replace(other, **{name: getattr(settings, name) for name in ports}) == settings

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import signal
-import subprocess
 import threading
 import zipfile
 from collections.abc import Callable
@@ -20,14 +19,13 @@ from litestar.testing import TestClient
 
 from hub.client import HubClient
 from hub.errors import HubAnswerError
-from hub.locks import free_ports, port_is_free
-from hub.processes import parcelhub_command, spawn, stop
+from hub.processes import stop
 from hub.resources import ManifestFile
 from hub.services import Services
 from hub.settings import Settings
 from hub.tokens import Scope
 from hub.transfer import pull_folder, push_folder
-from tests.hub.material import wait_for, write_base_files
+from tests.hub.material import start_hub, write_base_files
 
 
 def picture(seed: int = 0, side: int = 24) -> bytes:
@@ -295,25 +293,10 @@ def test_a_team_that_is_full_is_told_so(client: HubClient) -> None:
 # --- killed in the middle ---
 
 
-def start_hub(settings: Settings, log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as out:
-        process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=out)
-    wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", settings.port), seconds=120)
-    return process
-
-
 @pytest.mark.slow
 def test_an_upload_survives_the_death_of_either_side(tmp_path: Path) -> None:
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    settings = Settings.load(
-        {},
-        data=tmp_path / "data",
-        base_source=write_base_files(tmp_path / "base"),
-        port=hub,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
+    base = write_base_files(tmp_path / "base")
+    settings = Settings.load({}, data=tmp_path / "data", base_source=base).on_free_ports()
     folder = folder_of(tmp_path / "set", 40)
     (folder / "big.json").write_text(json.dumps({"pad": "x" * 9_000_000}))
     log = tmp_path / "hub.log"

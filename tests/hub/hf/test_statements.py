@@ -5,29 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from registry import Cursor
-
 MANY = 50
 VERSIONS = 12
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    seen: Counter[str] = Counter()
-    execute = Cursor.execute
-
-    def counted(self: Cursor, sql: str, params: Any = ()) -> Cursor:
-        seen[sql] += 1
-        return execute(self, sql, params)
-
-    monkeypatch.setattr(Cursor, "execute", counted)
-    return seen
 
 
 @pytest.fixture

@@ -5,30 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from hub.client import HubClient
-from hub.locks import free_ports, port_is_free
 from hub.processes import parcelhub_command, spawn, stop
 from hub.settings import Settings
-from tests.hub.material import wait_for, write_tiny_base
+from tests.hub.material import running_hub, write_tiny_base
+from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, sign_in, signed_in, until
 from tests.hub.web.material import push_rectangles
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed (Debian's package `chromium`)"),
-]
-ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-PATIENCE_MS = 240_000
+pytestmark = NEEDS_CHROMIUM
 PAGES = (
     "/ui/",
     "/ui/datasets",
@@ -38,7 +25,7 @@ PAGES = (
     "/ui/jobs",
 )
 PAGES += ("/ui/cells", "/ui/outcomes", "/ui/outcomes?by=variant&cell=arm", "/ui/compare", "/ui/settings", "/ui/nothing")
-EXPECTED = re.compile("status of (403|404)")  # what tests provoke
+EXPECTED = "status of (403|404)"  # what tests provoke
 TUNE_MINUTES = "0.1"  # six seconds of training
 
 
@@ -58,88 +45,23 @@ def picks(cell: str, *, days: int) -> list[dict[str, object]]:
     ]
 
 
-@dataclass(frozen=True)
-class Site:
-    """A hub as a process, with one dataset in it."""
-
-    settings: Settings
-    token: str
-
-    def at(self, address: str) -> str:
-        return self.settings.url + address
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A hub with one dataset and three days of picks in it."""
     folder = tmp_path_factory.mktemp("site")
-    hub, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    settings = Settings.load(
-        {},
-        data=folder / "data",
-        base_source=write_tiny_base(folder / "base"),
-        port=hub,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
-    with (folder / "hub.log").open("wb") as log:
-        process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=log)
-    try:
-
-        def ready() -> bool:
-            assert process.poll() is None, (folder / "hub.log").read_text()
-            return settings.admin_token_file.exists() and not port_is_free("127.0.0.1", hub)
-
-        wait_for(ready, seconds=400)
-        with HubClient(settings.url, settings.client_token()) as client:
+    base = write_tiny_base(folder / "base")
+    settings = Settings.load({}, data=folder / "data", base_source=base).on_free_ports()
+    with running_hub(settings, folder / "hub.log"):
+        with HubClient.of(settings) as client:
             push_rectangles(client, "acme/dock", folder / "dock", images=70)
             client.report_outcomes(picks("arm", days=3))
         yield Site(settings, settings.client_token())
-    finally:
-        stop(process, grace_seconds=20)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(chromium: playwright.Browser, site: Site) -> Iterator[playwright.Page]:
-    """A page that is signed in; whatever the console complains of fails the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE_MS)
-    opened = context.new_page()
-    problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: problems.append(said.text) if said.type == "error" and not EXPECTED.search(said.text) else None,
-    )
-    opened.on("request", lambda asked: problems.append(asked.url) if not asked.url.startswith(site.at("/")) else None)
-    sign_in(opened, site)
-    yield opened
-    context.close()
-    assert problems == []
-
-
-def until(page: playwright.Page, expression: str) -> None:
-    """Wait for a JavaScript expression. The driver's own way needs `eval`, which the pages' policy forbids."""
-    for _ in range(PATIENCE_MS // 200):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(200)
-    raise AssertionError(expression)
-
-
-def sign_in(page: playwright.Page, site: Site) -> None:
-    page.goto(site.at("/ui/"))
-    page.fill("#token", site.token)
-    page.keyboard.press("Enter")
-    page.wait_for_selector("nav.menu")
+    with signed_in(chromium, site, expected=EXPECTED) as page:
+        yield page
 
 
 def test_two_clicks_from_a_dataset_to_a_variant(page: playwright.Page, site: Site) -> None:
@@ -243,22 +165,18 @@ def test_outcomes_are_narrowed_down_step_by_step(page: playwright.Page, site: Si
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_small_windows_and_both_schemes(chromium: playwright.Browser, site: Site, scheme: str) -> None:
-    context = chromium.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.new_page()
-    sign_in(page, site)
-    for address in PAGES:
-        page.goto(site.at(address))
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400, address
-        poor = page.evaluate(CONTRAST)
-        assert poor == [], (address, scheme, poor)
-        assert page.evaluate("document.querySelectorAll('main h1').length") == 1, address
-        unnamed = "input:not([type=hidden]), select"
-        names = f"[...document.querySelectorAll('{unnamed}')].filter(e => !e.labels.length).map(e => e.name)"
-        assert page.evaluate(names) == [], address
-    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (light == "rgb(246, 247, 249)") == (scheme == "light")
-    context.close()
+    with signed_in(chromium, site, expected=EXPECTED, size=SMALL, scheme=scheme) as page:
+        for address in PAGES:
+            page.goto(site.at(address))
+            assert page.evaluate("document.documentElement.scrollWidth") <= 400, address
+            poor = page.evaluate(CONTRAST)
+            assert poor == [], (address, scheme, poor)
+            assert page.evaluate("document.querySelectorAll('main h1').length") == 1, address
+            unnamed = "input:not([type=hidden]), select"
+            names = f"[...document.querySelectorAll('{unnamed}')].filter(e => !e.labels.length).map(e => e.name)"
+            assert page.evaluate(names) == [], address
+        light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (light == "rgb(246, 247, 249)") == (scheme == "light")
 
 
 # Texts whose contrast with what is behind them is below WCAG's AA: 4.5, or 3 for large ones.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,66 +10,27 @@ from typing import Any
 import pytest
 
 from hub.client import HubClient
-from hub.locks import free_ports, port_is_free
-from hub.processes import parcelhub_command, spawn, stop
 from hub.settings import Settings
-from tests.hub.material import wait_for, write_base_files, write_rectangles
-from tests.hub.web.test_browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, Site, sign_in, until
+from tests.hub.material import running_hub, wait_for, write_base_files, write_rectangles
+from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, signed_in, until
 
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed (Debian's package `chromium`)"),
-]
-EXPECTED = re.compile("status of (404|409|422)|net::ERR_FAILED")
+pytestmark = NEEDS_CHROMIUM
+EXPECTED = "status of (404|409|422)|net::ERR_FAILED"  # what tests provoke
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("hub")
-    port, http, grpc, metrics = free_ports("127.0.0.1", 4)
-    settings = Settings.load(
-        {},
-        data=folder / "data",
-        base_source=write_base_files(folder / "base"),
-        port=port,
-        triton_http_port=http,
-        triton_grpc_port=grpc,
-        triton_metrics_port=metrics,
-    )
-    with (folder / "hub.log").open("wb") as log:
-        process = spawn(parcelhub_command("hub"), env=settings.environment(), stdout=log)
-    try:
-        wait_for(lambda: settings.admin_token_file.exists() and not port_is_free("127.0.0.1", port), seconds=400)
+    base = write_base_files(folder / "base")
+    settings = Settings.load({}, data=folder / "data", base_source=base).on_free_ports()
+    with running_hub(settings, folder / "hub.log"):
         yield Site(settings, settings.client_token())
-    finally:
-        stop(process, grace_seconds=20)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(chromium: playwright.Browser, hub: Site) -> Iterator[playwright.Page]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(PATIENCE_MS)
-    opened = context.new_page()
-    problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on(
-        "console",
-        lambda said: problems.append(said.text) if said.type == "error" and not EXPECTED.search(said.text) else None,
-    )
-    sign_in(opened, hub)
-    yield opened
-    context.close()
-    assert problems == []
+    with signed_in(chromium, hub, expected=EXPECTED) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -208,11 +168,7 @@ def test_what_cannot_be_used_is_said(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_small_window(chromium: playwright.Browser, hub: Site, scheme: str, tmp_path: Path) -> None:
-    context = chromium.new_context(viewport={"width": 400, "height": 800}, color_scheme=scheme)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    sign_in(page, hub)
-    page.goto(hub.at("/ui/datasets/new"))
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.screenshot(path=str(tmp_path / f"upload-{scheme}.png"), full_page=True)
-    context.close()
+    with signed_in(chromium, hub, expected=EXPECTED, size=SMALL, scheme=scheme) as page:
+        page.goto(hub.at("/ui/datasets/new"))
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.screenshot(path=str(tmp_path / f"upload-{scheme}.png"), full_page=True)
