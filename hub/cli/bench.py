@@ -177,9 +177,11 @@ def claim(
         means = (sum(getattr(r, name) for r in rows) / len(rows) for name in METRICS)
         shown.add_row(method, str(images or ""), str(len(rows)), *(f"{value:.3f}" for value in means))
     out.print(shown)
+    most = max((row.images for row in found.rows if row.method == "scratch"), default=0)
     for images, times in found.worth.items():
-        said = f"{times:.1f} images from scratch each" if times else "more than the most from scratch that were tried"
-        out.print(f"{images} fine-tuning images are worth {said}")
+        # None: the most images from scratch that were tried do not get there.
+        said = f"{times:.1f}" if times else f"more than {most / images:g}"
+        out.print(f"{images} fine-tuning images are worth {said} images from scratch each")
     for images, share in found.kept.items():
         out.print(f"at {images} images LoRA keeps {share:.0%} of full fine-tuning's {found.metric.upper()}")
     for method, lost in found.forgotten.items():

@@ -219,6 +219,8 @@ def test_a_session_that_ended_leads_back_to_where_one_was(page: playwright.Page,
     page.wait_for_selector("#token")
     # Not for its "load": a page that comes back from the browser's memory has had it already.
     page.go_back(wait_until="commit")
+    # Such a page is in front only a moment after that, and until then it cannot be loaded anew.
+    until(page, "document.readyState === 'complete' && document.visibilityState === 'visible'")
     page.reload()
     assert page.locator("#token").count() == 1
 
