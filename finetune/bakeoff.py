@@ -5,6 +5,7 @@ held-out cells: zero-shot, adapted by LoRA, how long a forward pass takes, wheth
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import tempfile
 import time
@@ -160,6 +161,9 @@ def forward_milliseconds(model: InstanceModel, batch: int, *, repeats: int = 15)
     return statistics.median(times)
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # exporters write for terminals
+
+
 class _Answer(nn.Module):
     """A model's answer as a pair of tensors, which is what exporters take."""
 
@@ -195,7 +199,8 @@ def export_health(model: InstanceModel) -> str:
             names = [entry.name for entry in session.get_inputs()]
             got = session.run(None, {names[0]: pixels.numpy()})[1]
         except Exception as error:
-            return f"fails: {type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+            said = _COLOURS.sub("", str(error)).strip().partition("\n")[0].partition(". ")[0]
+            return f"fails: {type(error).__name__}: {said[:120]}"
     if got.shape != wanted.shape:
         return f"wrong: scores {got.shape} instead of {wanted.shape}"
     difference = float(np.abs(got - wanted).max())
