@@ -49,13 +49,13 @@ def engines(
     )
     write_figures({"machine": machine("after"), "rows": rows}, target)
     heads = [f"batch {size}, ms" for size in sizes] + [f"mixed {size}" for size in sizes]
-    shown = table("engines", "engine", "load s", *heads, "memory MB", "IoU", "score", "AP")
+    shown = table("engines", "engine", "load s", *heads, "memory MB", "IoU (median)", "score", "AP")
     for row in rows:
         if "error" in row:
             shown.add_row(row["engine"], row["error"][:60], *[""] * (len(heads) + 4))
             continue
         times = [str(row[f"batch_{size}"]["cpu_ms"]) for size in sizes]
         ratios = [f"{row[f'mixed_{size}_ratio']:.3f}" if f"mixed_{size}_ratio" in row else "-" for size in sizes]
-        agreed = [f"{row['mean_iou']:.4f}", f"{row['score_mean']:.4f}", f"{row['ap']:.4f}"]
+        agreed = [f"{row['mean_iou']:.4f} ({row['median_iou']:.4f})", f"{row['score_mean']:.4f}", f"{row['ap']:.4f}"]
         shown.add_row(row["engine"], str(row["load_cpu_s"]), *times, *ratios, str(row["resident_mb"]), *agreed)
     out.print(shown)
