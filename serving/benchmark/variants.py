@@ -70,10 +70,16 @@ def draw_ways(report: dict[str, Any], target: Path) -> None:
             good = [row for row in rows if key in row]
             axes.plot([row["cells"] for row in good], [row[key] for row in good], marker="o", label=LABELS[way])
         axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        counts = sorted({row["cells"] for rows in report["ways"].values() for row in rows})
+        axes.set_xticks(counts, [str(count) for count in counts])
+        if key == "per_cpu_second":
+            axes.set_ylim(bottom=0)
+        else:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel("variants")
         axes.set_title(title)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    figure.axes[0].legend(fontsize=8, loc="lower left")
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130)
