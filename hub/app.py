@@ -64,8 +64,8 @@ class HubApp(Litestar):
 def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], None] = lambda _: None) -> Litestar:
     """The application; its services open with it and close with it.
 
-    `on_broken` is called when the catalog can no longer be used, and everything but health is answered 503 from then
-    on: end the process, a new one opens it again.
+    `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
+    the process, a new one opens it again.
     """
 
     @asynccontextmanager

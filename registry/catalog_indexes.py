@@ -1,9 +1,10 @@
 """Keeps DuckDB's secondary indexes whole: after a crash, and in catalogs that earlier versions wrote.
 
-DuckDB (1.4 to 2.0.0 at least) reads the log of a process that died into indexes that it has not looked at yet, and a
-checkpoint before the first look writes those indexes without what the log said. From then on a lookup by such an index
-does not find the rows, and deleting one of them ends the process ("Failed to delete all rows from index"), while a scan
-shows every row. Primary keys and unique constraints are not affected. See duckdb/duckdb#23788 and #25771.
+DuckDB (2.0.0; upstream's reports begin with 1.4) reads the log of a process that died into indexes that it has not
+looked at yet, and a checkpoint before the first look writes those indexes without what the log said. From then on a
+lookup by such an index does not find the rows, and deleting one of them ends the process ("Failed to delete all rows
+from index"), while a scan shows every row. Primary keys and unique constraints are not affected. See
+duckdb/duckdb#23788 and #25771.
 """
 
 from __future__ import annotations
@@ -60,7 +61,6 @@ def rebuild(cursor: Cursor) -> list[str]:
 class LostRows:
     """Rows that a scan shows and an index does not find: how many, and the value of one."""
 
-    index: Index
     rows: int
     value: object
 
@@ -83,4 +83,4 @@ def lost(cursor: Cursor, index: Index, *, quick: bool = False) -> LostRows | Non
         found = cursor.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", [value]).fetchall()  # noqa: S608
         if len(found) != count:
             rows, example = rows + count - len(found), value
-    return LostRows(index, rows, example) if rows else None
+    return LostRows(rows, example) if rows else None
