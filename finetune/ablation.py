@@ -10,9 +10,9 @@ from pathlib import Path
 from finetune.datasets import Dataset, read_dataset
 from finetune.errors import DeckError
 from finetune.experiments import Row, Rows, held_out_cell, own_scenes
-from finetune.fewshot import recipe_for, train_and_measure, zero_shot
+from finetune.fewshot import train_and_measure, zero_shot
 from finetune.scenes import HELD_OUT
-from finetune.training.adapt import AdaptRecipe
+from finetune.training.adapt import AdaptRecipe, recipe_for
 from finetune.training.augment import Strength
 
 ROWS = "ablation.jsonl"
@@ -22,17 +22,24 @@ LORA = recipe_for("lora", seconds=None)
 MILD = Strength(plain=0.5, mosaic=0.0, paste=0.1, crop_area=(0.5, 1.0), zoom_out=0.1, brightness=0.25, contrast=0.2)
 _PLAIN = Strength(plain=1.0, mosaic=0, paste=0, brightness=0, contrast=0, saturation=0, hue=0, blur=0, noise=0)
 
+_STEM = r"(patch|stem)_embedding|stem\.\d+\.conv"
+_PYRAMID = r"mix[48]\.conv|(class|shape)_tower\.\d+\.conv|(widen|lateral)[48]|prototypes"
+_HEADS = r"class_predictor|box_head|mask_head"
+_TRANSFORMER = r"layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])"
+
 RECIPES: Mapping[str, AdaptRecipe] = {
     "as shipped": LORA,
     "rank 4": replace(LORA, rank=4, alpha=8),
     "rank 16": replace(LORA, rank=16, alpha=32),
-    "rate 1e-3": replace(LORA, learning_rate=1e-3),
-    "rate 1e-2": replace(LORA, learning_rate=1e-2),
-    "attention alone": replace(LORA, targets=r".*layers\.\d+\.attention\.(qkv|out_proj)"),
-    "heads alone": replace(LORA, targets=r".*(class_predictor|box_head|mask_head)"),
-    "no heads": replace(LORA, targets=r".*layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])"),
+    "rate 5e-3": replace(LORA, learning_rate=5e-3),
+    "rate 2e-2": replace(LORA, learning_rate=2e-2),
+    "transformer and heads at 3e-3": replace(LORA, targets=f"{_TRANSFORMER}|{_HEADS}", learning_rate=3e-3),
+    "transformer beside": replace(LORA, targets=f"{_STEM}|{_PYRAMID}|{_HEADS}|{_TRANSFORMER}"),
+    "no stem": replace(LORA, targets=f"{_PYRAMID}|{_HEADS}"),
+    "stem and heads": replace(LORA, targets=f"{_STEM}|{_HEADS}"),
+    "heads alone": replace(LORA, targets=_HEADS),
     "rehearsal 25 %": replace(LORA, rehearsal=0.25),
-    "no mosaic, no paste": replace(LORA, strength=Strength(mosaic=0.0, paste=0.0)),
+    "no mosaic or paste": replace(LORA, strength=Strength(mosaic=0.0, paste=0.0)),
     "mild augmentation": replace(LORA, strength=MILD),
     "no augmentation": replace(LORA, strength=_PLAIN),
     "full fine-tuning": recipe_for("full", seconds=None),

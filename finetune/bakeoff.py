@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from finetune.datasets import read_dataset
 from finetune.errors import BaseModelError
 from finetune.experiments import held_out_cell
-from finetune.fewshot import recipe_for, train_and_measure, zero_shot
+from finetune.fewshot import train_and_measure, zero_shot
 from finetune.model import CONFIGS, Architecture, load_base, picture_size, save_base
 from finetune.scenes import HELD_OUT
+from finetune.training.adapt import recipe_for
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.loop import Tick
 from serving.families.types import InstanceModel
@@ -124,7 +125,9 @@ def _one(family: str, plan: BakeOffPlan, out: Path, report: Callable[[str, float
     lora = None
     if model.adapter_targets is not None:
         report(f"{family}: LoRA", 1.0)
-        tune = recipe_for("lora", seconds=plan.lora_seconds, steps=plan.lora_steps, seed=plan.seed, cpu_seconds=True)
+        tune = recipe_for(
+            "lora", family, seconds=plan.lora_seconds, steps=plan.lora_steps, seed=plan.seed, cpu_seconds=True
+        )
         cell = read_dataset(_cell(out, plan.cells[0], plan))
         adapted = train_and_measure(folder, cell, tune, images=plan.lora_images).evaluation
         lora = (cells[plan.cells[0]][:3], (adapted.ap, adapted.ap50, adapted.ap75))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from finetune.calibration import best_pivot, store_pivot
@@ -122,9 +123,10 @@ def judges() -> dict[str, tuple[Look, int]]:
 
 
 def judge_base(folder: Path, *, judge_folders: Sequence[Path] = (), scenes: int = 150) -> list[Judgement]:
-    """Zero-shot evaluation of a base folder on scenes and on datasets (their `valid` images where they have a
-    split). Held-out cells of the physical tier are among the scenes where MuJoCo can draw; `left_out` says when they
-    are not.
+    """Zero-shot evaluation of a base folder on scenes and on datasets (their `valid` images where they have a split).
+
+    The base is told which of its classes there are, as a cell tells it. Held-out cells of the physical tier are among
+    the scenes where MuJoCo can draw; `left_out` says when they are not.
     """
     labels = base_labels(load_base(folder))
     segmenter = Segmenter.load(folder)
@@ -139,11 +141,8 @@ def judge_base(folder: Path, *, judge_folders: Sequence[Path] = (), scenes: int 
             dataset = read_dataset(place)
             mapping, _ = map_classes(dataset.classes, labels, shown=dataset.classes, chosen={})
             judged: Sequence[Sample] = [s for s in dataset.samples if s.split == "valid"] or dataset.samples
-            evaluation = evaluate(
-                segmenter.segment,
-                judged,
-                dataset.classes,
-                label_map={label: team for team, label in mapping.items()},
-            )
+            names = {label: team for team, label in mapping.items()}
+            told = partial(segmenter.segment, classes=tuple(names))
+            evaluation = evaluate(told, judged, dataset.classes, label_map=names)
             judgements.append(Judgement(name, evaluation))
     return judgements

@@ -13,6 +13,7 @@ from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
 from finetune.training.fit import processes
+from finetune.training.scene_examples import WrittenScenes
 from serving.segmenter import RESERVED
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ tags: [parcelhub, lora, instance-segmentation]
 {merged}
 ## How it was made
 
-LoRA of rank {recipe.rank} on every linear layer of `{request.base_ref}` (commit `{request.base_commit}`), trained on
+LoRA of rank {recipe.rank} on `{request.base_ref}` (commit `{request.base_commit}`), trained on
 {metrics["images_train"]} images of `{request.dataset_ref}` for {metrics["train_seconds"]:.0f} s
 ({metrics["steps"]} steps of
 {recipe.batch_size} pictures, learning rate {recipe.learning_rate}, seed {request.seed}). Deck `{deck.digest}`;
@@ -154,7 +155,8 @@ def _written(recipe: BaseRecipe) -> str:
         told = [
             line.split("; the same recipe")[0] for line in lines if "generated pictures of" in line or "Tier `" in line
         ]
-        said.append(" ".join(told).rstrip(":.") or f"`{folder.name}`")
+        used = len(WrittenScenes([folder], side=recipe.architecture.image_size))
+        said.append(f"the {used:,} train images of " + (" ".join(told).rstrip(":.") or f"`{folder.name}`"))
     return f", {recipe.written_share:.0%} of them from scenes written before ({'; '.join(said)})"
 
 

@@ -19,9 +19,10 @@ from finetune.charts import Curve, curves_chart
 from finetune.datasets import read_dataset
 from finetune.errors import DeckError
 from finetune.experiments import Rows, held_out_cell, own_scenes
-from finetune.fewshot import FewShot, recipe_for, train_and_measure, zero_shot
+from finetune.fewshot import FewShot, train_and_measure, zero_shot
 from finetune.scenes import HELD_OUT
-from finetune.training.adapt import Method
+from finetune.training.adapt import Method, recipe_for
+from serving.families.load import family_of
 
 Metric = Literal["ap", "ap50", "ap75", "agnostic_ap50", "agnostic_ap75"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -135,7 +136,9 @@ def run_claim(
             seconds = plan.seconds
             if seconds is not None and method == "scratch":
                 seconds *= plan.scratch_times
-            recipe = recipe_for(method, seconds=seconds, steps=plan.steps, seed=seed, cpu_seconds=True)
+            recipe = recipe_for(
+                method, family_of(base_dir), seconds=seconds, steps=plan.steps, seed=seed, cpu_seconds=True
+            )
             row = train_and_measure(base_dir, dataset, recipe, images=count, own=own, resamples=RESAMPLES)
         done[key] = _row(cell, count, row)
         rows.add(asdict(done[key]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,9 @@ def _predictor(
         labels = [name for name in base_labels(load_base(model)) if not name.startswith("reserved_")]
         mapping, _ = map_classes(classes, labels, shown=shown & set(labels), chosen=chosen)
         own = answered_names(mapping)
-        return Segmenter.load(model).segment, {label: own[name] for name, label in mapping.items()}, own
+        # A base is told what there is, as a cell tells it (`serving.routing.CellRoute.classes`).
+        told = partial(Segmenter.load(model).segment, classes=tuple(mapping.values()))
+        return told, {label: own[name] for name, label in mapping.items()}, own
     if base is None:
         raise BaseModelError(f"{model}: a variant needs the folder of its base")
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -18,18 +18,12 @@ from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, Predict, evaluate
 from finetune.model import base_labels, load_base, picture_size
 from finetune.service import SOURCE_SCALE, load_sources
-from finetune.training.adapt import AdaptRecipe, Method, adapt
+from finetune.training.adapt import METHODS, AdaptRecipe, Method, adapt, recipe_for
 from finetune.training.loop import Tick, core
+from serving.families.load import family_of
 from serving.families.types import InstanceModel
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
-
-# Rates (AdamW's, Muon's) that suit each method; LoRA's small matrices take larger steps than whole weights do.
-RATES: dict[Method, tuple[float, float | None]] = {
-    "lora": (AdaptRecipe().learning_rate, AdaptRecipe().muon_rate),
-    "full": (3e-4, None),
-    "scratch": (1e-3, 0.02),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +39,12 @@ class FewShot:
     own: Evaluation | None = None
 
 
-def recipe_for(
-    method: Method, *, seconds: float | None, steps: int | None = None, seed: int = 0, cpu_seconds: bool = False
-) -> AdaptRecipe:
-    """The recipe of a method with the rates that suit it, for `seconds` (or `steps`)."""
-    adam, muon = RATES[method]
-    recipe = AdaptRecipe(
-        method=method, learning_rate=adam, muon_rate=muon, max_seconds=seconds, seed=seed, cpu_seconds=cpu_seconds
-    )
-    return recipe if steps is None else replace(recipe, max_steps=steps)
-
-
 def parse_methods(text: str) -> tuple[Method, ...]:
     """Method names separated by commas. Raises DeckError naming the first that is none."""
     found: list[Method] = []
     for name in (part.strip() for part in text.split(",")):
-        if name not in RATES:
-            raise DeckError(f"there is no method {name!r}; there are {', '.join(RATES)}")
+        if name not in METHODS:
+            raise DeckError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
         found.append(name)
     return tuple(found)
 
@@ -79,7 +62,8 @@ def zero_shot(
     deck = make_deck(dataset, base_labels=base_labels(load_base(base_dir)), images=images, seed=seed)
     _, holdout = deck.select(dataset)
     segment = Segmenter.load(base_dir).segment
-    found = evaluate(segment, holdout, deck.answered, label_map=deck.label_map, names=deck.answers, resamples=resamples)
+    told = partial(segment, classes=tuple(deck.label_map))
+    found = evaluate(told, holdout, deck.answered, label_map=deck.label_map, names=deck.answers, resamples=resamples)
     return FewShot("zero-shot", seed, 0, 0.0, found, _kept(segment, own))
 
 
@@ -148,7 +132,7 @@ def compare_methods(
     for seed in seeds:
         for method in methods:
             told = partial(report, method)
-            recipe = recipe_for(method, seconds=seconds, seed=seed)
+            recipe = recipe_for(method, family_of(base_dir), seconds=seconds, seed=seed)
             row = train_and_measure(base_dir, dataset, recipe, images=images, report=told)
             rows.append(row)
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +133,12 @@ def write_report(
 
 
 def answers_of(
-    segmenter: Segmenter, variant: str | None
+    segmenter: Segmenter, variant: str | None, labels: Iterable[str] = ()
 ) -> Callable[[Sequence[npt.NDArray[np.uint8]]], list[Instances]]:
-    """The segmenter as a predictor of one variant, or of the base."""
-    return lambda images: segmenter.segment(images, [variant] * len(images))
+    """The segmenter as a predictor of one variant, or of the base, which is told that there are `labels` and no others
+    (all of its own by default)."""
+    classes = tuple(labels)
+    return lambda images: segmenter.segment(images, [variant] * len(images), classes=classes)
 
 
 def judge(
@@ -157,7 +159,7 @@ def judge(
         def told(done: int, total: int, title: str = title) -> None:
             progress(title, done, total)
 
-        predict = answers_of(segmenter, who)
+        predict = answers_of(segmenter, who, labels)
         found.append(collect(predict, samples, classes, label_map=labels, names=own, progress=told, said=said[k]))
     (truths, base), (_, mine) = found
     return Judged(tuple(samples), tuple(truths), tuple(base), tuple(mine), classes, own, tuple(said[0]), tuple(said[1]))
@@ -202,7 +204,7 @@ def _on_scenes(measured: Measured) -> tuple[Forgetting | None, str]:
         truths: list[Instances] = []
         answers = []
         for who, labels in maps:
-            truths, found = collect(answers_of(measured.segmenter, who), samples, classes, label_map=labels)
+            truths, found = collect(answers_of(measured.segmenter, who, labels), samples, classes, label_map=labels)
             answers.append(found)
     what = f"the base's own evaluation ({SCENES} made-up scenes, {', '.join(classes)})"
     return forgetting(what, truths, answers[0], answers[1], classes), note
@@ -232,7 +234,8 @@ def _on_earlier(measured: Measured, earlier: Earlier | None) -> tuple[Forgetting
             before, labels = "earlier", {deck.answers[team]: name for team, name in own.items()}
         except AdapterError:
             before = None  # on another base: the base is what it can be compared with
-    truths, first = collect(answers_of(measured.segmenter, before), samples, classes, label_map=labels, names=own)
+    earlier_one = answers_of(measured.segmenter, before, labels)
+    truths, first = collect(earlier_one, samples, classes, label_map=labels, names=own)
     mine = {measured.deck.answers[team]: name for team, name in own.items()}
     _, second = collect(answers_of(measured.segmenter, measured.name), samples, classes, label_map=mine, names=own)
     who = f"variant {earlier.name}" if before else "the base"

@@ -29,7 +29,7 @@ from finetune.learning_curve import LearningCurve, budget, measure_curve
 from finetune.model import base_labels, load_base, picture_size
 from finetune.report import Judged, evaluations
 from finetune.report_service import Measured, Stopwatch, judge, short_training, write_report
-from finetune.training.adapt import AdaptRecipe, adapt
+from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
 from serving.adapter_files import VARIANT
@@ -80,7 +80,7 @@ def run_finetune(
     started = time.monotonic()
     seconds_each = budget(request.max_seconds, len(sources), share=request.curve_share)
     main_seconds = request.max_seconds * (1 - request.curve_share) if seconds_each else request.max_seconds
-    recipe = AdaptRecipe(max_seconds=main_seconds, seed=request.seed)
+    recipe = recipe_for("lora", str(model.config.model_type), seconds=main_seconds, seed=request.seed)
     losses: list[tuple[int, float]] = []
 
     def tick(t: Tick) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from hub.errors import CellExistsError, InUseError, UnknownCellError
+from hub.bases import Bases
+from hub.class_maps import known_labels
+from hub.errors import CellExistsError, InputError, InUseError, UnknownCellError
 from hub.schemas import Cell
 from hub.tables import timestamp
 from registry.catalog import Catalog
@@ -13,17 +16,19 @@ from registry.catalog import Catalog
 class Cells:
     """The cell table. A cell may have a team: then only that team's users change what serves it."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, bases: Bases) -> None:
         self._catalog = catalog
+        self._bases = bases
 
-    def create(self, name: str, description: str, team: str = "") -> Cell:
-        """Raises CellExistsError."""
+    def create(self, name: str, description: str, team: str = "", classes: Sequence[str] = ()) -> Cell:
+        """Raises CellExistsError, InputError for a class that the newest base does not know."""
+        wanted = self._known(classes)
         with self._catalog.write() as db:
             if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
                 raise CellExistsError(f"the cell {name!r} exists")
             db.execute(
-                "INSERT INTO hub_cells (name, description, created_at, team) VALUES (?, ?, ?, ?)",
-                [name, description, time.time(), team.lower() or None],
+                "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
+                [name, description, time.time(), team.lower() or None, wanted],
             )
         return self.get(name)
 
@@ -34,14 +39,40 @@ class Cells:
             raise UnknownCellError(f"there is no cell {name!r}; create it with `parcelhub cell create {name}`")
         return _cell(rows[0])
 
-    def change(self, name: str, *, description: str | None = None, team: str | None = None) -> Cell:
-        """None leaves a value as it is; an empty team makes the cell everybody's. Raises UnknownCellError."""
+    def change(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        team: str | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> Cell:
+        """None leaves a value as it is; an empty team makes the cell everybody's, no class at all any of the base's.
+
+        Raises UnknownCellError, InputError for a class that the newest base does not know.
+        """
         before = self.get(name)
         text = before.description if description is None else description
         owner = before.team if team is None else team.lower()
+        wanted = before.classes if classes is None else self._known(classes)
         with self._catalog.write() as db:
-            db.execute("UPDATE hub_cells SET description = ?, team = ? WHERE name = ?", [text, owner or None, name])
+            db.execute(
+                "UPDATE hub_cells SET description = ?, team = ?, classes = ? WHERE name = ?",
+                [text, owner or None, wanted, name],
+            )
         return self.get(name)
+
+    def choices(self) -> list[str]:
+        """The classes that a cell may say it has: the labels that the newest base has learnt."""
+        newest = self._bases.newest_name()
+        return known_labels(self._bases.labels(newest)) if newest else []
+
+    def _known(self, classes: Sequence[str]) -> list[str]:
+        wanted, choices = list(dict.fromkeys(classes)), self.choices()
+        unknown = [one for one in wanted if one not in choices]
+        if unknown and choices:  # before the first base nobody can tell
+            raise InputError(f"the base knows no {', '.join(map(repr, unknown))}; it knows {', '.join(choices)}")
+        return wanted
 
     def delete(self, name: str) -> None:
         """Forget a cell that has no variant. Raises UnknownCellError, InUseError."""
@@ -72,8 +103,9 @@ class Cells:
         return [_cell(row) for row in rows]
 
 
-_SELECT = "SELECT name, description, created_at, team FROM hub_cells"
+_SELECT = "SELECT name, description, created_at, team, classes FROM hub_cells"
 
 
-def _cell(row: tuple[str, str, float, str | None]) -> Cell:
-    return Cell(name=row[0], description=row[1], created_at=timestamp(row[2]), team=row[3] or "")
+def _cell(row: tuple[str, str, float, str | None, list[str] | None]) -> Cell:
+    name, description, made, team, classes = row
+    return Cell(name=name, description=description, created_at=timestamp(made), team=team or "", classes=classes or [])

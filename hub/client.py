@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,11 +40,20 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
     def cells(self) -> list[s.Cell]:
         return [cell for page in self._pages("/cells", list[s.Cell]) for cell in page]
 
-    def create_cell(self, name: str, description: str = "", *, team: str = "") -> s.Cell:
-        return self._call("POST", "/cells", s.Cell, {"name": name, "description": description, "team": team})
+    def create_cell(self, name: str, description: str = "", *, team: str = "", classes: Sequence[str] = ()) -> s.Cell:
+        asked = {"name": name, "description": description, "team": team, "classes": list(classes)}
+        return self._call("POST", "/cells", s.Cell, asked)
 
-    def change_cell(self, name: str, *, description: str | None = None, team: str | None = None) -> s.Cell:
-        return self._call("PATCH", f"/cells/{quote(name, safe='')}", s.Cell, {"description": description, "team": team})
+    def change_cell(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        team: str | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> s.Cell:
+        asked = {"description": description, "team": team, "classes": None if classes is None else list(classes)}
+        return self._call("PATCH", f"/cells/{quote(name, safe='')}", s.Cell, asked)
 
     def delete_cell(self, name: str) -> None:
         self._send("DELETE", f"/cells/{quote(name, safe='')}")

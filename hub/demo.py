@@ -19,7 +19,7 @@ import msgspec
 from hub.client import HubClient, ProgressCallback
 from hub.errors import InputError, StackError
 from hub.locks import port_is_free
-from hub.processes import SHARED_CORES, parcelhub_command, spawn, stop
+from hub.processes import parcelhub_command, spawn, stop
 from hub.schemas import FinetuneIn, Job
 from hub.settings import Settings
 from hub.stack import triton_ready
@@ -82,8 +82,6 @@ class Demo:
 
     def run(self, tell: Narrator) -> Figures:
         """Run it. Leaves `index.html` with its pictures in `out`."""
-        for name, value in SHARED_CORES.items():  # before torch is imported, for a fair comparison with Triton
-            os.environ.setdefault(name, value)
         from finetune.datasets import read_dataset
 
         if self.source is not None and not self.source.is_dir():

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, field
 
-from hub.schemas import Sha256, _In, _Out
+from hub.schemas import Classes, Sha256, _In, _Out
 
 TeamName = Annotated[str, Meta(min_length=1, max_length=96)]
 Note = Annotated[str, Meta(max_length=2000)]
@@ -156,10 +156,12 @@ class Quota(_Out, frozen=True):
 
 
 class CellChange(_In, frozen=True):
-    """What to change; null leaves it as it is. The team is the operator's to change; "" takes it away."""
+    """What to change; null leaves it as it is. The team is the operator's to change; "" takes it away. No `classes` at
+    all: any of the base's."""
 
     description: Annotated[str, Meta(max_length=500)] | None = None
     team: Annotated[str, Meta(max_length=96)] | None = None
+    classes: Classes | None = None
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------

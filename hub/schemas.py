@@ -16,6 +16,10 @@ JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
 
 
+Classes = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=200)]
+"""Labels of a base."""
+
+
 class _In(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a client sends: a misspelt field is an error, never silently ignored."""
 
@@ -35,6 +39,8 @@ class CellIn(_In, frozen=True):
     description: Annotated[str, Meta(max_length=500)] = ""
     team: Annotated[str, Meta(max_length=96)] = ""
     """Who may fine-tune it and promote to it; empty: the caller's own team, or everybody for the operator's cells."""
+    classes: Classes = []
+    """What there is in the cell, by the base's labels: all that the base answers until it has a variant. Empty: any."""
 
 
 class Cell(_Out, frozen=True):
@@ -42,6 +48,7 @@ class Cell(_Out, frozen=True):
     description: str
     created_at: str
     team: str = ""
+    classes: list[str] = []
 
 
 class UserIn(_In, frozen=True):

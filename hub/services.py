@@ -105,7 +105,8 @@ class Services:
             quotas=quotas,
         )
         evaluations = Evaluations(catalog)
-        cells, bases = Cells(catalog), Bases(store)
+        bases = Bases(store)
+        cells = Cells(catalog, bases)
         variants = Variants(catalog, store, registry.lineage, stages, jobs, registry.policies)
         vouching = Vouching(registry.statements, registry.repos, bases, variants, registry.lineage)
         folder = ServingFolder(settings.serving_folder, store, stages, cells, bases, variants, registry.statements)

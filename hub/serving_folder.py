@@ -116,7 +116,7 @@ class ServingFolder:
             digests = self._materialise(
                 RepoId.parse(repo), base.commit, BASE_FILES, Path("base", short), optional=("README.md",)
             )
-            routes = {cell.name: CellRoute() for cell in self._cells.all()}
+            routes = {cell.name: CellRoute(classes=tuple(cell.classes)) for cell in self._cells.all()}
             for standing in self._promoted():
                 name = f"{standing.cell}@{standing.variant.version}"
                 if not self._vouched_for(name, standing.variant.repo, standing.commit):

@@ -123,6 +123,7 @@ HUB = MigrationSet(
     """,
         # Cards are the registry's now, in `repo_heads`.
         "DROP TABLE hub_cards;",
+        "ALTER TABLE hub_cells ADD COLUMN classes VARCHAR[];",
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

@@ -51,13 +51,37 @@ _UNSUPPORTED = (
 _RESIDUAL_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What an adapter of one layer has to fit: `inner` and `outer` features, or channels of a convolution and its
+    `kernel` (rows, columns)."""
+
+    inner: int
+    outer: int
+    kernel: tuple[int, int] | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many numbers a row of A holds."""
+        return self.inner * math.prod(self.kernel or ())
+
+    def file_a(self, rank: int) -> list[int]:
+        """Shape of `lora_A` in a file."""
+        return [rank, self.inner, *(self.kernel or ())]
+
+    def file_b(self, rank: int) -> list[int]:
+        """Shape of `lora_B` in a file."""
+        return [self.outer, rank, 1, 1] if self.kernel else [self.outer, rank]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
     """One variant, checked and ready to be copied into a slot.
 
-    `weights[linear]` is (A float32 [r, in], B float32 [r, out]): B is transposed and has the LoRA scale folded in, so
-    the branch is `x @ A.T @ B`. `labels` maps the base's labels to the team's classes; `pivot` is the network's score
-    that is answered as a half (`serving.pivot`).
+    `weights[layer]` is (A float32 [r, depth], B float32 [r, out]): B is transposed and has the LoRA scale folded in, so
+    a linear layer's branch is `x @ A.T @ B`. A row of a convolution's A is its kernel by rows, columns and channels, in
+    this order: what `B.T @ A` adds to its weight, channels last. `labels` maps the base's labels to the team's classes;
+    `pivot` is the network's score that is answered as a half (`serving.pivot`).
     """
 
     name: str
@@ -78,7 +102,7 @@ def read_adapter(
     *,
     base_name: str,
     base_labels: frozenset[str],
-    linears: Mapping[str, tuple[int, int]],
+    layers: Mapping[str, LayerShape],
     max_rank: int,
     digests: Mapping[str, str] | None = None,
 ) -> Adapter:
@@ -88,7 +112,7 @@ def read_adapter(
         name: what robots call it, `<cell>@<version>`.
         base_name: `<repo name>@<revision>` of the loaded base.
         base_labels: class names of the base.
-        linears: (in, out) features of every linear layer that can carry an adapter.
+        layers: shape of every layer that can carry an adapter.
         digests: file name -> SHA-256; when given, the weights must be named and every named file must match.
 
     Raises: AdapterError, and of it WrongBase and DigestMismatch.
@@ -103,7 +127,7 @@ def read_adapter(
         labels = _labels(variant, base_labels)
         pivot = _pivot(variant)
         rank, scale = _rank_and_scale(config, max_rank)
-        weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, linears)
+        weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, layers)
     except AdapterError as error:
         raise error.of(name) from error.__cause__
     return Adapter(name, rank, labels, weights, pivot)
@@ -184,7 +208,7 @@ def _rank_and_scale(config: Mapping[str, Any], max_rank: int) -> tuple[int, floa
 
 
 def _weights(
-    path: Path, data: bytes, rank: int, scale: float, linears: Mapping[str, tuple[int, int]]
+    path: Path, data: bytes, rank: int, scale: float, layers: Mapping[str, LayerShape]
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     try:
         tensors = load_safetensors(data)
@@ -193,17 +217,20 @@ def _weights(
     found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         side = next((side for side in _SIDES if key.endswith(side)), None)
-        linear = key.removeprefix(_PREFIX)[: -len(side)] if side and key.startswith(_PREFIX) else None
-        if side is None or linear is None or linear not in linears:
-            raise AdapterError(f"tensor '{key}' belongs to no linear layer of the base", path=path)
-        inner, outer = linears[linear]
-        expected = [rank, inner] if _SIDES[side] == "a" else [outer, rank]
+        layer = key.removeprefix(_PREFIX)[: -len(side)] if side and key.startswith(_PREFIX) else None
+        if side is None or layer is None or layer not in layers:
+            raise AdapterError(f"tensor '{key}' belongs to no layer of the base that takes adapters", path=path)
+        shape, is_a = layers[layer], _SIDES[side] == "a"
+        expected = shape.file_a(rank) if is_a else shape.file_b(rank)
         if list(tensor.shape) != expected:
             raise AdapterError(f"tensor '{key}' has shape {list(tensor.shape)}, not {expected}", path=path)
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise AdapterError(f"tensor '{key}' must hold finite floating-point values", path=path)
-        found.setdefault(linear, {})[_SIDES[side]] = tensor.to(torch.float32)
-    half = sorted(linear for linear, pair in found.items() if len(pair) == 1)
+        if shape.kernel and is_a:
+            tensor = tensor.permute(0, 2, 3, 1)
+        rows = tensor.reshape(tensor.shape[0], -1).to(torch.float32)
+        found.setdefault(layer, {})[_SIDES[side]] = rows if is_a else (rows.T * scale).contiguous()
+    half = sorted(layer for layer, pair in found.items() if len(pair) == 1)
     if half or not found:
         raise AdapterError(f"lora_A and lora_B do not pair up{f' on {half[0]}' if half else ''}", path=path)
-    return {linear: (pair["a"], (pair["b"].T * scale).contiguous()) for linear, pair in found.items()}
+    return {layer: (pair["a"], pair["b"]) for layer, pair in found.items()}

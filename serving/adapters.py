@@ -1,12 +1,13 @@
 """Many LoRA variants beside one base: adapter slots that a mixed batch picks from, row by row.
 
-A slot holds one adapter on every linear layer, slot 0 the base itself (zeros), so a batch for 32 cells costs what a
-batch for one cell costs. An image belongs wholly to one variant, hence a slot per row is all the routing there is.
-What a layer computes is in `slot_layers`.
+A slot holds one adapter on every layer that may carry one, slot 0 the base itself (zeros), so a batch for 32 cells
+costs what a batch for one cell costs. An image belongs wholly to one variant, hence a slot per row is all the routing
+there is. What a layer computes is in `slot_layers`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import OrderedDict
@@ -15,23 +16,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
-from serving.adapter_files import Adapter
+from serving.adapter_files import Adapter, LayerShape
 from serving.errors import NoFreeSlot, UnknownVariant
 from serving.families.types import InstanceModel
 from serving.merged import POOL_BYTES, MergedPool
-from serving.slot_layers import BlockLayout, RowBlocks, SlotLinear
+from serving.slot_layers import Adaptable, BlockLayout, Columns, Packed, RowBlocks, can_carry, shape_of, slot_layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HotAdapter:
-    """An adapter in memory, packed as a slot takes it: `block` is [1 + rank, width] in the model's type, `adapter` all
-    that is said of it beside the weights."""
+    """An adapter in memory: its weights as a slot takes them, and in `adapter` all else that is said of it."""
 
     adapter: Adapter
-    touched: frozenset[str]
-    block: torch.Tensor
+    packed: Packed
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a slot holds: the rank of its adapter, the layers that this changes and the columns they lie in."""
+
+    rank: int = 0
+    touched: frozenset[str] = frozenset()
+    columns: Columns = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,14 @@ class PinnedRows:
 
     bank: AdapterBank
     index: tuple[int, ...]
+
+    def side_by_side(self) -> tuple[PinnedRows, tuple[int, ...] | None]:
+        """The same rows with those of one variant next to each other, and the order that puts them so; None where
+        nothing is to be moved."""
+        if len(set(self.index)) in (1, len(self.index)):
+            return self, None
+        order = tuple(sorted(range(len(self.index)), key=self.index.__getitem__))
+        return PinnedRows(self.bank, tuple(self.index[row] for row in order)), order
 
     def use(self, start: int, stop: int) -> None:
         """Let the next forward pass be of rows [start, stop)."""
@@ -73,32 +88,35 @@ class AdapterBank:
         self._lock = threading.RLock()
         self._adapters: OrderedDict[str, HotAdapter] = OrderedDict()  # least recently used first
         self._slot_of: OrderedDict[str, int] = OrderedDict()  # least recently used first
-        self._rank_of = [0] * slots
-        self._touched_by = [frozenset[str]()] * slots
+        self._content = [Content()] * slots
         self._free = list(range(slots - 1, 0, -1))
         self._pins = [0] * slots
         self._rows = RowBlocks()
         targets = re.compile(model.adapter_targets or r"(?!)")
-        self._linears = {
-            name: module
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Linear) and targets.fullmatch(name)
-        }
-        self.layout = BlockLayout.of(self._linears)
+        self._tuned = re.compile(model.tuned_targets or r".*")
+        found = [(name, m) for name, m in model.named_modules() if can_carry(m) and targets.fullmatch(name)]
+        # What fine-tunes change lies side by side, so that a batch gathers few columns.
+        found.sort(key=lambda layer: self._tuned.fullmatch(layer[0]) is None)
+        self._layers: dict[str, Adaptable] = dict(found)
+        self.layout = BlockLayout.of(self._layers)
         some = next(model.parameters())
-        self._base_row = self.layout.base_row(self._linears).cpu() if self._linears else some.new_zeros(0).cpu()
         self._slots = some.new_zeros(slots, 1 + max_rank, self.layout.width)
-        self._slots[:, 0] = self._base_row.to(some.device)
-        self._merged = MergedPool(self._linears, self.layout, pool_bytes=merged_bytes)
-        for name, linear in self._linears.items():
+        if self._layers:
+            self._slots[:, 0] = self.layout.base_row(self._layers)
+        self._merged = MergedPool(self._layers, self.layout, pool_bytes=merged_bytes)
+        for name, layer in self._layers.items():
             parent, _, leaf = name.rpartition(".")
-            layer = SlotLinear(name, linear, self.layout.spans[name], self._rows)
-            setattr(model.get_submodule(parent), leaf, layer)
+            setattr(model.get_submodule(parent), leaf, slot_layer(name, layer, self.layout.spans[name], self._rows))
 
     @property
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """(in, out) features of every layer that can carry an adapter, by the base model's own names."""
-        return {name: (linear.in_features, linear.out_features) for name, linear in self._linears.items()}
+    def layers(self) -> dict[str, LayerShape]:
+        """Shape of every layer that can carry an adapter, by the base model's own names."""
+        return {name: shape_of(layer) for name, layer in self._layers.items()}
+
+    @property
+    def tuned(self) -> dict[str, LayerShape]:
+        """Shape of those of them that a fine-tune adapts unless it is told otherwise."""
+        return {name: shape for name, shape in self.layers.items() if self._tuned.fullmatch(name)}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,11 +135,11 @@ class AdapterBank:
 
     def install(self, adapter: Adapter) -> None:
         """Take a checked adapter into the host cache, replacing one of the same name; the least used one leaves."""
-        block = self.layout.pack(adapter, self._base_row)  # before the lock: batches must not wait for it
-        packed = HotAdapter(replace(adapter, weights={}), frozenset(adapter.weights), block)
+        packed = self.layout.pack(adapter, self._slots.dtype)  # before the lock: batches must not wait for it
+        hot = HotAdapter(replace(adapter, weights={}), packed)
         with self._lock:
             self.remove(adapter.name)
-            self._adapters[adapter.name] = packed
+            self._adapters[adapter.name] = hot
             while len(self._adapters) > self.hot:
                 self._adapters.popitem(last=False)
 
@@ -157,20 +175,27 @@ class AdapterBank:
         if not used:
             self._rows.put()
             return
-        touched = frozenset[str]().union(*(self._touched_by[slot] for slot in used))
-        merged = None
+        touched = frozenset[str]().union(*(self._content[slot].touched for slot in used))
         if len(set(index)) == 1:
-            slot = index[0]
-            merged = self._merged.weights(slot, self._slots[slot, : 1 + self._rank_of[slot]])
-        self._rows.put(None if merged is not None else self.blocks(index), touched, merged)
+            rank = self._content[index[0]].rank
+            merged = self._merged.weights(index[0], self._slots[index[0], : 1 + rank], touched)
+            if merged is not None:
+                self._rows.put(None, touched, merged)
+                return
+        columns = self.layout.hull(self._content[slot].columns for slot in used)
+        runs = tuple(len(tuple(run)) for _, run in itertools.groupby(index))
+        self._rows.put(self.blocks(index, columns=columns), touched, first=columns[0], runs=runs)
 
-    def blocks(self, index: Sequence[int], *, spread: bool = False) -> torch.Tensor | None:
+    def blocks(
+        self, index: Sequence[int], *, spread: bool = False, columns: Columns | None = None
+    ) -> torch.Tensor | None:
         """What the slots in `index` hold, [B, 1 + r, width] with the largest rank among them; [1, 1 + r, width] where
-        they are all the same and `spread` is off; None where they are all the base."""
-        rank = max((self._rank_of[slot] for slot in index), default=0)
+        they are all the same and `spread` is off; None where they are all the base. `columns` are those wanted, all by
+        default."""
+        rank = max((self._content[slot].rank for slot in index), default=0)
         if not rank:
             return None
-        slots = self._slots[:, : 1 + rank]
+        slots = self._slots[:, : 1 + rank, slice(*columns) if columns else slice(None)]
         if len(set(index)) == 1 and (not spread or len(index) == 1):
             return slots[index[0] : index[0] + 1]
         return slots.index_select(0, torch.tensor(index, dtype=torch.int64, device=slots.device))
@@ -179,7 +204,7 @@ class AdapterBank:
     def tracing(self, blocks: torch.Tensor | None) -> Iterator[None]:
         """Let every layer compute on these blocks [B, 1 + r, width] inside; what an export is traced with."""
         self._rows.traced = True
-        self._rows.put(blocks, frozenset(self._linears) if blocks is not None else frozenset())
+        self._rows.put(blocks, frozenset(self._layers) if blocks is not None else frozenset())
         try:
             yield
         finally:
@@ -189,7 +214,7 @@ class AdapterBank:
     @contextmanager
     def on_blocks(self, blocks: torch.Tensor | None) -> Iterator[None]:
         """Let every layer compute on these blocks inside, which the caller may fill anew between forward passes."""
-        self._rows.put(blocks, frozenset(self._linears) if blocks is not None else frozenset())
+        self._rows.put(blocks, frozenset(self._layers) if blocks is not None else frozenset())
         try:
             yield
         finally:
@@ -220,14 +245,12 @@ class AdapterBank:
             if oldest is None:
                 raise NoFreeSlot("every adapter slot is in use by a running batch")
             slot = self._slot_of.pop(oldest)
-        hot = self._adapters[name]
-        rows = len(hot.block)
+        packed = self._adapters[name].packed
         with torch.inference_mode():
-            self._slots[slot, :rows].copy_(hot.block)
-            self._slots[slot, rows:].zero_()
+            self.layout.write(packed, self._slots[slot])
         self._merged.forget(slot)
         self.swaps += 1
-        self._rank_of[slot], self._touched_by[slot] = rows - 1, hot.touched
+        self._content[slot] = Content(len(packed.block), packed.touched, self.layout.hull(packed.runs))
         self._slot_of[name] = slot
         return slot
 

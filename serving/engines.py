@@ -1,14 +1,14 @@
 """What runs a network's forward pass: PyTorch itself, or an exported graph. Which one is chosen, and said, here.
 
 PARCELHUB_ENGINE is auto, eager, onnxruntime or openvino; PARCELHUB_PRECISION auto, float32 or bfloat16. `auto` is the
-best of what docs/serving.md measured: eager, in bfloat16 on a CPU that multiplies it natively. An engine that is asked
+best of what docs/serving.md measured: eager, in bfloat16 on a CPU that is quicker in it. An engine that is asked
 for and cannot run (its package is missing, its export fails) falls back to eager, with a warning.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self, cast, get_args
 
@@ -17,6 +17,7 @@ import torch
 from serving.adapters import AdapterBank, PinnedRows
 from serving.errors import BaseError
 from serving.families.types import InstanceModel, Prediction
+from serving.precision import quick_bfloat16
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class EngineChoice:
     def dtype(self, device: torch.device, family: str) -> torch.dtype:
         """The type of weights and products. `auto` is bfloat16 where it was seen to answer the same masks faster."""
         if self.precision == "auto":
-            fast = device.type == "cpu" and native_bfloat16() and family in BFLOAT16_FAMILIES
+            fast = device.type == "cpu" and quick_bfloat16() and family in BFLOAT16_FAMILIES
             return torch.bfloat16 if fast else torch.float32
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
@@ -61,16 +62,6 @@ EAGER = EngineChoice()
 
 BFLOAT16_FAMILIES = frozenset({"parcelseg"})
 """Families whose masks were compared with float32's (IoU >= 0.99, docs/serving.md)."""
-
-
-def native_bfloat16() -> bool:
-    """Whether this CPU has bfloat16 products of its own (AVX512-BF16 or AMX); without, float32 is quicker."""
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        # Not public in torch: where a version has neither, nothing is lost but speed.
-        probe = getattr(torch.cpu, name, None)
-        if probe is not None and probe():
-            return True
-    return False
 
 
 class Runner(Protocol):
@@ -105,23 +96,36 @@ class EagerRunner:
 
     def run(self, pixels: torch.Tensor, pinned: PinnedRows | None) -> Prediction:
         """Predict on normalised pictures float32 [B, 3, S, S]."""
+        order = None
+        if pinned is not None:
+            # Parts of a batch that are one variant's alone run on its merged weights.
+            pinned, order = pinned.side_by_side()
         said = []
         for start in range(0, len(pixels), self.at_once):
             stop = min(start + self.at_once, len(pixels))
             if pinned is not None:
                 pinned.use(start, stop)
-            said.append(self._model.answer(pixels[start:stop].to(self._dtype)))
-        return joined(said)
+            part = pixels[start:stop] if order is None else pixels[list(order[start:stop])]
+            said.append(self._model.answer(part.to(self._dtype)))
+        return joined(said, order)
 
     def warm_up(self) -> None:
         """A first batch is all it needs, and the segmenter sends one."""
 
 
-def joined(parts: list[Prediction]) -> Prediction:
-    """The predictions of parts of a batch as one."""
-    if len(parts) == 1:
-        return parts[0]
-    return Prediction(torch.cat([one.masks for one in parts]), torch.cat([one.scores for one in parts]))
+def joined(parts: list[Prediction], order: Sequence[int] | None = None) -> Prediction:
+    """The predictions of parts of a batch as one; `order` says which row of the batch each of their rows is."""
+    if order is None:
+        if len(parts) == 1:
+            return parts[0]
+        return Prediction(torch.cat([one.masks for one in parts]), torch.cat([one.scores for one in parts]))
+    whole = Prediction(*(some.new_empty(len(order), *some.shape[1:]) for some in (parts[0].masks, parts[0].scores)))
+    start = 0
+    for part in parts:
+        rows = list(order[start : start + len(part.scores)])
+        whole.masks[rows], whole.scores[rows] = part.masks, part.scores
+        start += len(rows)
+    return whole
 
 
 def make_runner(choice: EngineChoice, model: InstanceModel, bank: AdapterBank, size: int) -> Runner:

@@ -6,12 +6,11 @@ by.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import nn
 
-from serving.slot_layers import BlockLayout
+from serving.slot_layers import Adaptable, BlockLayout, flat_weight, shaped_weight
 
 POOL_BYTES = 96 * 1024 * 1024
 ASKED_BEFORE = 1
@@ -23,21 +22,20 @@ HALVE_AFTER = 512
 class MergedPool:
     """Merged weights of a few slots. Not thread-safe: the batch in flight owns it."""
 
-    def __init__(self, linears: Mapping[str, nn.Linear], layout: BlockLayout, *, pool_bytes: int = POOL_BYTES) -> None:
-        self._linears = linears
+    def __init__(self, layers: Mapping[str, Adaptable], layout: BlockLayout, *, pool_bytes: int = POOL_BYTES) -> None:
+        self._layers = layers
         self._layout = layout
-        sizes = {name: linear.weight.numel() for name, linear in linears.items()}
+        sizes = {name: layer.weight.numel() for name, layer in layers.items()}
         total = sum(sizes.values())
         places = 0
-        if linears:
-            weight = next(iter(linears.values())).weight
+        if layers:
+            weight = next(iter(layers.values())).weight
             places = min(pool_bytes // (total * weight.element_size()), 64) if weight.device.type == "cpu" else 0
             self._pool = weight.new_zeros(places, total)
-        self._views: list[dict[str, torch.Tensor]] = []
+        self._views: list[dict[str, torch.Tensor]] = []  # each [out, depth]
         for place in range(places):
-            parts = torch.split(self._pool[place], list(sizes.values()))
-            shaped = zip(linears.items(), parts, strict=True)
-            self._views.append({name: part.view_as(linear.weight) for (name, linear), part in shaped})
+            parts = zip(layers.items(), torch.split(self._pool[place], list(sizes.values())), strict=True)
+            self._views.append({name: part.view_as(flat_weight(layer)) for (name, layer), part in parts})
         self._place_of: dict[int, int] = {}  # slot -> place, least recently used first
         self._asked: dict[int, int] = {}
         self._seen = 0
@@ -57,8 +55,8 @@ class MergedPool:
         self._place_of.pop(slot, None)
         self._asked.pop(slot, None)
 
-    def weights(self, slot: int, block: torch.Tensor) -> Mapping[str, torch.Tensor] | None:
-        """Weights [out, in] of every layer with the slot's adapter in them, or None while it has not earned them.
+    def weights(self, slot: int, block: torch.Tensor, touched: Collection[str]) -> Mapping[str, torch.Tensor] | None:
+        """Weights of the `touched` layers with the slot's adapter in them, or None while it has not earned them.
 
         `block` is the slot's, [1 + r, width].
         """
@@ -75,9 +73,9 @@ class MergedPool:
             place = self._room(asked)
             if place is None:
                 return None
-            self._merge(self._views[place], block)
+            self._merge(self._views[place], block, touched)
         self._place_of[slot] = place
-        return self._views[place]
+        return {name: shaped_weight(self._layers[name], self._views[place][name]) for name in touched}
 
     def _room(self, asked: int) -> int | None:
         taken = set(self._place_of.values())
@@ -90,8 +88,8 @@ class MergedPool:
             return None
         return self._place_of.pop(oldest)
 
-    def _merge(self, views: Mapping[str, torch.Tensor], block: torch.Tensor) -> None:
-        for name, linear in self._linears.items():
+    def _merge(self, views: Mapping[str, torch.Tensor], block: torch.Tensor, touched: Collection[str]) -> None:
+        for name in touched:
             span = self._layout.spans[name]
             a, b = block[1:, span.a : span.b].float(), block[1:, span.b : span.end].float()
-            views[name].copy_(torch.addmm(linear.weight.float(), b.t(), a))
+            views[name].copy_(torch.addmm(flat_weight(self._layers[name]).float(), b.t(), a))

@@ -29,6 +29,7 @@ ROUTING = "routing.json"
 STAGES = ("station", "beta", "fleet")
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CELLS = 100_000
+MAX_CLASSES = 200
 
 _PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -37,10 +38,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Who answers a request: the variant and the stage it holds, both None where the base answers."""
+    """Who answers a request: the variant and the stage it holds, both None where the base answers. `classes` are the
+    labels that the base may answer then, all of them where it is empty."""
 
     variant: str | None
     stage: str | None
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class CellRoute:
     """The variants of one cell by stage, `<cell>@<version>` or None.
 
     `lines` says which production lines are not yet on `fleet`: line name -> "station" or "beta". Of the others the
-    share `beta_share` (0 to 1) gets `beta` as well: the canary.
+    share `beta_share` (0 to 1) gets `beta` as well: the canary. `classes` are what there is in the cell, by the base's
+    labels: all that the base answers it while it has no variant; empty where that was not said.
     """
 
     station: str | None = None
@@ -56,6 +60,7 @@ class CellRoute:
     fleet: str | None = None
     lines: Mapping[str, str] = field(default_factory=dict)
     beta_share: float = 0.0
+    classes: tuple[str, ...] = ()
 
     def stage_of(self, cell: str, line: str | None, robot: str | None = None) -> str:
         """The stage that a robot on a line is on. The same line, or the same robot without one, is always on the same.
@@ -76,7 +81,7 @@ class CellRoute:
             variant: str | None = getattr(self, stage)
             if variant is not None:
                 return Resolved(variant, stage)
-        return Resolved(None, None)
+        return Resolved(None, None, self.classes)
 
     def variant_for(self, line: str | None) -> str | None:
         """The variant for a line that `lines` may name; the canary's share aside."""
@@ -131,6 +136,8 @@ class RoutingTable:
                 cells[name]["lines"] = dict(route.lines)
             if route.beta_share:
                 cells[name]["beta_share"] = route.beta_share
+            if route.classes:
+                cells[name]["classes"] = list(route.classes)
         value = {"version": self.version, "base": self.base, "cells": cells, "digests": dict(self.digests)}
         return json.dumps(value, indent=1, sort_keys=True).encode()
 
@@ -164,11 +171,12 @@ class RoutingTable:
         cells = {}
         for name, route in self.cells.items():
             before = previous.cells.get(name) if previous is not None else None
-            kept = {}
+            kept: list[str | None] = []
             for stage in STAGES:
                 variant, old = getattr(route, stage), getattr(before, stage, None)
-                kept[stage] = variant if variant not in broken else old if old not in broken else None
-            cells[name] = CellRoute(kept["station"], kept["beta"], kept["fleet"], route.lines, route.beta_share)
+                kept.append(variant if variant not in broken else old if old not in broken else None)
+            station, beta, fleet = kept
+            cells[name] = replace(route, station=station, beta=beta, fleet=fleet)
         return replace(self, cells=cells)
 
 
@@ -181,7 +189,7 @@ def place_of(cell: str, who: str) -> float:
 def _route(name: str, cell: object) -> CellRoute:
     if not _CELL.fullmatch(name) or not isinstance(cell, dict):
         raise RoutingError(f"cells: '{name}' is not a cell name with an object of stages")
-    unknown = set(cell) - {*STAGES, "lines", "beta_share"}
+    unknown = set(cell) - {*STAGES, "lines", "beta_share", "classes"}
     if unknown:
         raise RoutingError(f"cells: '{name}' has unknown keys {sorted(unknown)}")
     for stage in STAGES:
@@ -194,7 +202,11 @@ def _route(name: str, cell: object) -> CellRoute:
     share = cell.get("beta_share", 0.0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise RoutingError(f"cells: '{name}': beta_share must be a number from 0 to 1")
-    return CellRoute(cell.get("station"), cell.get("beta"), cell.get("fleet"), lines, float(share))
+    classes = cell.get("classes", [])
+    if not isinstance(classes, list) or len(classes) > MAX_CLASSES or not all(isinstance(one, str) for one in classes):
+        raise RoutingError(f"cells: '{name}': classes must be a list of at most {MAX_CLASSES} labels")
+    stages = (cell.get("station"), cell.get("beta"), cell.get("fleet"))
+    return CellRoute(*stages, lines, float(share), tuple(classes))
 
 
 class ServingFolder:

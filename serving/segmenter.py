@@ -14,7 +14,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from serving.adapter_files import Adapter, read_adapter
+from serving.adapter_files import Adapter, LayerShape, read_adapter
 from serving.adapters import AdapterBank
 from serving.engines import EAGER, EagerRunner, EngineChoice, Runner, make_runner
 from serving.errors import BaseError, UnknownVariant
@@ -35,10 +35,16 @@ BASE_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How one image is to be answered: by which variant (None is the base itself) and from which score on."""
+    """How one image is to be answered: by which variant (None is the base itself) and from which score on.
+
+    `classes` are the labels that the base may answer, for a cell that says what there is in it: what it takes for one
+    of its other labels comes as the likeliest of these. All where it is empty, and where the base has none of them. A
+    variant answers its own classes.
+    """
 
     variant: str | None = None
     min_score: float = 0.05
+    classes: tuple[str, ...] = ()
 
 
 class Segmenter:
@@ -168,9 +174,9 @@ class Segmenter:
         return tuple(self._labels.values())
 
     @property
-    def linears(self) -> dict[str, tuple[int, int]]:
-        """(in, out) features of every layer that a variant may adapt, by the base model's own names."""
-        return self._need_bank().linears
+    def tuned_layers(self) -> dict[str, LayerShape]:
+        """Shape of every layer that a fine-tune adapts, by the base model's own names."""
+        return self._need_bank().tuned
 
     @property
     def swaps(self) -> int:
@@ -192,7 +198,7 @@ class Segmenter:
             folder,
             base_name=self.base_name,
             base_labels=frozenset(self._id_of),
-            linears=bank.linears,
+            layers=bank.layers,
             max_rank=bank.max_rank,
             digests=digests,
         )
@@ -210,15 +216,17 @@ class Segmenter:
         images: Sequence[Image],
         variants: Sequence[str | None] | None = None,
         min_score: float | None = None,
+        classes: Sequence[str] = (),
     ) -> list[Instances]:
         """Segment uint8 [H, W, 3] RGB images of any sizes in one forward pass, each with its own variant.
 
-        `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`.
+        `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`;
+        `classes` as of `Order`.
         Raises ImageError, UnknownVariant (before anything runs) and NoFreeSlot.
         """
         floor = self.choice.min_score if min_score is None else min_score
         chosen = variants if variants is not None else [None] * len(images)
-        return self.answer(images, [Order(variant, floor) for variant in chosen])
+        return self.answer(images, [Order(variant, floor, tuple(classes)) for variant in chosen])
 
     def answer(self, images: Sequence[Image], orders: Sequence[Order]) -> list[Instances]:
         """`segment` with a score floor per image; what the Triton backend calls."""
@@ -226,7 +234,7 @@ class Segmenter:
             raise ValueError(f"{len(images)} images but {len(orders)} orders")
         if not images:
             return []
-        names = [self._names(order.variant) for order in orders]
+        names = [self._names(order) for order in orders]
         pivots = [self.pivot(order.variant) for order in orders]
         with torch.inference_mode():
             device = self.device
@@ -266,13 +274,14 @@ class Segmenter:
             with rows as pinned:
                 return self._runner.run(pixels, pinned)
 
-    def _names(self, variant: str | None) -> dict[int, str]:
+    def _names(self, order: Order) -> dict[int, str]:
         """Label id -> what to call it, for every label that may be answered."""
-        if variant is None:
-            return self._labels
-        adapter = self._bank.get(variant) if self._bank is not None else None
+        if order.variant is None:
+            wanted = {i: name for i, name in self._labels.items() if name in order.classes}
+            return wanted or self._labels
+        adapter = self._bank.get(order.variant) if self._bank is not None else None
         if adapter is None:
-            raise UnknownVariant(variant)
+            raise UnknownVariant(order.variant)
         return {self._id_of[base]: name for base, name in adapter.labels.items()}
 
     def pivot(self, variant: str | None) -> float:

@@ -1,4 +1,4 @@
-"""Linear layers with a low-rank branch for each row of a batch, and how one adapter lies in memory for them.
+"""Layers with a low-rank branch for each row of a batch, and how one adapter lies in memory for them.
 
 For a batch whose row i belongs to the adapter (A_i, B_i),
 
@@ -8,22 +8,59 @@ is the base's own product and two small batched ones, whatever the mix. What tho
 traffic, so there is little of it: all layers' rows of an adapter are one block that is gathered once for a batch, not
 layer by layer, and only as many of its rows as the batch's largest rank. The branch is computed first, with the bias as
 one more row of B, and the base's product accumulates on it: the result is then touched as often as without an adapter.
+
+A convolution has few weights and many pixels: each row of the batch gets a weight of its own, W + B_i A_i, and is
+convolved by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from serving.adapter_files import Adapter
+from serving.adapter_files import Adapter, LayerShape
+from serving.families.patches import PatchConv
 
 MERGE_FACTOR = 4
 """How many times the branch's products a row's own weight may cost to be made, at rank equal."""
+
+Adaptable = nn.Linear | nn.Conv2d
+Columns = tuple[int, int]
+
+
+def can_carry(layer: nn.Module) -> bool:
+    """Whether rows of a batch can have adapters of their own on this layer."""
+    if isinstance(layer, nn.Conv2d):
+        plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+        return plain and not isinstance(layer.padding, str)
+    return isinstance(layer, nn.Linear)
+
+
+def shape_of(layer: Adaptable) -> LayerShape:
+    """What an adapter of the layer has to fit."""
+    if isinstance(layer, nn.Linear):
+        return LayerShape(layer.in_features, layer.out_features)
+    rows, columns = layer.kernel_size
+    return LayerShape(layer.in_channels, layer.out_channels, (rows, columns))
+
+
+def flat_weight(layer: Adaptable) -> torch.Tensor:
+    """A layer's weight as [out, depth], a convolution's with channels last."""
+    weight = layer.weight
+    return weight if weight.dim() == 2 else weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def shaped_weight(layer: Adaptable, flat: torch.Tensor) -> torch.Tensor:
+    """Weights [..., out, depth] in the shape that the layer computes with; no copy."""
+    kernel = shape_of(layer).kernel
+    return flat if kernel is None else flat.view(*flat.shape[:-1], *kernel, -1).movedim(-1, -3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +72,21 @@ class Span:
     end: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """An adapter in memory as a slot takes it: `block` [r, columns] in the model's type holds the layers that it
+    changes and nothing else, `runs` says which columns of a slot those are."""
+
+    touched: frozenset[str]
+    runs: tuple[Columns, ...]
+    block: torch.Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class BlockLayout:
     """How an adapter of rank r on all layers lies in one block [1 + r, width].
 
-    Row 0 holds each layer's own bias in B's columns and zeros in A's; row k the k-th row of A [r, in] and of
+    Row 0 holds each layer's own bias in B's columns and zeros in A's; row k the k-th row of A [r, depth] and of
     B [r, out]. A batch that needs rank r takes the first 1 + r rows of the blocks, whatever they were made for.
     """
 
@@ -47,48 +94,66 @@ class BlockLayout:
     width: int
 
     @classmethod
-    def of(cls, linears: Mapping[str, nn.Linear]) -> Self:
+    def of(cls, layers: Mapping[str, Adaptable]) -> Self:
         """One layer after the other."""
         spans, at = {}, 0
-        for name, linear in linears.items():
-            middle, end = at + linear.in_features, at + linear.in_features + linear.out_features
+        for name, layer in layers.items():
+            shape = shape_of(layer)
+            middle, end = at + shape.depth, at + shape.depth + shape.outer
             spans[name] = Span(at, middle, end)
             at = end
         return cls(spans, at)
 
-    def base_row(self, linears: Mapping[str, nn.Linear]) -> torch.Tensor:
+    def base_row(self, layers: Mapping[str, Adaptable]) -> torch.Tensor:
         """Row 0 of every block, [width], in the model's type and on its device."""
-        some = next(iter(linears.values())).weight
+        some = next(iter(layers.values())).weight
         row = some.new_zeros(self.width)
-        for name, linear in linears.items():
-            if linear.bias is not None:
-                row[self.spans[name].b : self.spans[name].end] = linear.bias
+        for name, layer in layers.items():
+            if layer.bias is not None:
+                row[self.spans[name].b : self.spans[name].end] = layer.bias
         return row
 
-    def pack(self, adapter: Adapter, base_row: torch.Tensor) -> torch.Tensor:
-        """The block [1 + r, width] of an adapter on the CPU, in the model's type."""
-        block = torch.zeros(1 + adapter.rank, self.width, dtype=base_row.dtype)
-        block[0] = base_row
-        for name, (a, b) in adapter.weights.items():
-            span = self.spans[name]
-            block[1:, span.a : span.b] = a
-            block[1:, span.b : span.end] = b
-        return block
+    def pack(self, adapter: Adapter, dtype: torch.dtype) -> Packed:
+        """The adapter on the CPU, its layers in the order of the block."""
+        touched = sorted(adapter.weights, key=lambda name: self.spans[name].a)
+        parts = [half.to(dtype) for name in touched for half in adapter.weights[name]]
+        runs: list[Columns] = []
+        for span in (self.spans[name] for name in touched):
+            start = runs.pop()[0] if runs and runs[-1][1] == span.a else span.a
+            runs.append((start, span.end))
+        return Packed(frozenset(touched), tuple(runs), torch.cat(parts, dim=1))
+
+    def write(self, packed: Packed, slot: torch.Tensor) -> None:
+        """Put an adapter into a slot [rows, width], beside the biases in its row 0."""
+        rank, at = len(packed.block), 0
+        slot[1:].zero_()
+        for start, end in packed.runs:
+            slot[1 : 1 + rank, start:end].copy_(packed.block[:, at : at + end - start])
+            at += end - start
+
+    @staticmethod
+    def hull(runs: Iterable[Columns]) -> Columns:
+        """The columns from the first to the last of some runs."""
+        starts, ends = zip(*runs, strict=True)
+        return min(starts), max(ends)
 
 
 @dataclass(slots=True)
 class RowBlocks:
     """The blocks of the rows of the batch in flight, shared by all layers and set before each forward pass.
 
-    `blocks` is [B, 1 + r, width], or [1, 1 + r, width] where all rows are one variant's; None runs the base as it is.
-    `touched` names the layers that an adapter of the batch changes. `merged` has the weights to use instead of the
-    base's where all rows are one variant's. With `traced`, layers compute in the plain order that graph compilers know
-    how to fuse.
+    `blocks` is [B, 1 + r, columns], or [1, 1 + r, columns] where all rows are one variant's; `first` is the column of
+    the layout that they begin with; None runs the base as it is. `touched` names the layers that an adapter of the
+    batch changes. `merged` has the weights to use instead of the base's where all rows are one variant's. `runs` says
+    how many rows in a row are one variant's; empty where that is not known. With `traced`, layers compute in the plain
+    order that graph compilers know how to fuse.
     """
 
     blocks: torch.Tensor | None = None
     touched: frozenset[str] = field(default_factory=frozenset)
     merged: Mapping[str, torch.Tensor] | None = None
+    first: int = 0
+    runs: tuple[int, ...] = ()
     traced: bool = False
 
     def put(
@@ -96,19 +161,28 @@ class RowBlocks:
         blocks: torch.Tensor | None = None,
         touched: frozenset[str] = frozenset(),
         merged: Mapping[str, torch.Tensor] | None = None,
+        first: int = 0,
+        runs: tuple[int, ...] = (),
     ) -> None:
         """Set what the next forward pass computes with; the base alone by default."""
-        self.blocks, self.touched, self.merged = blocks, touched, merged
+        self.blocks, self.touched, self.merged, self.first, self.runs = blocks, touched, merged, first, runs
+
+    def of(self, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
+        """A [B, 1 + r, depth] and B [B, 1 + r, out] of a layer that is touched. Raises ValueError without blocks."""
+        if self.blocks is None:
+            raise ValueError("no adapters are set for this batch")
+        a, b, end = span.a - self.first, span.b - self.first, span.end - self.first
+        return self.blocks[:, :, a:b], self.blocks[:, :, b:end]
 
 
-class SlotLinear(nn.Module):
-    """An `nn.Linear` that takes its rows' adapters from `rows`. Input [B, ..., in], output [B, ..., out].
+class SlotLayer(nn.Module):
+    """A layer that takes its rows' adapters from `rows`.
 
     A network that attends in windows makes several rows of each image, one image's windows side by side: the first
     axis may then be a multiple of the batch.
     """
 
-    def __init__(self, name: str, base: nn.Linear, span: Span, rows: RowBlocks) -> None:
+    def __init__(self, name: str, base: Adaptable, span: Span, rows: RowBlocks) -> None:
         super().__init__()
         self.base = base
         self.name = name
@@ -116,20 +190,38 @@ class SlotLinear(nn.Module):
         self.rows = rows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, base = self.rows, self.base
+        rows = self.rows
         if self.name not in rows.touched:
-            y: torch.Tensor = base(x)
-            return y
+            return cast("torch.Tensor", self.base(x))
         if rows.merged is not None:
-            return F.linear(x, rows.merged[self.name], base.bias)
-        if rows.blocks is None:
-            return F.linear(x, base.weight, base.bias)
-        inner = x.shape[-1]
-        tokens = x.reshape(rows.blocks.shape[0], -1, inner)
-        a, b = rows.blocks[:, :, self.span.a : self.span.b], rows.blocks[:, :, self.span.b : self.span.end]
-        if rows.traced:
-            low = torch.bmm(tokens, a[:, 1:].transpose(1, 2))
-            return F.linear(x, base.weight, base.bias) + torch.bmm(low, b[:, 1:]).view(*x.shape[:-1], -1)
+            return self._alone(x, rows.merged[self.name])
+        a, b = rows.of(self.span)
+        return self._traced(x, a, b) if rows.traced else self._mixed(x, a, b)
+
+    @abstractmethod
+    def _alone(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """All rows on one weight."""
+
+    @abstractmethod
+    def _mixed(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """Each row on its own A and B, both with the row 0 of the block."""
+
+    @abstractmethod
+    def _traced(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """The same in the plain order."""
+
+
+class SlotLinear(SlotLayer):
+    """An `nn.Linear`. Input [B, ..., in], output [B, ..., out]."""
+
+    base: nn.Linear
+
+    def _alone(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, weight, self.base.bias)
+
+    def _mixed(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        base, inner = self.base, x.shape[-1]
+        tokens = x.reshape(len(a), -1, inner)
         if inner * base.out_features * MERGE_FACTOR <= tokens.shape[1] * (inner + base.out_features):
             # A small layer over many tokens: a weight of its own for each row is less work than the branch.
             own = torch.baddbmm(base.weight.t(), a[:, 1:].transpose(1, 2), b[:, 1:])
@@ -140,3 +232,56 @@ class SlotLinear(nn.Module):
         y = torch.bmm(low.transpose(1, 2), b)
         y.view(-1, base.out_features).addmm_(tokens.reshape(-1, inner), base.weight.t())
         return y.view(*x.shape[:-1], -1)
+
+    def _traced(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        low = torch.bmm(x.reshape(a.shape[0], -1, x.shape[-1]), a[:, 1:].transpose(1, 2))
+        return self.base(x) + torch.bmm(low, b[:, 1:]).view(*x.shape[:-1], -1)
+
+
+class SlotConv(SlotLayer):
+    """An `nn.Conv2d` that `can_carry`. Input [B, in, h, w], output [B, out, h', w']; fastest with channels last."""
+
+    base: nn.Conv2d
+
+    def _alone(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return self.base._conv_forward(x, weight, self.base.bias)
+
+    def _mixed(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if x.device.type != "cpu":  # a launch for each row would cost more than it saves
+            return self._traced(x, a, b)
+        if isinstance(self.base, PatchConv):
+            patches = self.base.patches(x)
+            y = torch.baddbmm(b[:, :1], patches.reshape(len(a), -1, patches.shape[-1]), self._own(a, b).mT)
+            return y.view(*patches.shape[:-1], -1).permute(0, 3, 1, 2)
+        each, runs = len(x) // len(a), self.rows.runs
+        if 1 < len(a) > len(runs) > 0:
+            heads = [end - run for run, end in zip(runs, itertools.accumulate(runs), strict=True)]
+            a, b = a[heads], b[heads]
+        else:
+            runs = (1,) * len(a)
+        weights = shaped_weight(self.base, self._own(a, b)).unbind()
+        parts = torch.split(x, [each * run for run in runs])
+        return torch.cat([self._alone(part, own) for part, own in zip(parts, weights, strict=True)])
+
+    def _own(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(flat_weight(self.base), b[:, 1:].mT, a[:, 1:])
+
+    def _traced(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if a.shape[0] != x.shape[0]:  # `len` would fix the batch of an export
+            a, b = (half.repeat_interleave(x.shape[0] // a.shape[0], 0) for half in (a, b))
+        # One product for all places of the kernel at once; a convolution that picks place (i, j) of each plane at the
+        # offset (i, j) moves them there and adds them up.
+        rows, columns = self.base.kernel_size
+        y: torch.Tensor = self.base(x)
+        count, rank = a.shape[0], a.shape[1] - 1
+        places = a[:, 1:].reshape(count, rank * rows * columns, -1)
+        planes = torch.bmm(places, x.flatten(2)).reshape(-1, rows * columns, *x.shape[-2:])
+        pick = torch.eye(rows * columns, dtype=x.dtype, device=x.device).view(1, -1, rows, columns)
+        low = F.conv2d(planes, pick, None, self.base.stride, self.base.padding)
+        added = torch.bmm(b[:, 1:].transpose(1, 2), low.reshape(count, rank, -1))
+        return y + added.view(count, -1, *y.shape[-2:])
+
+
+def slot_layer(name: str, base: Adaptable, span: Span, rows: RowBlocks) -> SlotLayer:
+    """What takes the place of a base's layer."""
+    return (SlotConv if isinstance(base, nn.Conv2d) else SlotLinear)(name, base, span, rows)

@@ -18,7 +18,7 @@ from finetune.scenes.packages import paint_all
 from finetune.scenes.parts import Maker, World
 from finetune.scenes.textures import Image, TextureBank, texture_bank
 
-VERSION = "3"
+VERSION = "4"
 MAX_SIZE = 1023  # pixels; what the bank of sensor noise covers
 LABELS = ("box", "padded_mailer", "poly_bag", "cylinder", "sack", "item")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from finetune.scenes.camera import look_at
+from finetune.scenes.camera import look_at, rotation_matrix
 from finetune.scenes.materials import (
     grey,
     pick,
@@ -131,6 +131,61 @@ def lay_pallet(make: Maker) -> World:
     return World(things, look_at(eye, focus, fov_degrees=make.fov(), size=make.size, roll=rng.normal(0, 0.03)), wrapped)
 
 
+def lay_row(make: Maker) -> World:
+    """Crates and big cartons side by side, upright as doors and appliances come, so near that one of them may be as
+    high as the picture: on pallets, on a rack's beam or on the floor."""
+    rng = make.rng
+    posts, beams = frame_colours(make)
+    tall, deep = rng.uniform(0.7, 2.4), rng.uniform(0.3, 0.8)
+    width = tall * rng.uniform(0.25, 1.1)
+    gap, on_pallets, alike = rng.uniform(0.01, 0.25), rng.random() < 0.7, rng.random() < 0.75
+    style = make.box_style()
+    count = int(rng.integers(2, 8))
+    racked = rng.random() < 0.6
+    things: list[Thing] = []
+    wrapped: list[list[int]] = []
+    x = -count * (width + gap) / 2
+    for _ in range(count):
+        wide = width * (1.0 if alike else rng.uniform(0.7, 1.4))
+        high = tall * (rng.uniform(0.95, 1.0) if alike else rng.uniform(0.5, 1.0))
+        y, top = rng.normal(0, 0.06), 0.0
+        if on_pallets:
+            parts, top = pallet(make, x + wide / 2, y, 0.0, wide * rng.uniform(0.9, 1.1), deep)
+            things += parts
+        # Seldom two on each other: what is drawn as one must mostly be one, whatever is printed on it.
+        layers = 1 if rng.random() < 0.75 else int(rng.integers(2, 4))
+        first = len(things)
+        for _layer in range(layers):
+            half = np.array([wide / 2 - 1e-3, deep / 2 * rng.uniform(0.8, 1.0), high / layers / 2])
+            turn = rotation_matrix(rng.normal(0, 0.02))
+            things.append(make.box(np.array([x + wide / 2, y, top + half[2]]), half, turn, style if alike else None))
+            top += 2 * half[2] + 1e-3
+        if rng.random() < make.look.shrink_wrap:
+            wrapped.append(list(range(first, len(things))))
+        x += wide + gap * rng.uniform(0.5, 1.5)
+        if racked and rng.random() < 0.35:
+            thick = rng.uniform(0.03, 0.07)
+            things.append(structure(np.array([x + thick, -deep / 2, tall / 2]), np.array([thick, 0.04, 3.0]), posts))
+            x += 2 * thick + gap
+    length = abs(x) + 1.0
+    if racked:
+        for z in (-0.06, tall + rng.uniform(0.2, 0.6)):
+            things.append(structure(np.array([0, -deep / 2 - 0.05, z]), np.array([length, 0.02, 0.06]), beams))
+    else:
+        things.append(structure(np.array([0, 0, -0.03]), np.array([length, 3.0, 0.02]), grey(rng, 50, 190, 20)))
+    things += clutter(
+        make,
+        np.array([-length, deep, 0.0]),
+        np.array([length, deep + 2.0, 2.5]),
+        int(rng.integers(*make.look.distractors)),
+    )
+    fov = make.fov()
+    focus = np.array([rng.normal(0, 0.5) * width, 0.0, tall * rng.uniform(0.35, 0.65)])
+    away = deep / 2 + tall / 2 / np.tan(np.radians(fov) / 2) * rng.uniform(0.75, 2.0)
+    eye = focus + (rng.normal(0, 0.25) * away, -away, rng.normal(0.0, 0.12) * away)
+    return World(things, look_at(eye, focus, fov_degrees=fov, size=make.size, roll=rng.normal(0, 0.03)), wrapped)
+
+
 def lay_wall(make: Maker) -> World:
     """A wall of packages as in a container or truck, floor and side walls around it."""
     rng = make.rng
@@ -224,6 +279,7 @@ def lay_conveyor(make: Maker) -> World:
 LAYOUTS: dict[str, Callable[[Maker], World]] = {
     "rack": lay_rack,
     "pallet": lay_pallet,
+    "row": lay_row,
     "wall": lay_wall,
     "pile": lay_pile,
     "tote": lay_tote,
@@ -236,6 +292,7 @@ def backdrop_name(make: Maker, environment: str) -> str:
     allowed = make.look.backgrounds
     fitting = {
         "rack": ("dark", "clutter", "wall"),
+        "row": ("dark", "clutter", "wall"),
         "wall": ("dark", "wall"),
         "conveyor": ("belt", "concrete", "steel", "clutter"),
     }

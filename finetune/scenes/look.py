@@ -14,8 +14,9 @@ class Look:
 
     environments: dict[str, float] = field(
         default_factory=lambda: {
-            "rack": 0.2,
+            "rack": 0.14,
             "pallet": 0.08,
+            "row": 0.12,
             "wall": 0.05,
             "pile": 0.28,
             "tote": 0.17,

@@ -5,10 +5,10 @@ LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 210
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -23,25 +23,34 @@ from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick
+from finetune.training.merged_convs import train_merged
 from finetune.training.scene_examples import Mixture, SceneExamples
 from finetune.training.start import start_from_scratch
 from serving.families.types import InstanceModel
 
 Method = Literal["lora", "full", "scratch"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+# AdamW's rates (and Muon's) that suit each method. Small matrices take larger steps than whole weights do, and those of
+# convolutions larger ones than those of attention (docs/benchmarks.md, "The recipe of a variant").
+LORA_RATES: Mapping[str, float] = {"parcelseg": 1e-2}
+LORA_RATE = 3e-3  # of the families that adapt their transformer
+FULL_RATE = 3e-4
+SCRATCH_RATES = (1e-3, 0.02)
 REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe(FitSettings):
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
-    random ones. `targets` is a regular expression for the layers that get adapters, by default the family's;
-    `rehearsal` is the share of examples that are scenes as the base learnt them.
+    random ones. `targets` is a regular expression for the layers that get adapters, by default those that the family
+    tunes; `rehearsal` is the share of examples that are scenes as the base learnt them.
     """
 
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = LORA_RATES["parcelseg"]
     muon_rate: float | None = None
     weight_decay: float = 0.01
     average: float = 0.99
@@ -54,6 +63,27 @@ class AdaptRecipe(FitSettings):
     targets: str | None = None
     rehearsal: float = 0.0
     strength: Strength = field(default_factory=Strength)
+
+
+def recipe_for(
+    method: Method,
+    family: str = "parcelseg",
+    *,
+    seconds: float | None,
+    steps: int | None = None,
+    seed: int = 0,
+    cpu_seconds: bool = False,
+) -> AdaptRecipe:
+    """The recipe of a method with the rates that suit it on bases of `family`, for `seconds` (or `steps`)."""
+    muon: float | None = None
+    if method == "scratch":
+        adam, muon = SCRATCH_RATES
+    else:
+        adam = FULL_RATE if method == "full" else LORA_RATES.get(family, LORA_RATE)
+    recipe = AdaptRecipe(
+        method=method, learning_rate=adam, muon_rate=muon, max_seconds=seconds, seed=seed, cpu_seconds=cpu_seconds
+    )
+    return recipe if steps is None else replace(recipe, max_steps=steps)
 
 
 def adapt(
@@ -90,12 +120,13 @@ def adapt(
         config = LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.alpha,
-            target_modules=recipe.targets or base.adapter_targets,
+            target_modules=recipe.targets or base.tuned_targets or base.adapter_targets,
             lora_dropout=0.0,
             bias="none",
         )
         torch.manual_seed(recipe.seed)
         model = get_peft_model(base, config)  # puts the adapters into `base` itself
+        train_merged(model)
         learner = learner_for(base, scratch=False)
     elif recipe.method == "scratch":
         # All that helps a base learn from scratch helps here too, or the comparison would flatter the base.

@@ -25,6 +25,7 @@ from finetune.training.loop import (
     warm_cosine,
 )
 from finetune.training.optimizer import MuonAdamW, split_parameters
+from serving.precision import quick_bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,17 @@ class FitSettings:
     def most_examples(self) -> int:
         """How many examples a process draws in all steps."""
         return self.max_steps * self.batch_size * self.accumulate
+
+
+class Arguments(TrainingArguments):  # type: ignore[misc]  # untyped in the library
+    """The library's, on a CPU that several processes can train on and go on from a checkpoint."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process trains. The library says `cpu:0` of one process of several, which torch cannot load a
+        checkpoint onto."""
+        device: torch.device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
 
 
 def processes() -> int:
@@ -112,7 +124,7 @@ def fit(
         batch_images=settings.batch_size * settings.accumulate * processes(),
         on_progress=on_progress,
     )
-    arguments = TrainingArguments(
+    arguments = Arguments(
         output_dir=str(workspace),
         max_steps=settings.max_steps,
         per_device_train_batch_size=settings.batch_size,
@@ -120,11 +132,11 @@ def fit(
         weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.accumulate,
         max_grad_norm=1.0,
-        bf16=True,
+        bf16=cuda or quick_bfloat16(),
         use_cpu=not cuda,
         ddp_backend="gloo" if processes() > 1 and not cuda else None,
-        # While the encoder learns alone, the rest has no gradient.
-        ddp_find_unused_parameters=True if processes() > 1 else None,
+        # While an encoder learns alone, the rest has no gradient.
+        ddp_find_unused_parameters=not getattr(model, "all_used", False) if processes() > 1 else None,
         dataloader_num_workers=settings.workers,
         dataloader_prefetch_factor=4 if settings.workers else None,
         dataloader_pin_memory=cuda,

@@ -27,6 +27,7 @@ from finetune.training.fit import fit, optimizer_for
 from finetune.training.learner import Learner, learner_for
 from finetune.training.loop import AverageWeights, Tick, hold_then_fall
 from finetune.training.start import start_from_scratch
+from serving.precision import quick_bfloat16
 
 WARM_UP = 4  # steps until loader processes have started and caches are warm
 SCENES = 64  # what the network's start and the cached batch are drawn from
@@ -131,6 +132,7 @@ def _loop(learner: Learner, examples: Dataset[Example], recipe: BaseRecipe, step
 def _alone(learner: Learner, batch: dict[str, Any], steps: int) -> tuple[float, float, float]:
     """(images/s, CPU ms an image forward, backward) on one batch, autocast as the Trainer's."""
     device = batch["pixel_values"].device
+    narrow = device.type != "cpu" or quick_bfloat16()
     learner.train()
     forward = backward = 0.0
     start = 0.0
@@ -141,7 +143,7 @@ def _alone(learner: Learner, batch: dict[str, Any], steps: int) -> tuple[float, 
             start = time.perf_counter()
         learner.zero_grad(set_to_none=True)
         begin = time.process_time()
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=narrow):
             loss = learner(**batch)["loss"]
         middle = time.process_time()
         loss.backward()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,13 @@ ENCODER_SHARE = 0.33  # of the time, for the families whose encoder learns alone
 
 
 class Learner(nn.Module):
-    """`model` with its family's loss. By default the library's own, for set prediction (Mask2Former, EoMT)."""
+    """`model` with its family's loss. By default the library's own, for set prediction (Mask2Former, EoMT).
+
+    `all_used`: whether every trained parameter has a gradient in every step, so that processes that train together
+    need not look for those without.
+    """
+
+    all_used: ClassVar[bool] = False
 
     def __init__(self, model: InstanceModel) -> None:
         super().__init__()
@@ -61,6 +67,7 @@ class Learner(nn.Module):
 class AlignedLearner(Learner):
     """ParcelSeg."""
 
+    all_used = True
     model: ParcelSeg
 
     def forward(

@@ -238,8 +238,9 @@ class BudgetCallback(TrainerCallback):
             )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / BUDGET_FILE).write_text(json.dumps({"seconds": self.budget.seconds}))
+        if state.is_world_process_zero:  # another's word that the checkpoint is whole would come before it is
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (folder / BUDGET_FILE).write_text(json.dumps({"seconds": self.budget.seconds}))
 
 
 class AverageWeights(TrainerCallback):
@@ -262,7 +263,8 @@ class AverageWeights(TrainerCallback):
             torch._foreach_lerp_(list(self._mean.values()), live, 1 - decay)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        save_file(self._mean, Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE_FILE)
+        if state.is_world_process_zero:
+            save_file(self._mean, Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE_FILE)
 
     def load(self, checkpoint: Path) -> None:
         """Go on from the average saved beside a checkpoint."""

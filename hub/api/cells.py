@@ -49,7 +49,7 @@ class CellController(Controller):
         who = identity_of(request)
         who.require_team(data.team, f"the cell {data.name!r}")
         team = data.team or _home(who)
-        cell = services.cells.create(data.name, data.description, team)
+        cell = services.cells.create(data.name, data.description, team, data.classes)
         services.serving_folder.sync()  # robots may name the cell from now on; the base answers
         return cell
 
@@ -60,12 +60,15 @@ class CellController(Controller):
 
     @patch("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
     def change_cell(self, services: Hub, request: Asked, cell: Text, data: JSONBody[CellChange]) -> Cell:
-        """Change a cell's description; the operator may give it to another team."""
+        """Change what is said of a cell and what there is in it; the operator may give it to another team."""
         who = identity_of(request)
         who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
         if data.team is not None:
             who.require(Scope.ADMIN)
-        return services.cells.change(cell, description=data.description, team=data.team)
+        changed = services.cells.change(cell, description=data.description, team=data.team, classes=data.classes)
+        if data.classes is not None:
+            services.serving_folder.sync()
+        return changed
 
     @delete("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)], status_code=HTTP_204_NO_CONTENT)
     def delete_cell(self, services: Hub, request: Asked, cell: Text) -> None:

@@ -147,7 +147,7 @@ class Operated:
             "deck": deck.sha256,
         }
         made = self.folder / "made" / job.id
-        write_random_variant(made, segmenter.linears, document, generator)
+        write_random_variant(made, segmenter.tuned_layers, document, generator)
         (made / "README.md").write_text(f"# Variant {hashlib.sha256(job.id.encode()).hexdigest()[:8]}\n")
         entries = []
         services.store.ensure(repo_of(cell))

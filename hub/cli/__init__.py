@@ -3,3 +3,7 @@
 Command modules import at their top only what is cheap; a command imports what it needs when it runs, so that
 `parcelhub --help` answers at once.
 """
+
+from serving.cores import share_cores
+
+share_cores()

@@ -100,7 +100,7 @@ def train(
 ) -> None:
     """Train a base from scratch on generated scenes, on the GPU where there is one, and write it with its card.
 
-    Several processes of one machine: `torchrun --standalone --nproc-per-node 2 -m hub.cli.main base train …`, or
+    Several processes of one machine: `torchrun --standalone --nproc-per-node 2 -m hub.cli.main -- base train …`, or
     `--ray 2`. Many machines: start Ray on each, let OUT and the workspace lie on storage that all of them see, and
     train from any of them. A batch is one process's; a worker that dies is replaced and the last checkpoint goes on.
 
@@ -115,6 +115,7 @@ def train(
     from finetune.base_service import make_base
     from finetune.model import Architecture
     from finetune.training.base import BaseRecipe
+    from finetune.training.fit import is_first_process
 
     recipe = BaseRecipe(
         architecture=Architecture(
@@ -140,7 +141,8 @@ def train(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("training"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}"), console=err) as bar:
+    told = is_first_process()  # the others of torchrun work in silence
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=err, disable=not told) as bar:
         task = bar.add_task("training", total=1.0, note="")
 
         def report(tick: Tick) -> None:
@@ -160,8 +162,9 @@ def train(
             judgements = make_base_on_ray(
                 recipe, RayPlan(ray_workers), workspace=place, out=target, report=report, judge_folders=judges
             )
-    _show(judgements)
-    out.print(f"written: {target}")
+    if told:
+        _show(judgements)
+        out.print(f"written: {target}")
 
 
 @base.command("seed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -264,11 +263,6 @@ def _running(
     shared: bool = False,
 ) -> Iterator[tuple[TritonConfig, TritonServer]]:
     """Triton over a serving folder with so many random variants, in a temporary place, ready."""
-    from hub.processes import SHARED_CORES
-
-    # As `parcelhub serve` runs it; before torch is imported, so that the engine in this process is no different.
-    for name, value in SHARED_CORES.items():
-        os.environ.setdefault(name, value)
     from serving.benchmark.parts import READY_S
     from serving.triton.launcher import TritonServer
 

@@ -18,17 +18,19 @@ def cell() -> None:
 @click.argument("name")
 @click.option("--description", default="", help="Site, line, camera, robot.")
 @click.option("--team", default="", help="Whose cell it is (default: your own team).")
+@click.option("--class", "classes", multiple=True, help="What there is in it, by the base's labels; again for more.")
 @json_option
 @settings_options
-def create(settings: Settings, name: str, description: str, team: str, as_json: bool) -> None:
-    """Create a cell.
+def create(settings: Settings, name: str, description: str, team: str, classes: tuple[str, ...], as_json: bool) -> None:
+    """Create a cell. The base answers it until it has a variant, better when it knows what there is.
 
     \b
     Example:
       parcelhub cell create dock-7 --description "Hall 2, inbound, overhead camera"
+      parcelhub cell create dock-8 --class box --class poly_bag
     """
     with connect(settings) as client:
-        made = client.create_cell(name, description, team=team)
+        made = client.create_cell(name, description, team=team, classes=classes)
     if as_json:
         print_json(made)
     else:
@@ -50,11 +52,12 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(cells)
         return
-    rows = table("Cells", "cell", "fleet", "beta", "station", "team", "description")
+    rows = table("Cells", "cell", "fleet", "beta", "station", "classes", "team", "description")
     for one in cells:
         stages = routing["cells"].get(one.name, {})
         served = [stages.get(stage) or "-" for stage in ("fleet", "beta", "station")]
-        rows.add_row(one.name, *served, one.team or "-", escape(one.description))
+        there = escape(", ".join(one.classes)) or "any"
+        rows.add_row(one.name, *served, there, one.team or "-", escape(one.description))
     out.print(rows)
 
 
@@ -62,21 +65,37 @@ def list_(settings: Settings, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--description", help="Site, line, camera, robot.")
 @click.option("--team", help="Give it to another team; the operator's part.")
+@click.option("--class", "classes", multiple=True, help="What there is in it, instead of what was said before.")
+@click.option("--any-class", is_flag=True, help="Whatever the base knows may be in it.")
 @json_option
 @settings_options
-def change(settings: Settings, name: str, description: str | None, team: str | None, as_json: bool) -> None:
-    """Change what is said of a cell, or whose it is.
+def change(
+    settings: Settings,
+    name: str,
+    description: str | None,
+    team: str | None,
+    classes: tuple[str, ...],
+    any_class: bool,
+    as_json: bool,
+) -> None:
+    """Change what is said of a cell, what there is in it, or whose it is.
 
     \b
     Example:
       parcelhub cell change dock-7 --description "Hall 3, outbound"
+      parcelhub cell change dock-7 --class box --class padded_mailer
     """
+    if classes and any_class:
+        raise click.UsageError("--class and --any-class exclude each other")
     with connect(settings) as client:
-        made = client.change_cell(name, description=description, team=team)
+        made = client.change_cell(
+            name, description=description, team=team, classes=classes if classes or any_class else None
+        )
     if as_json:
         print_json(made)
     else:
-        out.print(f"cell [bold]{made.name}[/] ({made.team or 'everybody'}): {escape(made.description)}")
+        there = escape(", ".join(made.classes)) or "any class"
+        out.print(f"cell [bold]{made.name}[/] ({made.team or 'everybody'}; {there}): {escape(made.description)}")
 
 
 @cell.command("delete")

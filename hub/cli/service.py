@@ -184,10 +184,10 @@ def run(settings: Settings, job_id: str) -> int:
       PARCELHUB_TOKEN=... parcelhub job run 3f9a2c61
     """
     from hub.job_run import run_job
-    from hub.processes import JOB_NICENESS, die_with_parent
+    from hub.processes import die_with_parent, give_way
 
     die_with_parent()
-    os.nice(JOB_NICENESS)
+    give_way()
     set_up_logging()
     return run_job(settings, job_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import anyio.to_thread
@@ -21,6 +22,7 @@ from registry.stage_types import HELD_STAGES
 
 LISTED = 50
 DECISIONS = 20
+TICK = "class-"
 
 
 @get("/cells", sync_to_thread=True)
@@ -45,7 +47,13 @@ def _cells(request: WebRequest, web: Web, *, problem: str = "", status: int = 20
         search=search,
         after=after,
         problem=problem,
+        choices=web.services.cells.choices(),
     )
+
+
+def _ticked(fields: Mapping[str, str]) -> list[str]:
+    """The classes that a form ticks."""
+    return sorted(name.removeprefix(TICK) for name in fields if name.startswith(TICK))
 
 
 def _serving(web: Web, cells: list[str]) -> dict[str, dict[str, str]]:
@@ -78,12 +86,18 @@ async def create_cell(request: WebRequest, web: Parts) -> Response[Any]:
         who.require(Scope.FINETUNE)
         try:
             asked = msgspec.convert(
-                {"name": fields.get("name", "").strip(), "description": fields.get("description", "")}, s.CellIn
+                {
+                    "name": fields.get("name", "").strip(),
+                    "description": fields.get("description", ""),
+                    "classes": _ticked(fields),
+                },
+                s.CellIn,
             )
         except msgspec.ValidationError:
             problem = "A cell's name has lower-case letters, digits, '.', '_' or '-', at most 64 of them."
             return _cells(request, web, problem=problem, status=400)
-        web.services.cells.create(asked.name, asked.description, team="" if who.user is None else who.user.lower())
+        team = "" if who.user is None else who.user.lower()
+        web.services.cells.create(asked.name, asked.description, team, asked.classes)
         web.services.serving_folder.sync()  # robots may name the cell from now on; the base answers
         return to(f"/ui/cells/{asked.name}")
 
@@ -110,7 +124,24 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         jobs=web.jobs(who, limit=5, cell=found.name),
         mine=who.owns(found.team) or not found.team,
         base=web.services.bases.newest_name(),
+        choices=web.services.cells.choices(),
     )
+
+
+@post("/cells/{cell:str}/classes", status_code=HTTP_303_SEE_OTHER)
+async def say_classes(request: WebRequest, web: Parts, cell: Text) -> Redirect:
+    """Say what there is in a cell."""
+    fields = await form_of(request)
+
+    def change() -> Redirect:
+        who = identity_of(request)
+        who.require(Scope.FINETUNE)
+        who.require_team(web.services.cells.get(cell).team, f"the cell {cell!r}")
+        web.services.cells.change(cell, classes=_ticked(fields))
+        web.services.serving_folder.sync()
+        return to(f"/ui/cells/{cell}?notice=The%20base%20knows%20what%20there%20is")
+
+    return await anyio.to_thread.run_sync(change)
 
 
 @post("/cells/{cell:str}/rollback", status_code=HTTP_303_SEE_OTHER)

@@ -7,7 +7,9 @@ import io
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -23,6 +25,8 @@ _QUALITY = {THUMB: 72, FULL: 86}
 _CACHE_BYTES = 2 * 1024**3
 _SWEEP_EVERY = 1000
 _AT_ONCE = 2
+_PART, _PART_SECONDS = "part-", 3600
+"""How the names of files begin that are being written, and after how long nobody is writing them any more."""
 
 
 class Pictures:
@@ -54,7 +58,7 @@ class Pictures:
         with self._slots:
             data = make()
         path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as file:
             file.write(data)
         os.replace(file.name, path)  # noqa: PTH105  # a Path cannot be made of a name without a detour
         self._count()
@@ -88,7 +92,12 @@ class Pictures:
 
     def _sweep(self) -> None:
         """Remove what was not made lately, until the folder has room again."""
-        files = [(entry.stat().st_mtime, entry.stat().st_size, entry) for entry in self._folder.glob("*/*")]
+        files = []
+        for entry in self._folder.glob("*/*"):
+            with suppress(FileNotFoundError):  # another thread has given its file the name it is to have
+                found = entry.stat()
+                if not entry.name.startswith(_PART) or found.st_mtime < time.time() - _PART_SECONDS:
+                    files.append((found.st_mtime, found.st_size, entry))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= 0.9 * self._max_bytes:

@@ -54,6 +54,7 @@ def routers() -> list[Router]:
             pages_cells.list_cells,
             pages_cells.create_cell,
             pages_cells.one_cell,
+            pages_cells.say_classes,
             pages_cells.rollback,
             pages_models.one_model,
             pages_models.report_page,

@@ -6,12 +6,13 @@ Every cell of a fine grid answers for the instance it lies in: which class it is
 scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
 
 The encoder is convolutions down to an eighth of the picture, then a plain vision transformer at a sixteenth. All that
-an adapter may want to change, in the transformer and in the heads, is `nn.Linear` with the batch axis first.
+an adapter may want to change is a linear layer or a convolution with the batch axis first.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from serving.families.patches import PatchConv
 from serving.families.types import InstanceModel, Prediction
 
 OUTSIDE = -12.0  # the logit of a mask outside of its box
@@ -100,6 +102,12 @@ class Residual(ConvNorm):
         return pixels + super().forward(pixels)
 
 
+@cache
+def fused_bf16() -> bool:
+    """Whether this CPU has the tiles (AMX) that make fused attention in bfloat16 the quicker way to answer."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one matrix for queries, keys and values."""
 
@@ -114,8 +122,9 @@ class Attention(nn.Module):
         count, number, width = tokens.shape
         shape = (count, number, 3, self.heads, width // self.heads)
         query, key, value = self.qkv(tokens).view(shape).permute(2, 0, 3, 1, 4)
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-            # The fused kernel is slower there than two matrix products.
+        slow = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        if slow and (torch.is_grad_enabled() or not fused_bf16()):
+            # The fused kernel is slower there than two matrix products: backwards everywhere, forwards without AMX.
             with torch.autocast("cpu", enabled=False):
                 scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
                 mixed = torch.matmul(scores.softmax(-1), value)
@@ -147,7 +156,13 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
 
     config_class = ParcelSegConfig
     duplicate_iou = 0.6
-    adapter_targets = r"layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])|class_predictor|box_head|mask_head"
+    # What a camera's pictures differ in, the convolutions see; with the transformer's layers adapted beside them,
+    # variants came out worse (docs/benchmarks.md, "The recipe of a variant").
+    tuned_targets = (
+        r"(patch|stem)_embedding|(stem|class_tower|shape_tower)\.\d+\.conv|mix[48]\.conv"
+        r"|(widen|lateral)[48]|prototypes|class_predictor|box_head|mask_head"
+    )
+    adapter_targets = rf"layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])|{tuned_targets}"
     base_model_prefix = ""
     main_input_name = "pixel_values"
 
@@ -166,8 +181,8 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
                 Residual(pyramid, pyramid, eps=eps),
             ]
         )
-        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, config.patch_size)
-        self.stem_embedding = nn.Conv2d(pyramid, width, config.patch_size // 8, config.patch_size // 8)
+        self.patch_embedding = PatchConv(3, width, config.patch_size, config.patch_size)
+        self.stem_embedding = PatchConv(pyramid, width, config.patch_size // 8, config.patch_size // 8)
         self.position_embedding = nn.Parameter(torch.zeros(1, self.side * self.side, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, width))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))

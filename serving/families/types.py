@@ -27,14 +27,16 @@ class InstanceModel(nn.Module):
     `duplicate_iou` is the overlap of masks from which on two answers are one instance twice, as suits the family: where
     one query is made to answer for one instance, only near copies are; where neighbouring cells all answer, more.
 
-    `adapter_targets` matches the whole names of the linear layers that a variant may adapt, None where there are none:
-    those whose first axis is the batch, or the batch times a number of windows, image by image, so that the variants
-    of a batch can be told apart by row. Convolutions, norms and query embeddings always stay the base's.
+    `adapter_targets` matches the whole names of the layers that a variant may adapt, None where there are none: linear
+    layers and convolutions whose first axis is the batch, or the batch times a number of windows, image by image, so
+    that the variants of a batch can be told apart by row. Norms and query embeddings always stay the base's.
+    `tuned_targets` matches those of them that a fine-tune adapts unless it is told otherwise, None for all.
     """
 
     config: Any
     duplicate_iou: float = 0.8
     adapter_targets: str | None = None
+    tuned_targets: str | None = None
 
     @abstractmethod
     def answer(self, pixel_values: Tensor) -> Prediction:

@@ -37,6 +37,7 @@ from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
 from serving.triton.heartbeat import Heartbeat
 from serving.triton.metrics import VariantMetrics
+from serving.triton.replies import Replies, Sender
 
 # By name: the stub puts TritonError into its module only after it has imported this one.
 _STATUS = (
@@ -53,6 +54,7 @@ class Request(Protocol):
     def parameters(self) -> str: ...
     def request_id(self) -> str: ...
     def is_cancelled(self) -> bool: ...
+    def get_response_sender(self) -> Sender: ...
 
 
 class TritonPythonModel:
@@ -78,9 +80,10 @@ class TritonPythonModel:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
         self._metrics = VariantMetrics(pb, collect=self._count)
+        self._replies = Replies()
 
-    def execute(self, requests: Sequence[Request]) -> list[object]:
-        """One response per request, in order. A bad request gets its own error; its neighbours get answers."""
+    def execute(self, requests: Sequence[Request]) -> None:
+        """One response for each request, in order. A bad request gets its own error; its neighbours get answers."""
         started, at = time.perf_counter(), time.time()
         responses: list[object] = [None] * len(requests)
         ids = [request.request_id() or uuid.uuid4().hex for request in requests]
@@ -100,10 +103,12 @@ class TritonPythonModel:
             else:
                 responses[i] = _failure(result)
             self._note(ids[i], query, result, at, time.perf_counter() - started, len(requests))
-        return responses
+        received = sum(len(one.image) if isinstance(one.image, bytes) else one.image.nbytes for one in queries)
+        self._replies.put([request.get_response_sender() for request in requests], responses, received=received)
 
     def finalize(self) -> None:
         """Stop the background threads; what they hold is written."""
+        self._replies.close()
         self._engine.close()
         self._heartbeat.close()
         self._metrics.close()
@@ -160,6 +165,7 @@ class TritonPythonModel:
                 metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
         metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
         metrics.total("parcelhub_routing_version", self._engine.table_version)
+        metrics.serving(self._engine.base_name, self._engine.runs_on)
 
 
 def _query(request: Request) -> Query:

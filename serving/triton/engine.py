@@ -146,6 +146,11 @@ class Engine:
         return self._state.segmenter.engine
 
     @property
+    def base_name(self) -> str:
+        """The base that answers: `universal@v3`."""
+        return self._state.segmenter.base_name
+
+    @property
     def table_version(self) -> int:
         """Of the routing table in place."""
         return self._state.table.version
@@ -203,7 +208,7 @@ class Engine:
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
             return _as_serving_error(error)
-        return _Ready(image, Order(resolved.variant, query.min_score), resolved.stage)
+        return _Ready(image, Order(resolved.variant, query.min_score, resolved.classes), resolved.stage)
 
     def _require(self, state: _State, variant: str) -> None:
         if state.segmenter.has_variant(variant):

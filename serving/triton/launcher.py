@@ -20,6 +20,7 @@ from typing import BinaryIO, Self
 
 import psutil  # type: ignore[import-untyped]
 
+from serving.cores import CORES
 from serving.errors import PortInUse, ServerFailed
 from serving.triton.config import TritonConfig
 from serving.triton.installation import Installation
@@ -142,8 +143,8 @@ class TritonServer:
         write_model_repository(models, config.batching)
         settings = replace(config.backend_settings(), heartbeat=_SHARED / f"{self._shm_prefix}heartbeat")
         environment.update(settings.environment())
-        # numpy only multiplies small matrices there; its threads would take the cores from the model's.
-        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+        for name, value in CORES.items():
+            environment.setdefault(name, value)
         self._clean_shared_memory()
         guard = [sys.executable, "-I", str(_GUARD), *config.guard_options(settings.heartbeat), "--"]
         with _open_log(config.log_file) as output:

@@ -10,6 +10,7 @@ they start at zero when the server does, as Prometheus expects of counters.
     parcelhub_adapter_loads_total{variant}        adapter files read and checked
     parcelhub_slot_swaps_total                    adapters copied into a slot
     parcelhub_routing_version                     of the table in place
+    parcelhub_serving_info{base, engine}          1 for what answers now, 0 for what did before
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ BASE = "base"
 OTHER = "other"
 MAX_VARIANTS = 2000
 """More label values than this are counted as `other`: a metric endpoint must stay readable."""
+GAUGES = {
+    "parcelhub_routing_version": "Version of the routing table in place",
+    "parcelhub_serving_info": "The base and the engine that answer now",
+}
 BUCKETS_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -64,9 +69,9 @@ class VariantMetrics:
         self._families = {
             name: family(name=name, description=text, kind=family.COUNTER) for name, text in counters.items()
         }
-        self._families["parcelhub_routing_version"] = family(
-            name="parcelhub_routing_version", description="Version of the routing table in place", kind=family.GAUGE
-        )
+        self._families |= {
+            name: family(name=name, description=text, kind=family.GAUGE) for name, text in GAUGES.items()
+        }
         self._families["parcelhub_latency_seconds"] = family(
             name="parcelhub_latency_seconds", description="Time from a batch's start to its answers",
             kind=family.HISTOGRAM,
@@ -95,6 +100,14 @@ class VariantMetrics:
         with self._lock:
             self._totals[_key(metric, labels)] = value
 
+    def serving(self, base: str, engine: str) -> None:
+        """Say what answers from now on; what answered before is taken back."""
+        with self._lock:
+            for key in self._totals:
+                if key[0] == "parcelhub_serving_info":
+                    self._totals[key] = 0.0
+            self._totals[_key("parcelhub_serving_info", {"base": base, "engine": engine})] = 1.0
+
     def close(self) -> None:
         """Publish the last numbers and end the thread."""
         self._stop.set()
@@ -110,7 +123,7 @@ class VariantMetrics:
             self._latencies.clear()
         for key, total in totals.items():
             change = total - self._published.get(key, 0.0)
-            if key[0] == "parcelhub_routing_version":
+            if key[0] in GAUGES:
                 self._metric(key).set(total)
             elif change > 0:
                 self._metric(key).increment(change)

@@ -10,6 +10,7 @@ from finetune.ablation import RECIPES, ROWS, AblationPlan, AblationRow, run_abla
 from finetune.errors import DeckError
 from finetune.model import new_base, save_base
 from finetune.scenes import LABELS
+from serving.slot_layers import can_carry
 from tests.finetune.test_training import TINY
 
 
@@ -33,13 +34,17 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
         run_ablation(tmp_path, AblationPlan(cells=("attic",)), tmp_path)
 
 
+def test_names_can_be_listed_on_the_command_line() -> None:
+    assert not [name for name in RECIPES if "," in name]
+
+
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.targets])
 def test_targets_meet_layers_of_the_default_family(name: str) -> None:
     import re
 
     model = new_base(TINY, LABELS, seed=1)
-    linears = [layer for layer, module in model.named_modules() if module.__class__.__name__ == "Linear"]
-    met = [layer for layer in linears if re.fullmatch(RECIPES[name].targets or "", layer)]
+    layers = [layer for layer, module in model.named_modules() if can_carry(module)]
+    met = [layer for layer in layers if re.fullmatch(RECIPES[name].targets or "", layer)]
     assert met
     assert all(re.fullmatch(model.adapter_targets or "", layer) for layer in met), "the bank serves no others"
 

@@ -19,7 +19,9 @@ def test_a_card_quotes_what_its_start_and_its_written_scenes_say(tmp_path: Path)
     written = write_cell(tmp_path / "cell", DEMO_CELL, images=4, seed=1, size=64)
     recipe = BaseRecipe(start=first, written=(written,), written_share=0.25, close_ups=0.3)
     second = base_card(recipe, LABELS, [], steps=20, seconds=60)
-    assert "25% of them from scenes written before (4 generated pictures of 64 x 64 pixels" in second
+    assert (
+        "25% of them from scenes written before (the 3 train images of 4 generated pictures of 64 x 64 pixels" in second
+    )
     assert "Tier `fast`" in second
     assert "30% of these scenes are seen from close by" in second
     assert "> 160 scenes of the project's own generator" in second

@@ -161,6 +161,22 @@ def test_what_lies_in_a_tote_fits_between_its_walls():
                 assert max(abs(edge) for b in thing.bounds() for edge in b[:2]) <= reach * 1.25
 
 
+def test_crates_in_a_row_come_tall_and_close():
+    """Appliances and doors: whole packages that are most of a picture's height, several times as high as wide."""
+    generator = SceneGenerator(one_environment("row"), size=96, seed=4)
+    heights, slender = [], 0
+    for index in range(60):
+        for mask in generator.scene(index).masks():
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            whole = rows[0] > 0 and rows[-1] < 95 and columns[0] > 0 and columns[-1] < 95
+            high, wide = np.ptp(rows) + 1, np.ptp(columns) + 1
+            if whole:
+                heights.append(high / 96)
+                slender += high > 1.8 * wide
+    assert sum(high > 0.6 for high in heights) > 10
+    assert slender > 10
+
+
 def test_the_examples_look_as_they_say():
     assert ROBIN.steep[0] > 1.45, "straight down"
     assert set(ROBIN.classes) == set(LABELS), "every package type"

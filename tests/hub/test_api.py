@@ -131,6 +131,18 @@ def test_a_cell_is_created_once_and_served_by_the_base(client: HubClient) -> Non
     assert "dock-7" in client.routing()["cells"]
 
 
+def test_a_cell_says_what_there_is_in_it(client: HubClient) -> None:
+    assert client.create_cell("dock-7", classes=["box", "box"]).classes == ["box"]
+    assert client.routing()["cells"]["dock-7"]["classes"] == ["box"]
+    with pytest.raises(HubAnswerError, match="knows no 'drum'; it knows box"):
+        client.change_cell("dock-7", classes=["drum"])
+    assert client.change_cell("dock-7", description="inbound").classes == ["box"]
+    assert client.change_cell("dock-7", classes=[]).classes == []
+    assert client.change_cell("dock-7", classes=["box"]).classes == ["box"]
+    assert client.change_cell("dock-7", classes=[]).classes == []
+    assert "classes" not in client.routing()["cells"]["dock-7"]
+
+
 # --- blobs and commits ---
 
 

@@ -66,6 +66,21 @@ def test_a_batch_answers_each_query_by_itself(engine: Engine) -> None:
     assert engine.answer([]) == []
 
 
+def test_the_base_answers_a_cell_in_what_there_is_in_it(engine: Engine, serving_folder: Path) -> None:
+    cells = {"north": CellRoute(fleet="north@v1", classes=("box",)), "south": CellRoute(classes=("box",))}
+    publish(serving_folder, 2, cells)
+    queries = [Query(scene(seed=3), cell=cell, min_score=0.0) for cell in ("south", "north", None)]
+    until(lambda: said(engine, queries[0]) == {"box"})
+    assert "carton" in said(engine, queries[1]), "a variant has classes of its own"
+    assert said(engine, queries[2]) > {"box"}
+
+
+def said(engine: Engine, query: Query) -> set[str]:
+    (reply,) = engine.answer([query])
+    assert isinstance(reply, Reply)
+    return set(reply.instances.labels)
+
+
 def test_a_cold_variant_warms_up_beside_the_others(engine: Engine) -> None:
     first = engine.answer([Query(scene(), variant="south@v2"), Query(scene(), cell="north")])
     assert isinstance(first[0], VariantWarming)

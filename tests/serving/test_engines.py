@@ -9,7 +9,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from serving.engines import EngineChoice, native_bfloat16
+from serving import engines
+from serving.engines import EngineChoice
 from serving.errors import BaseError
 from serving.families.load import load_model
 from serving.preprocess import preprocessor_config
@@ -94,9 +95,15 @@ def test_what_the_environment_may_say() -> None:
     for wrong in ({"PARCELHUB_ENGINE": "tensorrt"}, {"PARCELHUB_PRECISION": "int4"}):
         with pytest.raises(BaseError, match="known are"):
             EngineChoice.read(wrong)
-    automatic = EngineChoice.read({}).dtype(torch.device("cpu"), "parcelseg")
-    assert automatic == (torch.bfloat16 if native_bfloat16() else torch.float32)
-    assert EngineChoice.read({}).dtype(torch.device("cpu"), "eomt") == torch.float32
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_bfloat16_is_taken_where_it_is_quicker(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "quick_bfloat16", lambda: quick)
+    choice, cpu = EngineChoice.read({}), torch.device("cpu")
+    assert choice.dtype(cpu, "parcelseg") == (torch.bfloat16 if quick else torch.float32)
+    assert choice.dtype(cpu, "eomt") == torch.float32
+    assert EngineChoice.read({"PARCELHUB_PRECISION": "bfloat16"}).dtype(cpu, "parcelseg") == torch.bfloat16
 
 
 def test_an_engine_that_is_not_there_leaves_eager(

@@ -215,6 +215,9 @@ def metrics_are_per_variant(config: TritonConfig) -> None:
     assert found['parcelhub_adapter_loads_total{variant="south@v2"}'] == 1
     assert found["parcelhub_slot_swaps_total"] >= 2
     assert found["parcelhub_routing_version"] == 61
+    info = [(name, value) for name, value in found.items() if name.startswith("parcelhub_serving_info")]
+    assert [value for _, value in info] == [1], "one base on one engine"
+    assert 'engine="eager ' in info[0][0]
 
 
 def predictions_and_captures_are_kept(config: TritonConfig) -> None:

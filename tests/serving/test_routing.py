@@ -89,6 +89,17 @@ def test_a_broken_variant_costs_a_cell_its_promotion_only() -> None:
     assert after.keeping(None, frozenset({"a@v2"})).resolve("a") is None
 
 
+def test_what_there_is_in_a_cell_is_for_the_base_alone() -> None:
+    there = ("box", "poly_bag")
+    table = RoutingTable(
+        1, "universal@v1", {"a": CellRoute(classes=there), "b": CellRoute(fleet="b@v2", classes=there)}
+    )
+    assert RoutingTable.parse(table.to_json()) == table
+    assert table.route("a").classes == there
+    assert table.route("b").classes == ()
+    assert table.keeping(None, frozenset({"b@v2"})).route("b").classes == there
+
+
 GOOD = {"version": 1, "base": "universal@v1", "cells": {"c": {"fleet": "c@v1"}}, "digests": {}}
 
 
@@ -105,6 +116,9 @@ GOOD = {"version": 1, "base": "universal@v1", "cells": {"c": {"fleet": "c@v1"}},
         ({"cells": {"c": {"lines": {"l1": "everywhere"}}}}, "lines must map"),
         ({"cells": {"c": {"beta_share": 1.5}}}, "beta_share"),
         ({"cells": {"c": {"beta_share": True}}}, "beta_share"),
+        ({"cells": {"c": {"classes": "box"}}}, "classes must be"),
+        ({"cells": {"c": {"classes": [1]}}}, "classes must be"),
+        ({"cells": {"c": {"classes": ["x"] * 201}}}, "classes must be"),
         ({"digests": {"x": "abc"}}, "no SHA-256"),
     ],
 )

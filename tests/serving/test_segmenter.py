@@ -79,6 +79,26 @@ def test_labels_are_the_variants_own_and_reserved_ones_stay_silent(segmenter: Se
     assert variant <= {"carton", "bag", "polybag"}
 
 
+def test_the_base_answers_what_a_cell_has(segmenter: Segmenter) -> None:
+    image = scene(seed=3)
+    anything, nothing_known, boxes, variants = segmenter.answer(
+        [image] * 4,
+        [
+            Order(min_score=0.0),
+            Order(None, 0.0, ("drum",)),
+            Order(None, 0.0, ("box",)),
+            Order("north@v1", 0.0, ("box",)),
+        ],
+    )
+    assert set(anything.labels) > {"box"}, "the picture shows nothing that could be taken for something else"
+    assert nothing_known == anything
+    assert set(boxes.labels) == {"box"}
+    assert variants == segmenter.answer([image], [Order("north@v1", 0.0)])[0]
+    # What it takes for something else comes as the likeliest of what there is, with that one's score.
+    highest = segmenter.predict([image], [None]).scores[0, :, 0].max()
+    assert boxes.scores.max() <= float(highest) + 1e-6
+
+
 def test_evaluating_a_model_in_memory_leaves_it_as_it_was(base_dir: Path) -> None:
     model = load_model(base_dir).train()
     before = set(model.state_dict())

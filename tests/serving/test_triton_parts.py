@@ -119,8 +119,10 @@ def test_metrics_add_up_and_stay_few() -> None:
     metrics.failed(None, "image")
     metrics.total("parcelhub_adapter_hits_total", 5, "a@v1")
     metrics.total("parcelhub_routing_version", 9)
+    metrics.serving("universal@v1", "eager bfloat16")
     metrics.publish()
     metrics.total("parcelhub_adapter_hits_total", 7, "a@v1")
+    metrics.serving("universal@v2", "eager bfloat16")
     metrics.close()
     fleet = ("parcelhub_requests_total", ("stage", "fleet"), ("variant", "a@v1"))
     assert Metric.values[fleet] == 2
@@ -129,6 +131,8 @@ def test_metrics_add_up_and_stay_few() -> None:
     assert Metric.values["parcelhub_adapter_hits_total", ("variant", "a@v1")] == 7
     assert Metric.values["parcelhub_latency_seconds", ("variant", "a@v1")] == [0.5, 0.75]
     assert Metric.values["parcelhub_routing_version",] == 9
+    told = {key[1][1]: value for key, value in Metric.values.items() if key[0] == "parcelhub_serving_info"}
+    assert told == {"universal@v1": 0, "universal@v2": 1}, "one base answers"
     assert Metric.values["parcelhub_slot_swaps_total",] == 3, "what is kept elsewhere is asked for"
     many = VariantMetrics(Api(), every_s=3600)
     for number in range(MAX_VARIANTS + 50):

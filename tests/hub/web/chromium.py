@@ -70,7 +70,8 @@ def signed_in(
         yield page
     finally:
         context.close()
-    assert [problem for problem in problems if not re.search(expected, problem)] == []
+    surprises = [problem for problem in problems if not re.search(expected, problem)]
+    assert surprises == [], surprises
 
 
 def sign_in(page: playwright.Page, site: Site) -> None:

@@ -38,6 +38,16 @@ def test_an_empty_hub_says_how_to_begin(browser: Browser) -> None:
     assert "No outcome yet" in browser.get("/ui/outcomes")
 
 
+def test_a_cell_is_told_what_there_is_in_it(browser: Browser, client: HubClient) -> None:
+    assert 'name="class-box" value="1">' in browser.get("/ui/cells")
+    browser.post("/ui/cells", {"name": "dock-9", "description": "north", "class-box": "1"})
+    assert client.cells()[0].classes == ["box"]
+    assert 'name="class-box" value="1" checked' in browser.get("/ui/cells/dock-9")
+    browser.post("/ui/cells/dock-9/classes", {})
+    assert client.cells()[0].classes == []
+    assert 'name="class-box" value="1">' in browser.get("/ui/cells/dock-9")
+
+
 @pytest.mark.parametrize(
     ("address", "status"),
     [
