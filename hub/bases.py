@@ -47,6 +47,7 @@ class Bases:
         self._store = store
         # Commits never change, so what one holds is read once; every page of models shows all bases.
         self._facts = lru_cache(maxsize=1024)(self._read_facts)
+        self._labels = lru_cache(maxsize=64)(self._read_labels)
 
     def publish(self, source: Path) -> s.Base | None:
         """Publish the base in a folder as the next version of `base/universal`, unless its weights are out.
@@ -121,12 +122,15 @@ class Bases:
 
         Raises UnknownBaseError.
         """
-        commit = self.get(name).commit
+        return list(self._labels(RepoId.parse(name.partition("@")[0]), self.get(name).commit))
+
+    def newest_labels(self) -> list[str]:
+        """The labels of the highest version of the universal base; none before the first one."""
         try:
-            entry = self._store.repos.entry(RepoId.parse(name.partition("@")[0]), commit, "config.json")
-        except EntryNotFoundError:
+            tags = versions(self._store.repos.refs(UNIVERSAL))
+        except NotFoundError:
             return []
-        return labels_of(self._store.blobs.read(entry.sha256)) if entry.size <= _MAX_CONFIG else []
+        return list(self._labels(UNIVERSAL, tags[-1][1].commit)) if tags else []
 
     def names(self) -> list[str]:
         """The versions of the universal base, newest first: `base/universal@v2`, ..."""
@@ -144,6 +148,13 @@ class Bases:
                     s.Base(name=f"{repo}@{ref.name}", commit=ref.commit, weights=facts[0], created_at=facts[1])
                 )
         return found
+
+    def _read_labels(self, repo: RepoId, commit: str) -> tuple[str, ...]:
+        try:
+            entry = self._store.repos.entry(repo, commit, "config.json")
+        except EntryNotFoundError:
+            return ()
+        return tuple(labels_of(self._store.blobs.read(entry.sha256))) if entry.size <= _MAX_CONFIG else ()
 
     def _read_facts(self, repo: RepoId, commit: str) -> tuple[str, str] | None:
         """The digest of a commit's weights and its time; None for a tag somebody else made, on what is no base."""

@@ -64,8 +64,7 @@ class Cells:
 
     def choices(self) -> list[str]:
         """The classes that a cell may say it has: the labels that the newest base has learnt."""
-        newest = self._bases.newest_name()
-        return known_labels(self._bases.labels(newest)) if newest else []
+        return known_labels(self._bases.newest_labels())
 
     def _known(self, classes: Sequence[str]) -> list[str]:
         wanted, choices = list(dict.fromkeys(classes)), self.choices()

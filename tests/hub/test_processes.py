@@ -57,7 +57,12 @@ def test_a_job_and_what_it_starts_run_where_nothing_else_does() -> None:
     assert (own, childs) == (os.SCHED_IDLE, os.SCHED_IDLE)
 
 
-@pytest.mark.skipif(not os.access(GROUP, os.W_OK), reason="this kernel lets no session be made light")
+def has_group() -> bool:
+    """Whether the kernel groups processes by session here: it may not know how, or not do it in this container."""
+    return os.access(GROUP, os.W_OK) and bool(GROUP.read_text().split())
+
+
+@pytest.mark.skipif(not has_group(), reason="this kernel lets no session be made light")
 def test_a_job_makes_its_own_session_light_and_no_other() -> None:
     assert said(OWN_GROUP, session=True) == ["19"]
     ours = GROUP.read_text().split()[-1]

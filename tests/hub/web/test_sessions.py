@@ -98,6 +98,7 @@ FORMS = [
     ("/ui/finetune", {"cell": "dock-7", "dataset": "a/b"}),
     ("/ui/jobs/abc/cancel", {}),
     ("/ui/jobs/abc/retry", {}),
+    ("/ui/cells/dock-7/classes", {"class-box": "1"}),
     ("/ui/cells/dock-7/rollback", {"stage": "fleet"}),
     ("/ui/models/dock-7/v1/promote", {"stage": "fleet"}),
     ("/ui/settings/tokens", {"name": "x", "scope-admin": "1"}),
