@@ -12,16 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from finetune.datasets import Dataset, read_dataset
-from finetune.deck import make_deck
+from finetune.datasets import Dataset, Sample, read_dataset
+from finetune.deck import Deck, make_deck
 from finetune.errors import DeckError
-from finetune.evaluate import Evaluation, Predict, evaluate
+from finetune.evaluate import Evaluation, Predict, evaluate, nameless, score
+from finetune.keeping import LEAST_IMAGES, SHARES, Answers, Way, choose
 from finetune.model import base_labels, load_base, picture_size
+from finetune.report_service import answers_on
 from finetune.service import SOURCE_SCALE, load_sources
 from finetune.training.adapt import METHODS, AdaptRecipe, Method, adapt, recipe_for
 from finetune.training.loop import Tick, core
 from serving.families.load import family_of
 from serving.families.types import InstanceModel
+from serving.instances import Instances
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
@@ -95,15 +98,37 @@ def train_and_measure(
         report(t)
 
     started = time.monotonic()
+    way = Way.from_here(base) if recipe.method == "full" else None
     with tempfile.TemporaryDirectory() as workspace:
         model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
     spent = time.monotonic() - started
     network, settings = cast("InstanceModel", core(model)), preprocessor_config(picture_size(base))
     segmenter = Segmenter.from_model(network, settings, labels=deck.label_map)
-    same = {team: team for team in deck.answered}
-    found = evaluate(segmenter.segment, holdout, deck.answered, label_map=same, names=deck.answers, resamples=resamples)
+    if recipe.method == "lora":
+        way = Way.of_adapter(model)
+    found = _measured(segmenter, way, holdout, deck, resamples)
     kept = _kept(Segmenter.from_model(network, settings).segment, own)
     return FewShot(recipe.method, recipe.seed, last, spent, found, kept)
+
+
+def _measured(
+    segmenter: Segmenter, way: Way | None, holdout: Sequence[Sample], deck: Deck, resamples: int
+) -> Evaluation:
+    """The model on the holdout as a fine-tune is measured, and left with as much of what it learnt as did best."""
+    same = {team: team for team in deck.answered}
+    names = [sample.name for sample in holdout]
+    looks: dict[float, Answers] = {}
+    truths: list[Instances] = []
+    for share in (0.0, *SHARES) if way is not None and len(holdout) >= LEAST_IMAGES else (1.0,):
+        if way is not None:
+            way.go(share)
+        truths, looks[share] = answers_on(holdout, deck, segmenter.segment, same)
+    kept = choose(holdout, truths, deck.answered, looks)
+    if way is not None:
+        way.go(kept.share)
+    mine = kept.crossed({share: one.judged for share, one in looks.items()})
+    said = kept.crossed({share: one.said for share, one in looks.items()})
+    return score(truths, mine, deck.answered, names, resamples=resamples, agnostic=nameless(holdout, said))
 
 
 def _kept(segment: Predict, own: Dataset | None) -> Evaluation | None:

@@ -7,7 +7,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from finetune.contract import Earlier, Progress
 from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError
-from finetune.evaluate import FOUND_SCORE, Evaluation, bootstrap, collect, score
+from finetune.evaluate import FOUND_SCORE, Evaluation, Predict, bootstrap, collect, score
+from finetune.keeping import LEAST_IMAGES, SHARES, Answers, Kept, choose, scale_adapter, scaled_copy
 from finetune.learning_curve import LearningCurve
 from finetune.quality import check_quality
 from finetune.report import (
@@ -43,6 +45,9 @@ MAX_EARLIER = 100
 MAX_UNLABELLED = 60
 _BATCH = 8
 
+LOOK = "look"  # the name of variants that are looked at and gone again
+
+FloatArray = npt.NDArray[np.float64]
 Report = Callable[[Progress], None]
 
 
@@ -132,13 +137,27 @@ def write_report(
     return facts
 
 
-def answers_of(
-    segmenter: Segmenter, variant: str | None, labels: Iterable[str] = ()
-) -> Callable[[Sequence[npt.NDArray[np.uint8]]], list[Instances]]:
+def answers_of(segmenter: Segmenter, variant: str | None, labels: Iterable[str] = ()) -> Predict:
     """The segmenter as a predictor of one variant, or of the base, which is told that there are `labels` and no others
     (all of its own by default)."""
     classes = tuple(labels)
     return lambda images: segmenter.segment(images, [variant] * len(images), classes=classes)
+
+
+def answers_on(
+    samples: Sequence[Sample],
+    deck: Deck,
+    predict: Predict,
+    labels: Mapping[str, str],
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Instances], Answers]:
+    """The samples' annotations and what `predict` answers, in the classes that the deck is judged by; `labels` puts
+    what it answers onto them. Classes that no train image shows are not what was asked for."""
+    said: list[Instances] = []
+    truths, found = collect(
+        predict, samples, deck.answered, label_map=labels, names=deck.answers, progress=progress, said=said
+    )
+    return truths, Answers(tuple(found), tuple(said))
 
 
 def judge(
@@ -148,38 +167,58 @@ def judge(
     deck: Deck,
     progress: Callable[[str, int, int], None],
 ) -> Judged:
-    """Run base and variant over labelled images. Classes that no train image shows are not what was asked for."""
-    classes, own = deck.answered, deck.answers
-    same = {team: team for team in classes}
+    """Run base and variant over labelled images."""
+    same = {team: team for team in deck.answered}
     found = []
-    said: tuple[list[Instances], list[Instances]] = ([], [])
     # The base answers in its own labels, the variant in the team's.
-    for k, (who, title, labels) in enumerate(((None, "base", deck.label_map), (variant, "variant", same))):
-
-        def told(done: int, total: int, title: str = title) -> None:
-            progress(title, done, total)
-
+    for who, title, labels in ((None, "base", deck.label_map), (variant, "variant", same)):
         predict = answers_of(segmenter, who, labels)
-        found.append(collect(predict, samples, classes, label_map=labels, names=own, progress=told, said=said[k]))
+        found.append(answers_on(samples, deck, predict, labels, partial(progress, title)))
     (truths, base), (_, mine) = found
-    return Judged(tuple(samples), tuple(truths), tuple(base), tuple(mine), classes, own, tuple(said[0]), tuple(said[1]))
+    return Judged(
+        tuple(samples), tuple(truths), base.judged, mine.judged, deck.answered, deck.answers, base.said, mine.said
+    )
 
 
-def short_training(
-    segmenter: Segmenter, folder: Path, judged: Judged, *, name: str
-) -> tuple[float, npt.NDArray[np.float64]]:
+def keep_best(
+    segmenter: Segmenter,
+    variant: str,
+    folder: Path,
+    judged: Judged,
+    deck: Deck,
+    progress: Callable[[str, int, int], None],
+) -> tuple[Kept, Judged]:
+    """How much of what it learnt the variant in `folder` keeps; it is left so there and in the segmenter. What is
+    judged from now on is answered as `finetune.keeping` says. `judged` has all that was learnt."""
+    looks = {0.0: Answers(judged.base, judged.base_said), 1.0: Answers(judged.variant, judged.variant_said)}
+    if len(judged.samples) >= LEAST_IMAGES:
+        same = {team: team for team in judged.classes}
+        for share in SHARES[:-1]:
+            with scaled_copy(folder, share) as place:
+                segmenter.add_variant(LOOK, place)
+            told = partial(progress, f"variant at {share:.0%} of what it learnt")
+            looks[share] = answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
+        segmenter.remove_variant(LOOK)
+    kept = choose(judged.samples, judged.truths, judged.classes, looks)
+    if kept.share != 1.0:
+        scale_adapter(folder, kept.share)
+        segmenter.add_variant(variant, folder)
+    mine = kept.crossed({share: one.judged for share, one in looks.items()})
+    said = kept.crossed({share: one.said for share, one in looks.items()})
+    return kept, replace(judged, variant=mine, variant_said=said)
+
+
+def short_training(segmenter: Segmenter, folder: Path, judged: Judged, deck: Deck) -> tuple[float, FloatArray]:
     """AP50 of the variant in `folder` on the holdout, and of drawn holdouts, float64 [RESAMPLES]."""
-    segmenter.add_variant(name, folder)
+    segmenter.add_variant(LOOK, folder)
     try:
         same = {team: team for team in judged.classes}
-        _, answers = collect(
-            answers_of(segmenter, name), judged.samples, judged.classes, label_map=same, names=judged.own or None
-        )
+        _, answers = answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same)
     finally:
-        segmenter.remove_variant(name)
+        segmenter.remove_variant(LOOK)
         shutil.rmtree(folder, ignore_errors=True)
-    whole = score(judged.truths, answers, judged.classes, judged.names).ap50
-    return whole, bootstrap(judged.truths, answers, judged.classes, resamples=RESAMPLES)[:, 1]
+    whole = score(judged.truths, answers.judged, judged.classes, judged.names).ap50
+    return whole, bootstrap(judged.truths, answers.judged, judged.classes, resamples=RESAMPLES)[:, 1]
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------

@@ -25,10 +25,11 @@ from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from finetune.datasets import Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import TrainingError
+from finetune.keeping import Kept, scale_adapter
 from finetune.learning_curve import LearningCurve, budget, measure_curve
 from finetune.model import base_labels, load_base, picture_size
 from finetune.report import Judged, evaluations
-from finetune.report_service import Measured, Stopwatch, judge, short_training, write_report
+from finetune.report_service import Measured, Stopwatch, judge, keep_best, short_training, write_report
 from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
@@ -108,12 +109,14 @@ def run_finetune(
     shutil.rmtree(variant_dir, ignore_errors=True)
     save_variant(adapted, variant_dir, request, deck)
     with watch("evaluate"):
-        segmenter, judged = measure(base_dir, variant_dir, request, deck, holdout, report)
+        segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
         base_eval, variant_eval = evaluations(judged)
     curve, curve_note = None, _why_no_curve(request, len(sources))
     if seconds_each:
         with watch("curve"):
-            curve = _curve(request, recipe, base_dir, workspace, sources, deck, segmenter, judged, report, should_stop)
+            curve = _curve(
+                request, recipe, base_dir, workspace, sources, deck, segmenter, judged, kept, report, should_stop
+            )
         curve_note = (
             f"Each point is one training of {seconds_each:.0f} s on evenly spread images, shorter than the variant's "
             "own; all are judged on the same holdout. The band is the holdout's uncertainty; another seed's would come "
@@ -123,6 +126,7 @@ def run_finetune(
         "images_train": len(train),
         "images_holdout": len(holdout),
         "score_pivot": segmenter.pivot(NAME),
+        "kept_share": kept.share,
         "base_ap": base_eval.ap,
         "base_ap50": base_eval.ap50,
         "base_ap75": base_eval.ap75,
@@ -152,6 +156,8 @@ def run_finetune(
         watch=watch,
         report=report,
     )
+    _, low, high = facts["gain"]["ap50"]
+    metrics |= {"gain_ap50_low": low, "gain_ap50_high": high}  # what a promotion asks
     metrics |= {"verdict": facts["verdict"], "summary": facts["sentences"], "seconds": facts["seconds"]}
     card = variant_card(request, recipe, deck, base_eval, variant_eval, metrics)
     (variant_dir / "README.md").write_text(card, encoding="utf-8")
@@ -180,10 +186,11 @@ def _curve(
     deck: Deck,
     segmenter: Segmenter,
     judged: Judged,
+    kept: Kept,
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> LearningCurve:
-    """Short trainings on nested subsets, each from the base anew."""
+    """Short trainings on nested subsets, each from the base anew; they keep as much as the variant does."""
 
     def train(chosen: Sequence[int], seconds: float) -> tuple[float, npt.NDArray[np.float64]]:
         title = f"a short training on {len(chosen)} images, for the learning curve"
@@ -204,8 +211,9 @@ def _curve(
         )
         _stop_if_asked(should_stop)
         save_variant(short, place / "variant", request, deck)
+        scale_adapter(place / "variant", kept.share)
         try:
-            return short_training(segmenter, place / "variant", judged, name="short")
+            return short_training(segmenter, place / "variant", judged, deck)
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
@@ -241,6 +249,7 @@ def _made_of(
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,
         "average": recipe.average,
+        "kept_share": metrics["kept_share"],
         "seed": request.seed,
         "class_map": json.dumps(dict(deck.class_map), ensure_ascii=False, sort_keys=True),
     }
@@ -300,10 +309,11 @@ def measure(
     deck: Deck,
     holdout: Sequence[Sample],
     report: Callable[[Progress], None],
-) -> tuple[Segmenter, Judged]:
+) -> tuple[Segmenter, Judged, Kept]:
     """Base and variant on the holdout through serving's segmenter; what is measured is what is served.
 
-    The variant's pivot is found here and stored with it: from now on its scores are answered with it.
+    How much of what it learnt the variant keeps is chosen here, and so is its pivot: from now on its scores are
+    answered with that. Both are stored with it.
     """
     repo, _, revision = request.base_ref.partition("@")
     segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
@@ -313,13 +323,14 @@ def measure(
         report(Progress("evaluate", done, total, message=f"{title} on the holdout"))
 
     judged = judge(segmenter, NAME, holdout, deck, told)
+    kept, judged = keep_best(segmenter, NAME, variant_dir, judged, deck, told)
     pivot = best_pivot(judged.truths, judged.variant)
     if pivot is None:
-        return segmenter, judged
+        return segmenter, judged, kept
     store_pivot(variant_dir / VARIANT, pivot)
     segmenter.add_variant(NAME, variant_dir)
     mine, said = (
         tuple(one.rescored(answered(one.scores, pivot)).filter(LEAST) for one in all_of)
         for all_of in (judged.variant, judged.variant_said)
     )
-    return segmenter, replace(judged, variant=mine, variant_said=said)
+    return segmenter, replace(judged, variant=mine, variant_said=said), kept

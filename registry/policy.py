@@ -11,7 +11,8 @@ rules it was made:
          {"metric": "variant_ap", "slice": "dark", "not_below_holder": true, "tolerance": 0.02}]}]}
 
 A rule speaks of moves to one stage, from any stage or from those it names; all rules that speak of a move must be
-content. A stage that rules speak of can be reached only from where one of them says.
+content. A stage that rules speak of can be reached only from where one of them says. A metric that was not measured
+refuses the move, unless the rule says `if_measured`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ MAX_METRICS: Final = 200
 MAX_APPROVALS: Final = 20
 _RULE_KEYS: Final = frozenset(("to", "from", "evidence", "metrics", "approvals"))
 _METRIC_KEYS: Final = frozenset(
-    ("metric", "slice", "at_least", "at_most", "not_below", "not_above", "not_below_holder", "tolerance")
+    ("metric", "slice", "at_least", "at_most", "not_below", "not_above", "not_below_holder", "tolerance", "if_measured")
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MetricRule:
-    """What one number must be. `slice` None: the whole evaluation; `tolerance` counts in the metric's own unit."""
+    """What one number must be. `slice` None: the whole evaluation; `tolerance` counts in the metric's own unit;
+    `if_measured`: nothing is asked of a variant that nobody measured so."""
 
     metric: str
     slice: str | None = None
@@ -48,13 +50,14 @@ class MetricRule:
     not_above: str | None = None
     not_below_holder: bool = False
     tolerance: float = 0.0
+    if_measured: bool = False
 
     def complaint(self, evidence: Mapping[str, JSON]) -> str | None:
         """Why the evidence does not do; None if it does."""
         name = self.metric if self.slice is None else f"{self.metric} on {self.slice!r}"
         value = self._number(evidence, self.metric)
         if value is None:
-            return f"{name} was not measured"
+            return None if self.if_measured else f"{name} was not measured"
         if self.at_least is not None and value < self.at_least - self.tolerance:
             return f"{name} is {value:.4g}, less than {self.at_least:.4g}"
         if self.at_most is not None and value > self.at_most + self.tolerance:
@@ -225,9 +228,10 @@ def _metric(value: object, where: str) -> MetricRule:
             raise PolicyError(f"{where}.{key}", "must be a number")
     if value.get("tolerance", 0) < 0:
         raise PolicyError(f"{where}.tolerance", "must not be negative")
-    if not isinstance(value.get("not_below_holder", False), bool):
-        raise PolicyError(f"{where}.not_below_holder", "must be true or false")
-    if not set(value) - {"metric", "slice", "tolerance"}:
+    for key in ("not_below_holder", "if_measured"):
+        if not isinstance(value.get(key, False), bool):
+            raise PolicyError(f"{where}.{key}", "must be true or false")
+    if not set(value) - {"metric", "slice", "tolerance", "if_measured"}:
         raise PolicyError(where, "compares the metric with nothing")
     return MetricRule(**value)
 
@@ -235,3 +239,19 @@ def _metric(value: object, where: str) -> MetricRule:
 def _only(value: Mapping[str, Any], known: frozenset[str] | set[str], where: str) -> None:
     if unknown := sorted(map(str, set(value) - known)):
         raise PolicyError(where, f"has the unknown key {unknown[0]!r}")
+
+
+FIRST: Final = Policy.parse(
+    {
+        "name": "measured, and not worse than the base",
+        "rules": [
+            {
+                "to": "fleet",
+                "evidence": ["evaluation"],
+                # The upper end of the interval of the gain over the base: below zero there is no doubt left.
+                "metrics": [{"metric": "gain_ap50_high", "at_least": 0, "if_measured": True}],
+            }
+        ],
+    }
+)
+"""The policy that a registry starts with."""

@@ -22,6 +22,7 @@ from registry.git_ids import GitIds
 from registry.lineage import Lineage
 from registry.migrations import REGISTRY, MigrationSet
 from registry.policies import Policies
+from registry.policy import FIRST
 from registry.provenance.keys import KeyRing
 from registry.provenance.statements import Statements
 from registry.provenance.tables import PROVENANCE
@@ -43,7 +44,8 @@ class Registry:
         self.sweeping = threading.Lock()
         """Held by whoever removes blobs, and by whoever must not lose any meanwhile: a backup, an examination."""
         self.xet = xet
-        self.pinned: set[Digest] = {EvidenceGate().policy_digest}
+        # The first is what older registries started with: their decisions name it.
+        self.pinned: set[Digest] = {EvidenceGate().policy_digest, FIRST.digest}
         """Blobs that no collection removes, although no row names them."""
         self.repos = Repos(catalog, blobs)
         self.directory = Directory(catalog, self.repos)
@@ -51,7 +53,7 @@ class Registry:
         self.lineage = Lineage(catalog)
         self.keys = keys
         self.statements = Statements(catalog, self.repos, keys)
-        self.policies = Policies(catalog, blobs, EvidenceGate().policy)
+        self.policies = Policies(catalog, blobs, FIRST.document)
         self.stages = Stages(catalog, blobs, self.repos, gate or self.policies, sign=keys.sign)
 
     @classmethod
@@ -74,8 +76,7 @@ class Registry:
             xet = XetStore.open(catalog, place, staging=root / "staging")
             # A file that came in chunks is read like any other blob.
             blobs = BlobStore.open(place, staging=root / "staging").backed_by(xet)
-            default = EvidenceGate()
-            blobs.put_bytes(default.policy, expected=default.policy_digest)
+            blobs.put_bytes(FIRST.document, expected=FIRST.digest)
             heads.catch_up(catalog, blobs)
             return cls(catalog, blobs, xet, KeyRing.open(root / KEYS_FOLDER), gate)
         except BaseException:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from registry import AddFile, Commit, Registry, RepoId, Variant
-from registry.gates import EvidenceGate
+from registry.policy import FIRST
 from registry.xet import XetStore
 
-POLICY = EvidenceGate().policy_digest
+POLICY = FIRST.digest
 EVALUATED = {"evaluation": {"AP75": 0.61, "images": 40}}
 
 

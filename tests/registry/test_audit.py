@@ -11,7 +11,7 @@ import pytest
 from registry import Registry, Variant
 from registry.canonical import canonical_json
 from registry.errors import InvalidNameError, MoveRefusedError, NothingToRollBackError, RefProtectedError
-from registry.policy import Policy
+from registry.policy import FIRST, Policy
 from registry.provenance import audit_cell
 from registry.stage_types import HELD_STAGES, DecisionRecord
 from registry.stages import Stages
@@ -125,7 +125,7 @@ def forge(registry, last: DecisionRecord, variant: Variant, evidence) -> Decisio
         policy=POLICY,
         restores=None,
         verdict="allowed",
-        reason="evidence for: evaluation",
+        reason=f"policy {FIRST.name!r} is content",
         previous=last.id,
         decided_at=datetime.now(UTC),
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import DeleteFile, DeleteFolder, EvidenceGate, FileEntry, Readers, RepoId, Variant
+from registry import DeleteFile, DeleteFolder, FileEntry, Readers, RepoId, Variant
 from registry.errors import (
     EntryNotFoundError,
     InvalidValueError,
@@ -19,6 +19,7 @@ from registry.errors import (
 )
 from registry.git_ids import git_sha1, pointer
 from registry.migrations import REGISTRY
+from registry.policy import FIRST
 from registry.purge import purge
 
 REPO = RepoId("model", "Acme", "Dock")
@@ -178,7 +179,7 @@ def test_large_files_stay_large_and_change_the_tree(repos, add):
 def test_a_tag_that_names_a_served_variant_stays(registry, publish):
     publish("cells/dock-7", "v1")
     variant = Variant.parse("cells/dock-7@v1")
-    policy = EvidenceGate().policy_digest
+    policy = FIRST.digest
     registry.stages.move("dock-7", variant, "candidate", actor="a", evidence={}, policy_digest=policy, note="")
     with pytest.raises(RefProtectedError):
         registry.repos.delete_ref(variant.repo, "v1", "tag")

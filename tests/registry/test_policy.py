@@ -9,7 +9,7 @@ import pytest
 from registry.errors import InvalidValueError, PolicyError
 from registry.gates import EvidenceGate
 from registry.policies import gate_of
-from registry.policy import Policy
+from registry.policy import FIRST, Policy
 from registry.stage_types import MoveRequest
 from registry.types import Variant
 
@@ -42,6 +42,8 @@ def approval(by: str, commit: str = COMMIT, stage: str = "fleet") -> dict[str, s
         ({"metrics": [{"metric": "ap", "at_least": 0.5}]}, {"evaluation": {"ap": True}}, "not measured"),
         ({"metrics": [{"metric": "ap", "at_least": 0.5}]}, {"evaluation": {"ap": 0.49}}, "less than 0.5"),
         ({"metrics": [{"metric": "ap", "at_least": 0.5, "tolerance": 0.02}]}, {"evaluation": {"ap": 0.49}}, ""),
+        ({"metrics": [{"metric": "ap", "at_least": 0.5, "if_measured": True}]}, {}, ""),
+        ({"metrics": [{"metric": "ap", "at_least": 0.5, "if_measured": True}]}, {"evaluation": {"ap": 0.4}}, "less"),
         ({"metrics": [{"metric": "ms", "at_most": 20}]}, {"evaluation": {"ms": 21}}, "more than 20"),
         ({"metrics": [{"metric": "a", "not_below": "b"}]}, {"evaluation": {"a": 0.4, "b": 0.5}}, "less than b"),
         ({"metrics": [{"metric": "a", "not_below": "b"}]}, {"evaluation": {"a": 0.4}}, "b was not measured"),
@@ -95,6 +97,8 @@ def test_all_rules_of_a_move_must_be_content():
         {"rules": [{"to": "fleet", "metrics": [{"metric": "ap", "at_least": "1"}]}]},
         {"rules": [{"to": "fleet", "metrics": [{"metric": "ap", "at_least": float("nan")}]}]},
         {"rules": [{"to": "fleet", "metrics": [{"metric": "ap", "at_least": 1, "tolerance": -1}]}]},
+        {"rules": [{"to": "fleet", "metrics": [{"metric": "ap", "if_measured": True}]}]},
+        {"rules": [{"to": "fleet", "metrics": [{"metric": "ap", "at_least": 1, "if_measured": 1}]}]},
         {"rules": [], "schema": 2},
         {"rules": [], "gate": "other"},
         {"rules": [], "name": ""},
@@ -105,6 +109,20 @@ def test_all_rules_of_a_move_must_be_content():
 def test_what_is_no_policy(declared):
     with pytest.raises(InvalidValueError):
         Policy.parse(declared)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "says"),
+    [
+        ({}, "needs evidence"),
+        ({"variant_ap": 0.3}, ""),
+        ({"variant_ap": 0.3, "gain_ap50_high": 0.0}, ""),
+        ({"variant_ap": 0.3, "gain_ap50_high": -0.01}, "gain_ap50_high is -0.01, less than 0"),
+    ],
+)
+def test_a_registry_starts_by_refusing_what_is_worse_than_the_base(evaluation, says):
+    verdict = FIRST(request(evaluation=evaluation))
+    assert verdict.allowed is (says == "") and says in verdict.reason
 
 
 def test_a_stored_policy_is_the_same_policy():

@@ -1,0 +1,143 @@
+"""How much of what it learnt a variant keeps.
+
+Between the base and the trained weights lies what does best on pictures that training has not seen (Wortsman et al.,
+"Robust fine-tuning of zero-shot models", arXiv 2109.01903): where the base is good already and the pictures are few,
+half of the way does better than all of it; where the base is lost, all of it does.
+
+The holdout says how much, and the figures stay honest: each half of it is answered as the other half chose
+(cross-fitting), so that no image is judged by a choice that it had a part in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from finetune.datasets import Sample
+from finetune.evaluate import nameless, score
+from serving.adapter_files import WEIGHTS
+from serving.instances import Instances
+
+T = TypeVar("T")
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+LEAST_IMAGES = 8
+"""With fewer a half is too few to choose by: all is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a model said of each image: in the classes that are judged, and under whatever label."""
+
+    judged: tuple[Instances, ...]
+    said: tuple[Instances, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`share` of the way from the base to the trained weights, as all images choose it; `halves` are what the first and
+    the second half of them choose alone. `values` are what the choice went by: the mean of AP with names and without at
+    each share, 0 the base; empty where there were too few images."""
+
+    share: float = 1.0
+    halves: tuple[float, float] = (1.0, 1.0)
+    values: Mapping[float, float] | None = None
+
+    def crossed(self, answers: Mapping[float, Sequence[T]]) -> tuple[T, ...]:
+        """Of answers at each share, those to the first half's images as the second half chose, and the other way
+        round."""
+        count = len(answers[self.share])
+        middle = count // 2
+        return (*answers[self.halves[1]][:middle], *answers[self.halves[0]][middle:])
+
+
+def choose(
+    samples: Sequence[Sample], truths: Sequence[Instances], classes: Sequence[str], looks: Mapping[float, Answers]
+) -> Kept:
+    """How much to keep, by what was answered at each share, 0.0 (the base) and SHARES.
+
+    `truths` are the samples' annotations in `classes`; halves are the first and the second half of the images, since
+    neighbouring frames show the same packages.
+    """
+    if len(samples) < LEAST_IMAGES:
+        return Kept()
+
+    def value(share: float, images: range) -> float:
+        some = [samples[k] for k in images]
+        found = score(
+            [truths[k] for k in images],
+            [looks[share].judged[k] for k in images],
+            classes,
+            [one.name for one in some],
+            agnostic=nameless(some, [looks[share].said[k] for k in images]),
+        )
+        return (found.ap + found.agnostic_ap) / 2
+
+    middle, count = len(samples) // 2, len(samples)
+    first, second, values = (
+        {share: value(share, images) for share in looks}
+        for images in (range(middle), range(middle, count), range(count))
+    )
+    return Kept(best_share(values), (best_share(first), best_share(second)), values)
+
+
+def best_share(values: Mapping[float, float]) -> float:
+    """The one of SHARES with the highest value; of several the largest."""
+    return max(SHARES, key=lambda share: (values[share], share))
+
+
+class Way:
+    """The way from where weights were to where training took them."""
+
+    def __init__(self, ends: Sequence[tuple[nn.Parameter, torch.Tensor]]) -> None:
+        """Use `from_here` or `of_adapter`. Each weight with where it came from; all of the way is where they are when
+        a share is first asked for."""
+        self._ends = ends
+        self._far: list[torch.Tensor] | None = None
+
+    @classmethod
+    def from_here(cls, model: nn.Module) -> Self:
+        """Of every weight of a model, before it is trained."""
+        return cls([(p, p.detach().clone()) for p in model.parameters()])
+
+    @classmethod
+    def of_adapter(cls, model: nn.Module) -> Self:
+        """Of a trained adapter: of its two matrices the one that started at zero is walked."""
+        ends = [(p, torch.zeros_like(p)) for name, p in model.named_parameters() if ".lora_B." in name]
+        return cls(ends)
+
+    @torch.no_grad()
+    def go(self, share: float) -> None:
+        """Leave the weights at `share` of the way."""
+        if self._far is None:
+            self._far = [p.detach().clone() for p, _ in self._ends]
+        for (parameter, start), far in zip(self._ends, self._far, strict=True):
+            parameter.copy_(torch.lerp(start, far, share))
+
+
+def scale_adapter(folder: Path, share: float) -> None:
+    """Leave the adapter in a variant's folder at `share` of its way."""
+    state = load_file(folder / WEIGHTS)
+    scaled = {name: tensor * share if ".lora_B." in name else tensor for name, tensor in state.items()}
+    save_file(scaled, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+@contextmanager
+def scaled_copy(folder: Path, share: float) -> Iterator[Path]:
+    """A variant's folder beside it whose adapter is at `share` of its way, for a look."""
+    place = folder.with_name(f"{folder.name}-{share}")
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder, place)
+    try:
+        scale_adapter(place, share)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
