@@ -16,7 +16,7 @@ from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, Predict, evaluate, nameless, score
-from finetune.keeping import LEAST_IMAGES, SHARES, Answers, Way, choose
+from finetune.keeping import LEAST_IMAGES, SHARES, Way, best_share, value
 from finetune.model import base_labels, load_base, picture_size
 from finetune.report_service import answers_on
 from finetune.service import SOURCE_SCALE, load_sources
@@ -24,7 +24,6 @@ from finetune.training.adapt import METHODS, AdaptRecipe, Method, adapt, recipe_
 from finetune.training.loop import Tick, core
 from serving.families.load import family_of
 from serving.families.types import InstanceModel
-from serving.instances import Instances
 from serving.preprocess import preprocessor_config
 from serving.segmenter import Segmenter
 
@@ -117,18 +116,17 @@ def _measured(
     """The model on the holdout as a fine-tune is measured, and left with as much of what it learnt as did best."""
     same = {team: team for team in deck.answered}
     names = [sample.name for sample in holdout]
-    looks: dict[float, Answers] = {}
-    truths: list[Instances] = []
-    for share in (0.0, *SHARES) if way is not None and len(holdout) >= LEAST_IMAGES else (1.0,):
-        if way is not None:
+    truths, answers = answers_on(holdout, deck, segmenter.segment, same)
+    if way is not None and len(holdout) >= LEAST_IMAGES:
+        looks = {1.0: answers}
+        for share in SHARES[:-1]:
             way.go(share)
-        truths, looks[share] = answers_on(holdout, deck, segmenter.segment, same)
-    kept = choose(holdout, truths, deck.answered, looks)
-    if way is not None:
-        way.go(kept.share)
-    mine = kept.crossed({share: one.judged for share, one in looks.items()})
-    said = kept.crossed({share: one.said for share, one in looks.items()})
-    return score(truths, mine, deck.answered, names, resamples=resamples, agnostic=nameless(holdout, said))
+            looks[share] = answers_on(holdout, deck, segmenter.segment, same)[1]
+        kept = best_share({share: value(holdout, truths, deck.answered, one) for share, one in looks.items()})
+        way.go(kept)
+        answers = looks[kept]
+    agnostic = nameless(holdout, answers.said)
+    return score(truths, answers.judged, deck.answered, names, resamples=resamples, agnostic=agnostic)
 
 
 def _kept(segment: Predict, own: Dataset | None) -> Evaluation | None:

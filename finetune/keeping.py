@@ -4,8 +4,8 @@ Between the base and the trained weights lies what does best on pictures that tr
 "Robust fine-tuning of zero-shot models", arXiv 2109.01903): where the base is good already and the pictures are few,
 half of the way does better than all of it; where the base is lost, all of it does.
 
-The holdout says how much, and the figures stay honest: each half of it is answered as the other half chose
-(cross-fitting), so that no image is judged by a choice that it had a part in.
+The holdout says how much: one choice among four, which the figures on it flatter a little. Leaving pictures out of the
+training to choose by costs more than that (docs/benchmarks.md, "The recipe of a variant").
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -26,11 +26,9 @@ from finetune.evaluate import nameless, score
 from serving.adapter_files import WEIGHTS
 from serving.instances import Instances
 
-T = TypeVar("T")
-
 SHARES = (0.25, 0.5, 0.75, 1.0)
 LEAST_IMAGES = 8
-"""With fewer a half is too few to choose by: all is kept."""
+"""Fewer say nothing about it: all is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +39,12 @@ class Answers:
     said: tuple[Instances, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """`share` of the way from the base to the trained weights, as all images choose it; `halves` are what the first and
-    the second half of them choose alone. `values` are what the choice went by: the mean of AP with names and without at
-    each share, 0 the base; empty where there were too few images."""
-
-    share: float = 1.0
-    halves: tuple[float, float] = (1.0, 1.0)
-    values: Mapping[float, float] | None = None
-
-    def crossed(self, answers: Mapping[float, Sequence[T]]) -> tuple[T, ...]:
-        """Of answers at each share, those to the first half's images as the second half chose, and the other way
-        round."""
-        count = len(answers[self.share])
-        middle = count // 2
-        return (*answers[self.halves[1]][:middle], *answers[self.halves[0]][middle:])
-
-
-def choose(
-    samples: Sequence[Sample], truths: Sequence[Instances], classes: Sequence[str], looks: Mapping[float, Answers]
-) -> Kept:
-    """How much to keep, by what was answered at each share, 0.0 (the base) and SHARES.
-
-    `truths` are the samples' annotations in `classes`; halves are the first and the second half of the images, since
-    neighbouring frames show the same packages.
-    """
-    if len(samples) < LEAST_IMAGES:
-        return Kept()
-
-    def value(share: float, images: range) -> float:
-        some = [samples[k] for k in images]
-        found = score(
-            [truths[k] for k in images],
-            [looks[share].judged[k] for k in images],
-            classes,
-            [one.name for one in some],
-            agnostic=nameless(some, [looks[share].said[k] for k in images]),
-        )
-        return (found.ap + found.agnostic_ap) / 2
-
-    middle, count = len(samples) // 2, len(samples)
-    first, second, values = (
-        {share: value(share, images) for share in looks}
-        for images in (range(middle), range(middle, count), range(count))
-    )
-    return Kept(best_share(values), (best_share(first), best_share(second)), values)
+def value(samples: Sequence[Sample], truths: Sequence[Instances], classes: Sequence[str], answers: Answers) -> float:
+    """What the choice goes by: the mean of AP with names and without. `truths` are the samples' annotations in
+    `classes`."""
+    names = [sample.name for sample in samples]
+    found = score(truths, answers.judged, classes, names, agnostic=nameless(samples, answers.said))
+    return (found.ap + found.agnostic_ap) / 2
 
 
 def best_share(values: Mapping[float, float]) -> float:

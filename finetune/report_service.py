@@ -20,7 +20,7 @@ from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError
 from finetune.evaluate import FOUND_SCORE, Evaluation, Predict, bootstrap, collect, score
-from finetune.keeping import LEAST_IMAGES, SHARES, Answers, Kept, choose, scale_adapter, scaled_copy
+from finetune.keeping import LEAST_IMAGES, SHARES, Answers, best_share, scale_adapter, scaled_copy, value
 from finetune.learning_curve import LearningCurve
 from finetune.quality import check_quality
 from finetune.report import (
@@ -187,25 +187,25 @@ def keep_best(
     judged: Judged,
     deck: Deck,
     progress: Callable[[str, int, int], None],
-) -> tuple[Kept, Judged]:
-    """How much of what it learnt the variant in `folder` keeps; it is left so there and in the segmenter. What is
-    judged from now on is answered as `finetune.keeping` says. `judged` has all that was learnt."""
-    looks = {0.0: Answers(judged.base, judged.base_said), 1.0: Answers(judged.variant, judged.variant_said)}
-    if len(judged.samples) >= LEAST_IMAGES:
-        same = {team: team for team in judged.classes}
-        for share in SHARES[:-1]:
-            with scaled_copy(folder, share) as place:
-                segmenter.add_variant(LOOK, place)
-            told = partial(progress, f"variant at {share:.0%} of what it learnt")
-            looks[share] = answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
-        segmenter.remove_variant(LOOK)
-    kept = choose(judged.samples, judged.truths, judged.classes, looks)
-    if kept.share != 1.0:
-        scale_adapter(folder, kept.share)
+) -> tuple[float, Judged]:
+    """How much of what it learnt the variant in `folder` keeps, 1.0 for all; it is left so there and in the segmenter.
+    `judged` has what all of it answers."""
+    whole = Answers(judged.variant, judged.variant_said)
+    if len(judged.samples) < LEAST_IMAGES:
+        return 1.0, judged
+    looks = {1.0: whole}
+    same = {team: team for team in judged.classes}
+    for share in SHARES[:-1]:
+        with scaled_copy(folder, share) as place:
+            segmenter.add_variant(LOOK, place)
+        told = partial(progress, f"variant with {share:.0%} of what it learnt")
+        looks[share] = answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
+    segmenter.remove_variant(LOOK)
+    kept = best_share({k: value(judged.samples, judged.truths, judged.classes, one) for k, one in looks.items()})
+    if kept != 1.0:
+        scale_adapter(folder, kept)
         segmenter.add_variant(variant, folder)
-    mine = kept.crossed({share: one.judged for share, one in looks.items()})
-    said = kept.crossed({share: one.said for share, one in looks.items()})
-    return kept, replace(judged, variant=mine, variant_said=said)
+    return kept, replace(judged, variant=looks[kept].judged, variant_said=looks[kept].said)
 
 
 def short_training(segmenter: Segmenter, folder: Path, judged: Judged, deck: Deck) -> tuple[float, FloatArray]:

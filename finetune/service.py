@@ -25,7 +25,7 @@ from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from finetune.datasets import Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import TrainingError
-from finetune.keeping import Kept, scale_adapter
+from finetune.keeping import scale_adapter
 from finetune.learning_curve import LearningCurve, budget, measure_curve
 from finetune.model import base_labels, load_base, picture_size
 from finetune.report import Judged, evaluations
@@ -126,7 +126,7 @@ def run_finetune(
         "images_train": len(train),
         "images_holdout": len(holdout),
         "score_pivot": segmenter.pivot(NAME),
-        "kept_share": kept.share,
+        "kept_share": kept,
         "base_ap": base_eval.ap,
         "base_ap50": base_eval.ap50,
         "base_ap75": base_eval.ap75,
@@ -186,7 +186,7 @@ def _curve(
     deck: Deck,
     segmenter: Segmenter,
     judged: Judged,
-    kept: Kept,
+    kept: float,
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool],
 ) -> LearningCurve:
@@ -211,7 +211,7 @@ def _curve(
         )
         _stop_if_asked(should_stop)
         save_variant(short, place / "variant", request, deck)
-        scale_adapter(place / "variant", kept.share)
+        scale_adapter(place / "variant", kept)
         try:
             return short_training(segmenter, place / "variant", judged, deck)
         finally:
@@ -309,7 +309,7 @@ def measure(
     deck: Deck,
     holdout: Sequence[Sample],
     report: Callable[[Progress], None],
-) -> tuple[Segmenter, Judged, Kept]:
+) -> tuple[Segmenter, Judged, float]:
     """Base and variant on the holdout through serving's segmenter; what is measured is what is served.
 
     How much of what it learnt the variant keeps is chosen here, and so is its pivot: from now on its scores are

@@ -11,7 +11,7 @@ import itertools
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -103,7 +103,8 @@ class AdapterBank:
         self._slots = some.new_zeros(slots, 1 + max_rank, self.layout.width)
         if self._layers:
             self._slots[:, 0] = self.layout.base_row(self._layers)
-        self._merged = MergedPool(self._layers, self.layout, pool_bytes=merged_bytes)
+        tuned = {name: layer for name, layer in self._layers.items() if self._tuned.fullmatch(name)}
+        self._merged = MergedPool(tuned, self.layout, pool_bytes=merged_bytes)
         for name, layer in self._layers.items():
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, slot_layer(name, layer, self.layout.spans[name], self._rows))
@@ -177,14 +178,27 @@ class AdapterBank:
             return
         touched = frozenset[str]().union(*(self._content[slot].touched for slot in used))
         if len(set(index)) == 1:
-            rank = self._content[index[0]].rank
-            merged = self._merged.weights(index[0], self._slots[index[0], : 1 + rank], touched)
+            merged = self._ready(index[0])
             if merged is not None:
                 self._rows.put(None, touched, merged)
                 return
         columns = self.layout.hull(self._content[slot].columns for slot in used)
-        runs = tuple(len(tuple(run)) for _, run in itertools.groupby(index))
-        self._rows.put(self.blocks(index, columns=columns), touched, first=columns[0], runs=runs)
+        runs = [(slot, len(tuple(run))) for slot, run in itertools.groupby(index)]
+        ready = {slot: self._ready(slot) for slot in sorted(set(index))} if len(set(index)) > 1 else {index[0]: None}
+        self._rows.put(
+            self.blocks(index, columns=columns),
+            touched,
+            first=columns[0],
+            runs=tuple(count for _, count in runs),
+            own=tuple(ready[slot] for slot, _ in runs),
+        )
+
+    def _ready(self, slot: int) -> Mapping[str, torch.Tensor] | None:
+        """Merged weights of a slot that has earned them; the base needs none."""
+        content = self._content[slot]
+        if not slot:
+            return {}
+        return self._merged.weights(slot, self._slots[slot, : 1 + content.rank], content.touched)
 
     def blocks(
         self, index: Sequence[int], *, spread: bool = False, columns: Columns | None = None

@@ -1,4 +1,5 @@
-"""Weights with an adapter merged in, for batches that are all one variant's: a lone robot then pays nothing for it.
+"""Weights with an adapter merged in: a lone robot then pays nothing for its variant, and a convolution of a mixed batch
+need not make them anew.
 
 A small pool of fixed size, which a server takes at its start, so that memory does not grow with the variants that come
 by.
@@ -6,7 +7,7 @@ by.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 import torch
 
@@ -20,7 +21,8 @@ HALVE_AFTER = 512
 
 
 class MergedPool:
-    """Merged weights of a few slots. Not thread-safe: the batch in flight owns it."""
+    """Merged weights of a few slots, of `layers` alone: an adapter that changes others is never merged. Not
+    thread-safe: the batch in flight owns it."""
 
     def __init__(self, layers: Mapping[str, Adaptable], layout: BlockLayout, *, pool_bytes: int = POOL_BYTES) -> None:
         self._layers = layers
@@ -55,12 +57,12 @@ class MergedPool:
         self._place_of.pop(slot, None)
         self._asked.pop(slot, None)
 
-    def weights(self, slot: int, block: torch.Tensor, touched: Collection[str]) -> Mapping[str, torch.Tensor] | None:
+    def weights(self, slot: int, block: torch.Tensor, touched: Set[str]) -> Mapping[str, torch.Tensor] | None:
         """Weights of the `touched` layers with the slot's adapter in them, or None while it has not earned them.
 
         `block` is the slot's, [1 + r, width].
         """
-        if not self._views:
+        if not self._views or not self._layers.keys() >= touched:
             return None
         asked = self._asked[slot] = self._asked.get(slot, 0) + 1
         self._seen += 1

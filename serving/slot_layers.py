@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self, cast
 
@@ -145,8 +145,9 @@ class RowBlocks:
     `blocks` is [B, 1 + r, columns], or [1, 1 + r, columns] where all rows are one variant's; `first` is the column of
     the layout that they begin with; None runs the base as it is. `touched` names the layers that an adapter of the
     batch changes. `merged` has the weights to use instead of the base's where all rows are one variant's. `runs` says
-    how many rows in a row are one variant's; empty where that is not known. With `traced`, layers compute in the plain
-    order that graph compilers know how to fuse.
+    how many rows in a row are one variant's; empty where that is not known. `own` are the weights that each run has
+    ready, by layer (the base's where it names none), None for a run that has none. With `traced`, layers compute in the
+    plain order that graph compilers know how to fuse.
     """
 
     blocks: torch.Tensor | None = None
@@ -154,6 +155,7 @@ class RowBlocks:
     merged: Mapping[str, torch.Tensor] | None = None
     first: int = 0
     runs: tuple[int, ...] = ()
+    own: tuple[Mapping[str, torch.Tensor] | None, ...] = ()
     traced: bool = False
 
     def put(
@@ -163,9 +165,11 @@ class RowBlocks:
         merged: Mapping[str, torch.Tensor] | None = None,
         first: int = 0,
         runs: tuple[int, ...] = (),
+        own: tuple[Mapping[str, torch.Tensor] | None, ...] = (),
     ) -> None:
         """Set what the next forward pass computes with; the base alone by default."""
-        self.blocks, self.touched, self.merged, self.first, self.runs = blocks, touched, merged, first, runs
+        self.blocks, self.touched, self.merged, self.first = blocks, touched, merged, first
+        self.runs, self.own = runs, own
 
     def of(self, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
         """A [B, 1 + r, depth] and B [B, 1 + r, out] of a layer that is touched. Raises ValueError without blocks."""
@@ -253,15 +257,24 @@ class SlotConv(SlotLayer):
             patches = self.base.patches(x)
             y = torch.baddbmm(b[:, :1], patches.reshape(len(a), -1, patches.shape[-1]), self._own(a, b).mT)
             return y.view(*patches.shape[:-1], -1).permute(0, 3, 1, 2)
-        each, runs = len(x) // len(a), self.rows.runs
-        if 1 < len(a) > len(runs) > 0:
-            heads = [end - run for run, end in zip(runs, itertools.accumulate(runs), strict=True)]
-            a, b = a[heads], b[heads]
-        else:
+        runs, each = self.rows.runs, len(x) // len(a)
+        if not runs:
             runs = (1,) * len(a)
-        weights = shaped_weight(self.base, self._own(a, b)).unbind()
+        elif len(a) == 1:  # all of one variant
+            each = len(x) // runs[0]
         parts = torch.split(x, [each * run for run in runs])
+        weights = self._of_runs(a, b, runs)
         return torch.cat([self._alone(part, own) for part, own in zip(parts, weights, strict=True)])
+
+    def _of_runs(self, a: torch.Tensor, b: torch.Tensor, runs: Sequence[int]) -> list[torch.Tensor]:
+        """The weight of each run: ready, or made now."""
+        ready = self.rows.own or (None,) * len(runs)
+        heads = [end - run for run, end in zip(runs, itertools.accumulate(runs), strict=True)] if len(a) > 1 else [0]
+        wanted = [head for head, own in zip(heads, ready, strict=True) if own is None]
+        if len(wanted) < len(a):
+            a, b = a[wanted], b[wanted]
+        made = iter(shaped_weight(self.base, self._own(a, b)).unbind() if wanted else ())
+        return [next(made) if own is None else own.get(self.name, self.base.weight) for own in ready]
 
     def _own(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(flat_weight(self.base), b[:, 1:].mT, a[:, 1:])

@@ -12,44 +12,34 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from finetune import keeping
+from finetune import fewshot
 from finetune.datasets import Sample, read_dataset
 from finetune.fewshot import train_and_measure
-from finetune.keeping import LEAST_IMAGES, SHARES, WEIGHTS, Answers, Kept, Way, best_share, choose, scale_adapter
+from finetune.keeping import LEAST_IMAGES, SHARES, WEIGHTS, Answers, Way, best_share, scale_adapter, value
 from finetune.model import new_base, save_base
 from finetune.scenes import DEMO_CELL, LABELS, write_cell
 from finetune.training.adapt import AdaptRecipe, adapt
 from serving.instances import Instances
 from tests.finetune.test_training import TINY, scene_sources
 
-LOOKS = (0.0, *SHARES)
-
 
 @pytest.mark.parametrize(
     ("values", "share"),
     [
-        ((0.1, 0.2, 0.3, 0.4, 0.5), 1.0),
-        ((0.5, 0.4, 0.3, 0.2, 0.1), 0.25),
-        ((0.411, 0.427, 0.441, 0.400, 0.365), 0.5),
-        ((0.1, 0.4, 0.3, 0.4, 0.1), 0.75),
-        ((0.0, 0.0, 0.0, 0.0, 0.0), 1.0),
+        ((0.2, 0.3, 0.4, 0.5), 1.0),
+        ((0.4, 0.3, 0.2, 0.1), 0.25),
+        ((0.427, 0.441, 0.400, 0.365), 0.5),
+        ((0.4, 0.3, 0.4, 0.1), 0.75),
+        ((0.0, 0.0, 0.0, 0.0), 1.0),
     ],
 )
 def test_the_share_is_the_one_that_does_best(values, share):
-    assert best_share(dict(zip(LOOKS, values, strict=True))) == share
+    assert best_share(dict(zip(SHARES, values, strict=True))) == share
 
 
-@given(st.lists(st.floats(0, 1), min_size=5, max_size=5))
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_something_is_always_kept(values):
-    assert best_share(dict(zip(LOOKS, values, strict=True))) in SHARES
-
-
-@given(st.sampled_from(SHARES), st.tuples(st.sampled_from(SHARES), st.sampled_from(SHARES)), st.integers(0, 30))
-def test_each_half_is_answered_as_the_other_chose(share, halves, count):
-    answers = {one: [(one, k) for k in range(count)] for one in LOOKS}
-    crossed = Kept(share, halves).crossed(answers)
-    middle = count // 2
-    assert crossed == tuple((halves[1] if k < middle else halves[0], k) for k in range(count))
+    assert best_share(dict(zip(SHARES, values, strict=True))) in SHARES
 
 
 def square(at: int, label: str, score: float = 1.0) -> Instances:
@@ -70,39 +60,20 @@ def sample(k: int, truth: Instances) -> Sample:
     )
 
 
-def holdout(count: int) -> tuple[list[Sample], list[Instances]]:
-    truths = [square(2, "box") for _ in range(count)]
-    return [sample(k, truth) for k, truth in enumerate(truths)], truths
+def test_names_and_outlines_count_alike():
+    """Right outlines under another name are worth half; wrong ones nothing."""
+    truths = [square(2, "box") for _ in range(4)]
+    samples = [sample(k, truth) for k, truth in enumerate(truths)]
 
+    def worth(*said: Instances) -> float:
+        named = tuple(one.take([k for k, label in enumerate(one.labels) if label == "box"]) for one in said)
+        return value(samples, truths, ("box",), Answers(named, said))
 
-def looks(found: dict[float, list[bool]]) -> dict[float, Answers]:
-    """At each share, which images are answered rightly."""
-    said = {share: tuple(square(2 if right else 8, "box", 0.9) for right in row) for share, row in found.items()}
-    return {share: Answers(answers, answers) for share, answers in said.items()}
-
-
-def test_each_half_chooses_by_itself_and_all_choose_together():
-    samples, truths = holdout(8)
-    found = looks(
-        {
-            0.0: [False] * 8,
-            0.25: [True] * 4 + [False] * 4,
-            0.5: [False] * 4 + [True, False, False, False],
-            0.75: [False] * 4 + [True, True, False, False],
-            1.0: [False] * 4 + [True] * 4,
-        }
-    )
-    kept = choose(samples, truths, ("box",), found)
-    assert kept.values is not None and set(kept.values) == set(LOOKS)
-    assert kept.halves == (0.25, 1.0)
-    assert kept.share == 0.25
-    crossed = kept.crossed({share: one.judged for share, one in found.items()})
-    assert crossed == (*found[1.0].judged[:4], *found[kept.halves[0]].judged[4:])
-
-
-def test_few_images_choose_nothing():
-    samples, truths = holdout(LEAST_IMAGES - 1)
-    assert choose(samples, truths, ("box",), looks({1.0: [True] * len(samples)})) == Kept(1.0, (1.0, 1.0), None)
+    right, misnamed, wrong = (square(*how, 0.9) for how in ((2, "box"), (2, "sack"), (8, "box")))
+    assert worth(*[right] * 4) == pytest.approx(1.0)
+    assert worth(*[misnamed] * 4) == pytest.approx(0.5)
+    assert worth(*[wrong] * 4) == 0
+    assert worth(right, right, misnamed, misnamed) > worth(right, right, wrong, wrong)
 
 
 def test_a_way_is_walked_to_and_fro():
@@ -142,12 +113,12 @@ def test_half_an_adapter_moves_the_network_half_as_far(tmp_path):
 def test_a_comparison_is_measured_with_what_is_kept(method, tmp_path, monkeypatch):
     """Every share is looked at, and the model is left at the one that is chosen."""
     save_base(new_base(TINY, LABELS), tmp_path / "base", card="", dtype=torch.float32)
-    monkeypatch.setattr(keeping, "best_share", lambda values: 0.25)
+    monkeypatch.setattr(fewshot, "best_share", lambda values: 0.5)
     asked: list[float] = []
     walked = Way.go
     monkeypatch.setattr(Way, "go", lambda self, share: (asked.append(share), walked(self, share))[1])
     recipe = AdaptRecipe(rank=2, max_steps=2, max_seconds=None, batch_size=2, workers=0, save_steps=100, method=method)
     cell = write_cell(tmp_path / "cell", DEMO_CELL, images=12, seed=1, size=64, valid_share=8 / 12)
     row = train_and_measure(tmp_path / "base", read_dataset(cell), recipe, images=None)
-    assert asked == [*LOOKS, 0.25]
+    assert asked == [*SHARES[:-1], 0.5]
     assert row.evaluation.images == LEAST_IMAGES

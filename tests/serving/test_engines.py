@@ -68,6 +68,9 @@ def test_batches_longer_than_a_part_and_merged_weights_say_the_same(base_dir: Pa
             alone = segmenter.predict([images[i]], [rows[i]])
             assert torch.allclose(alone.scores[0], together.scores[i], atol=1e-4)
             assert torch.allclose(alone.masks[0], together.masks[i], atol=1e-3)
+    again = segmenter.predict(images, rows)  # mixed, on the merged weights
+    assert torch.allclose(again.scores, together.scores, atol=1e-4)
+    assert torch.allclose(again.masks, together.masks, atol=1e-3)
 
 
 def test_merged_weights_go_when_the_slot_gets_another_adapter(base_dir: Path, three: dict[str, Path]) -> None:

@@ -92,6 +92,44 @@ def test_merged_weights_are_pefts(name: str) -> None:
         torch.testing.assert_close(y, theirs[0](x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_rows_with_weights_ready_and_without_go_together(name: str) -> None:
+    """Runs whose weights are merged, whose are not, and the base's, in one batch."""
+    layer, x, theirs, ours = build(name)
+    layout = BlockLayout.of({"it": layer})
+    slots = torch.zeros(3, 1 + 2, layout.width)
+    slots[:, 0] = layout.base_row({"it": layer})
+    for slot, adapter in zip(slots[1:], ours, strict=False):
+        layout.write(layout.pack(adapter, torch.float32), slot)
+    pool = MergedPool({"it": layer}, layout)
+    ready = [pool.weights(1, slots[1], {"it"}) for _ in range(2)][1]
+    rows = RowBlocks()
+    served = slot_layer("it", layer, layout.spans["it"], rows)
+    expected = {0: layer, 1: theirs[0], 2: theirs[1]}
+    with torch.no_grad():
+        for index, runs, own in (
+            ([1, 2, 0], (1, 1, 1), (ready, None, {})),
+            ([1, 1, 2], (2, 1), (ready, None)),
+            ([2, 0, 0], (1, 2), (None, {})),
+            ([0, 1, 2], (1, 1, 1), (None, None, None)),
+            ([1, 1, 0], (2, 1), (ready, {})),
+        ):
+            rows.put(slots[torch.tensor(index)], frozenset({"it"}), runs=runs, own=own)
+            y = served(x)
+            for row, slot in enumerate(index):
+                torch.testing.assert_close(y[row], expected[slot](x[row : row + 1])[0], atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_of_other_layers_is_not_merged() -> None:
+    layers = {name: nn.Linear(3, 4) for name in ("tuned", "other")}
+    layout = BlockLayout.of(layers)
+    pool = MergedPool({"tuned": layers["tuned"]}, layout)
+    slot = torch.zeros(3, layout.width)
+    assert [pool.weights(1, slot, {"tuned", "other"}) for _ in range(3)] == [None] * 3
+    assert len(pool) == 0
+    assert [pool.weights(2, slot, {"tuned"}) is None for _ in range(3)] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     "layer",
     [
