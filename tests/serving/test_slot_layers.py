@@ -121,7 +121,7 @@ def test_rows_with_weights_ready_and_without_go_together(name: str) -> None:
 
 
 def test_an_adapter_of_other_layers_is_not_merged() -> None:
-    layers = {name: nn.Linear(3, 4) for name in ("tuned", "other")}
+    layers = {name: nn.Linear(3, 4).requires_grad_(False) for name in ("tuned", "other")}
     layout = BlockLayout.of(layers)
     pool = MergedPool({"tuned": layers["tuned"]}, layout)
     slot = torch.zeros(3, layout.width)
