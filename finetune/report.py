@@ -208,6 +208,12 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         f"{said[facts['verdict']]} Measured on {holdout} of your images that it was not trained on; the true "
         f"difference lies between {low:+.2f} and {high:+.2f} with 95 % certainty."
     ]
+    kept = facts["recipe"].get("kept_share", 1.0)
+    if kept < 1:
+        lines.append(
+            f"The variant keeps {kept:.0%} of what it learnt: more of it did worse on these images, as happens where "
+            "the base knows such packages well already. More, or more varied, images let it keep more."
+        )
     for one in facts.get("merged", ()):
         lines.append(f"{_listed(one['classes'])} are one class here, answered and judged as “{one['name']}”.")
     boxes = facts.get("boxes", {"judged": 0, "set_aside": 0})

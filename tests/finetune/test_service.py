@@ -10,12 +10,14 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from finetune import report_service
 from finetune.base_service import judges, make_base
 from finetune.contract import Earlier
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.examine import examine
 from finetune.fewshot import compare_methods, parse_methods
+from finetune.keeping import SHARES
 from finetune.model import load_base, new_base, save_base
 from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
 from finetune.service import FinetuneRequest, run_finetune
@@ -100,6 +102,39 @@ def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
     assert found.evaluation.images == 3
     assert found.evaluation.ap50 == pytest.approx(result.metrics["variant_ap50"], abs=1e-6)
     assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_path, monkeypatch):
+    """Every share is looked at; what is written, measured and told is the one that is chosen."""
+    cell = write_cell(tmp_path / "cell", DEMO_CELL, images=14, seed=3, size=96, valid_share=8 / 14)
+    looked = []
+    monkeypatch.setattr(report_service, "best_share", lambda values: (looked.append(values), share)[1])
+    walked = []
+    scale = report_service.scale_adapter
+    monkeypatch.setattr(
+        report_service, "scale_adapter", lambda folder, by: (walked.append((folder.name, by)), scale(folder, by))[1]
+    )
+    result = run_finetune(
+        request(max_seconds=2.0),
+        dataset_dir=cell,
+        base_dir=base_dir,
+        workspace=tmp_path / "work",
+        report=lambda _: None,
+    )
+    assert [set(values) for values in looked] == [set(SHARES)]
+    assert walked == ([("variant", share)] if share < 1 else [])
+    assert [p.name for p in (tmp_path / "work").glob("variant*")] == ["variant"]
+    found = examine(result.variant_dir, cell, base=base_dir)
+    assert found.evaluation.ap50 == pytest.approx(result.metrics["variant_ap50"], abs=1e-6)
+    assert result.metrics["kept_share"] == share
+    low, high = result.metrics["gain_ap50_low"], result.metrics["gain_ap50_high"]
+    assert low <= high
+    facts = json.loads((result.variant_dir / "report.json").read_text())
+    assert facts["recipe"]["kept_share"] == share and facts["gain"]["ap50"][1:] == [low, high]
+    told = f"keeps {share:.0%} of what it learnt"
+    assert told in (result.variant_dir / "README.md").read_text().replace("\n", " ")
+    assert any(told in line for line in facts["sentences"]) == (share < 1)
 
 
 def test_a_variant_brings_the_score_where_it_does_best(finished, base_dir):
