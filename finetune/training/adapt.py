@@ -5,11 +5,10 @@ LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 210
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -38,9 +37,6 @@ LORA_RATES: Mapping[str, float] = {"parcelseg": 1e-2}
 LORA_RATE = 3e-3  # of the families that adapt their transformer
 FULL_RATE = 3e-4
 SCRATCH_RATES = (1e-3, 0.02)
-# Longer than this and few photographs are learnt by heart (docs/benchmarks.md, "How long").
-LORA_ROUNDS = 60
-LEAST_STEPS = 100
 REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 
 
@@ -48,8 +44,7 @@ REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 class AdaptRecipe(FitSettings):
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
     random ones. `targets` is a regular expression for the layers that get adapters, by default those that the family
-    tunes; `rehearsal` is the share of examples that are scenes as the base learnt them. `rounds` is how often each
-    picture is drawn at most, on average, though LEAST_STEPS are always taken; None for as long as the budget lasts.
+    tunes; `rehearsal` is the share of examples that are scenes as the base learnt them.
     """
 
     max_steps: int = 4000
@@ -67,15 +62,7 @@ class AdaptRecipe(FitSettings):
     alpha: int = 16
     targets: str | None = None
     rehearsal: float = 0.0
-    rounds: int | None = None
     strength: Strength = field(default_factory=Strength)
-
-    def for_pictures(self, count: int) -> Self:
-        """The recipe with as many steps at most as `count` pictures are worth."""
-        if self.rounds is None:
-            return self
-        enough = max(LEAST_STEPS, math.ceil(self.rounds * count / (self.batch_size * self.accumulate)))
-        return replace(self, max_steps=min(self.max_steps, enough))
 
 
 def recipe_for(
@@ -96,9 +83,7 @@ def recipe_for(
     recipe = AdaptRecipe(
         method=method, learning_rate=adam, muon_rate=muon, max_seconds=seconds, seed=seed, cpu_seconds=cpu_seconds
     )
-    if steps is not None:
-        return replace(recipe, max_steps=steps)
-    return replace(recipe, rounds=LORA_ROUNDS) if method == "lora" else recipe
+    return recipe if steps is None else replace(recipe, max_steps=steps)
 
 
 def adapt(
@@ -121,7 +106,6 @@ def adapt(
     """
     if not sources:
         raise DeckError("there is no picture to train on")
-    recipe = recipe.for_pictures(len(sources))
     size, count = picture_size(base), recipe.most_examples
     examples: Dataset[Example] = AugmentedExamples(
         sources, size=size, count=count, seed=recipe.seed, weights=weights, strength=recipe.strength

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--images", type=int, help="Train on so many images [default: all that are not held out].")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures to this file.")
-@click.option("--max-minutes", type=float, default=5.0, show_default=True, help="Training, at most; few images need less.")
+@click.option("--max-minutes", type=float, default=5.0, show_default=True, help="Training budget.")
 @click.option("--keep", is_flag=True, help="Keep the demo's data folder.")
 @debug_option
 def demo(

@@ -30,7 +30,7 @@ def finetune() -> None:
 @click.option("--dataset", required=True, metavar="TEAM/NAME[@REVISION]", help="What to learn from.")
 @click.option("--base", default="", metavar="BASE/NAME@TAG", help="The base to start from (default: the newest).")
 @click.option("--images", type=int, help="Use only so many labelled images (default: all).")
-@click.option("--max-minutes", type=float, default=10.0, show_default=True, help="At most; few images need less.")
+@click.option("--max-minutes", type=float, default=10.0, show_default=True, help="Training budget.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--map",

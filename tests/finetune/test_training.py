@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from finetune.errors import BaseModelError, DeckError, TrainingError
 from finetune.model import CONFIGS, Architecture, base_labels, load_base, new_base, save_base
 from finetune.scenes import LABELS, SceneGenerator
-from finetune.training.adapt import LEAST_STEPS, AdaptRecipe, adapt, recipe_for
+from finetune.training.adapt import AdaptRecipe, adapt
 from finetune.training.augment import AugmentedExamples, Source, Strength, fit_source, mosaic, paste
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.examples import MASK_STRIDE, Example, collate
@@ -227,24 +227,6 @@ def test_every_family_adapts_its_targets_and_nothing_else(family, tmp_path):
     }
     assert adapted == targets
     assert len(targets) > 4
-
-
-@pytest.mark.parametrize(
-    ("pictures", "steps"),
-    [(4, LEAST_STEPS), (13, LEAST_STEPS), (14, 105), (40, 300), (41, 308), (1000, 4000)],
-)
-def test_few_pictures_are_not_learnt_by_heart(pictures, steps):
-    recipe = recipe_for("lora", seconds=300.0)
-    assert recipe.for_pictures(pictures).max_steps == steps
-    assert recipe_for("lora", seconds=None, steps=7).for_pictures(pictures).max_steps == 7
-    assert recipe_for("full", seconds=300.0).for_pictures(pictures).max_steps == 4000
-
-
-def test_a_training_ends_when_its_pictures_were_drawn_often_enough(tmp_path):
-    base, ticks = new_base(TINY, LABELS), []
-    recipe = AdaptRecipe(rank=2, max_seconds=None, batch_size=1, workers=0, save_steps=1000, rounds=30)
-    adapt(base, scene_sources(4), recipe, tmp_path, report=ticks.append)
-    assert ticks[-1].step == 120 and ticks[-1].progress == 1.0
 
 
 def test_nothing_to_train_on(tmp_path):
