@@ -5,7 +5,7 @@ Between the base and the trained weights lies what does best on pictures that tr
 half of the way does better than all of it; where the base is lost, all of it does.
 
 The holdout says how much: one choice among four, which the figures on it flatter a little. Leaving pictures out of the
-training to choose by costs more than that (docs/benchmarks.md, "The recipe of a variant").
+training to choose by was tried and no better (docs/benchmarks.md, "How much is kept").
 """
 
 from __future__ import annotations

@@ -25,9 +25,8 @@ PAGES = (
     "/ui/jobs",
 )
 PAGES += ("/ui/cells", "/ui/outcomes", "/ui/outcomes?by=variant&cell=arm", "/ui/compare", "/ui/settings", "/ui/nothing")
-EXPECTED = (
-    "status of (401|403|404)"  # what tests provoke; 401 is what pictures get that are asked for as a session ends
-)
+# What tests provoke; 401 is for pictures that are asked for as a session ends.
+EXPECTED = "status of (401|403|404)"
 TUNE_MINUTES = "0.1"  # six seconds of training
 
 
