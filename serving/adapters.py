@@ -11,7 +11,7 @@ import itertools
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -178,13 +178,15 @@ class AdapterBank:
             return
         touched = frozenset[str]().union(*(self._content[slot].touched for slot in used))
         if len(set(index)) == 1:
-            merged = self._ready(index[0])
+            merged = self._ready(index[0], used)
             if merged is not None:
                 self._rows.put(None, touched, merged)
                 return
         columns = self.layout.hull(self._content[slot].columns for slot in used)
         runs = [(slot, len(tuple(run))) for slot, run in itertools.groupby(index)]
-        ready = {slot: self._ready(slot) for slot in sorted(set(index))} if len(set(index)) > 1 else {index[0]: None}
+        ready = (
+            {slot: self._ready(slot, used) for slot in sorted(set(index))} if len(set(index)) > 1 else {index[0]: None}
+        )
         self._rows.put(
             self.blocks(index, columns=columns),
             touched,
@@ -193,12 +195,12 @@ class AdapterBank:
             own=tuple(ready[slot] for slot, _ in runs),
         )
 
-    def _ready(self, slot: int) -> Mapping[str, torch.Tensor] | None:
-        """Merged weights of a slot that has earned them; the base needs none."""
+    def _ready(self, slot: int, beside: Set[int]) -> Mapping[str, torch.Tensor] | None:
+        """Merged weights of a slot that has earned them, in a batch of those `beside`; the base needs none."""
         content = self._content[slot]
         if not slot:
             return {}
-        return self._merged.weights(slot, self._slots[slot, : 1 + content.rank], content.touched)
+        return self._merged.weights(slot, self._slots[slot, : 1 + content.rank], content.touched, beside=beside)
 
     def blocks(
         self, index: Sequence[int], *, spread: bool = False, columns: Columns | None = None

@@ -57,10 +57,12 @@ class MergedPool:
         self._place_of.pop(slot, None)
         self._asked.pop(slot, None)
 
-    def weights(self, slot: int, block: torch.Tensor, touched: Set[str]) -> Mapping[str, torch.Tensor] | None:
+    def weights(
+        self, slot: int, block: torch.Tensor, touched: Set[str], *, beside: Collection[int] = ()
+    ) -> Mapping[str, torch.Tensor] | None:
         """Weights of the `touched` layers with the slot's adapter in them, or None while it has not earned them.
 
-        `block` is the slot's, [1 + r, width].
+        `block` is the slot's, [1 + r, width]; `beside` are the slots of the same batch, whose weights must hold.
         """
         if not self._views or not self._layers.keys() >= touched:
             return None
@@ -72,21 +74,21 @@ class MergedPool:
         if place is None:
             if asked <= ASKED_BEFORE:
                 return None
-            place = self._room(asked)
+            place = self._room(asked, beside)
             if place is None:
                 return None
             self._merge(self._views[place], block, touched)
         self._place_of[slot] = place
         return {name: shaped_weight(self._layers[name], self._views[place][name]) for name in touched}
 
-    def _room(self, asked: int) -> int | None:
+    def _room(self, asked: int, beside: Collection[int]) -> int | None:
         taken = set(self._place_of.values())
         free = next((place for place in range(len(self._views)) if place not in taken), None)
         if free is not None:
             return free
-        oldest = next(iter(self._place_of))
+        oldest = next((slot for slot in self._place_of if slot not in beside), None)
         # Variants that take turns must not push each other out for ever: the newcomer has to be asked for more.
-        if self._asked.get(oldest, 0) >= asked:
+        if oldest is None or self._asked.get(oldest, 0) >= asked:
             return None
         return self._place_of.pop(oldest)
 

@@ -133,9 +133,8 @@ def make_variant(
     """Write a random LoRA variant of `base` as peft itself saves it, plus variant.json."""
     torch.manual_seed(seed)
     model = load_model(base)
-    peft_model = get_peft_model(
-        model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=model.adapter_targets, **lora)
-    )
+    settings = {"r": rank, "lora_alpha": 2 * rank, "target_modules": model.adapter_targets} | lora
+    peft_model = get_peft_model(model, LoraConfig(**settings))
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:

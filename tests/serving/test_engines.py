@@ -22,10 +22,14 @@ NAMES = ("north@v1", "south@v2", "west@v1")
 
 @pytest.fixture(scope="module")
 def three(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Variants of ranks 4, 4 and 2."""
+    """Variants of ranks 4, 4 and 2 on the layers that fine-tunes change, as those are that a hub makes."""
     place = tmp_path_factory.mktemp("three")
     ranks = dict(zip(NAMES, (4, 4, 2), strict=True))
-    return {n: make_variant(base_dir, place / n, seed=20 + k, rank=ranks[n]) for k, n in enumerate(NAMES)}
+    tuned = load_model(base_dir).tuned_targets
+    return {
+        n: make_variant(base_dir, place / n, seed=20 + k, rank=ranks[n], target_modules=tuned)
+        for k, n in enumerate(NAMES)
+    }
 
 
 def loaded(base_dir: Path, variants: dict[str, Path], choice: EngineChoice) -> Segmenter:
@@ -68,9 +72,30 @@ def test_batches_longer_than_a_part_and_merged_weights_say_the_same(base_dir: Pa
             alone = segmenter.predict([images[i]], [rows[i]])
             assert torch.allclose(alone.scores[0], together.scores[i], atol=1e-4)
             assert torch.allclose(alone.masks[0], together.masks[i], atol=1e-3)
+    assert len(segmenter._bank._merged) == len(NAMES)
     again = segmenter.predict(images, rows)  # mixed, on the merged weights
     assert torch.allclose(again.scores, together.scores, atol=1e-4)
     assert torch.allclose(again.masks, together.masks, atol=1e-3)
+
+
+def test_variants_of_a_batch_that_share_too_small_a_pool_stay_apart(base_dir: Path, three: dict[str, Path]) -> None:
+    """Each row gets its own variant's answer: none loses its weights to another row of the batch."""
+    exact = loaded(base_dir, three, EngineChoice())
+    images = [scene(seed=i) for i in range(3)]
+    wanted = {name: exact.predict(images, [name] * 3) for name in NAMES}
+    segmenter = loaded(base_dir, three, EngineChoice())
+    pool = segmenter._bank._merged
+    pool._views = pool._views[:2]
+    low, busy, newcomer = NAMES  # in the order of their slots
+    for name, times in ((low, 2), (busy, 10), (low, 1), (newcomer, 5)):
+        for _ in range(times):
+            segmenter.predict(images[:1], [name])
+    # The newcomer was asked for more than one of the two that have a place, and the other was used longer ago.
+    assert len(pool) == 2
+    for rows in ([low, busy, newcomer], [newcomer, low, busy], [low, newcomer, busy]):
+        said = segmenter.predict(images, rows)
+        for row, name in enumerate(rows):
+            assert torch.allclose(said.masks[row], wanted[name].masks[row], atol=1e-3), (rows, row)
 
 
 def test_merged_weights_go_when_the_slot_gets_another_adapter(base_dir: Path, three: dict[str, Path]) -> None:

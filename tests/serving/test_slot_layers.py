@@ -120,6 +120,25 @@ def test_rows_with_weights_ready_and_without_go_together(name: str) -> None:
                 torch.testing.assert_close(y[row], expected[slot](x[row : row + 1])[0], atol=1e-4, rtol=1e-4)
 
 
+def test_no_variant_of_a_batch_pushes_out_another_of_it() -> None:
+    """A pool with room for one: what the first run's weights are must hold until the batch is over."""
+    layer, _, _, ours = build("3 x 3")
+    layout = BlockLayout.of({"it": layer})
+    slots = torch.zeros(3, 1 + 2, layout.width)
+    for slot, adapter in zip(slots[1:], ours, strict=False):
+        layout.write(layout.pack(adapter, torch.float32), slot)
+    pool = MergedPool({"it": layer}, layout, pool_bytes=layer.weight.numel() * layer.weight.element_size())
+    for _ in range(2):
+        first = pool.weights(1, slots[1], {"it"})
+    assert first is not None
+    held = first["it"].clone()
+    for _ in range(5):  # asked for more than the first by now, and beside it
+        assert pool.weights(2, slots[2], {"it"}, beside={1, 2}) is None
+    torch.testing.assert_close(first["it"], held)
+    second = pool.weights(2, slots[2], {"it"}, beside={2})
+    assert second is not None and not torch.allclose(second["it"], held)
+
+
 def test_an_adapter_of_other_layers_is_not_merged() -> None:
     layers = {name: nn.Linear(3, 4).requires_grad_(False) for name in ("tuned", "other")}
     layout = BlockLayout.of(layers)
