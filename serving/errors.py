@@ -76,6 +76,12 @@ class DeadlinePassed(RequestError):
     code = "deadline"
 
 
+class TooBusy(RequestError):
+    """Raised when a request is not started, as its answer would come after its deadline or the queue is full."""
+
+    code = "busy"
+
+
 class OutcomeInvalid(ServingError):
     """Raised when an outcome is none of the known ones, or names no request."""
 

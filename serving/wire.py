@@ -41,7 +41,6 @@ CHANNEL: Final[list[tuple[str, Any]]] = [
 ]
 
 _CODE = re.compile(r"(?:\[[^\]]*\] )*([a-z_]{3,30}): (.*)", re.DOTALL)
-_FULL = ("Request timeout expired", "Exceeds maximum queue size")
 _AWAY = ("Stub process", "stub process", "Server is stopping")
 FALLBACK_CODES: Final = frozenset({"warming", "adapter", "wrong_base", "digest", "unknown_variant", "serving", "slots"})
 """Errors that are the variant's, not the request's: another variant may answer."""
@@ -205,8 +204,8 @@ def mapped(error: InferenceServerException, url: str, timeout_s: float) -> Clien
     status = (error.status() or "").removeprefix("StatusCode.")
     message = error.message() or ""
     found = _CODE.fullmatch(message)
-    if any(text in message for text in _FULL):
-        return Overloaded(f"{url} is too busy to answer in time; the request was not started")
+    if found and found[1] == "busy":
+        return Overloaded(f"{url} is too busy to answer in time; the request was not started: {found[2]}")
     if any(text in message for text in _AWAY):
         return ServerUnavailable(f"{url} is restarting: {message}")
     if status == "DEADLINE_EXCEEDED" or status == "CANCELLED":

@@ -50,14 +50,14 @@ def filled_serving(
     hot: int,
     threads: int | None,
     rank: int = 8,
-    queue_delay_us: int | None = None,
+    rows: int | None = None,
     shared: bool = False,
 ) -> Iterator[tuple[TritonConfig, Path, RoutingTable]]:
     """A serving folder with so many random variants, in a place that vanishes, and how to run Triton on it."""
     from hub.locks import free_ports
     from serving.benchmark.folder import make_folder
     from serving.triton.config import TritonConfig
-    from serving.triton.model_repository import Batching
+    from serving.triton.scheduler import Batching
 
     with workplace() as place:
         say(f"{variants} variants of rank {rank}")
@@ -73,7 +73,7 @@ def filled_serving(
             hot_variants=hot,
             torch_threads=threads,
             telemetry=place / "telemetry",
-            batching=Batching() if queue_delay_us is None else Batching(queue_delay_us=queue_delay_us),
+            batching=Batching(rows=rows),
             shared_memory=shared,
         )
         yield config, folder, routing

@@ -106,9 +106,8 @@ def fuzz(
     """
     from serving.benchmark.fuzz import run_fuzz
 
-    # A millisecond's patience puts a wrong request and those beside it into one batch.
     with (
-        _running(base_dir, variants=2, hot=2, threads=threads, queue_delay_us=1000) as (config, server),
+        _running(base_dir, variants=2, hot=2, threads=threads) as (config, server),
         counting("wrong requests") as progress,
     ):
         found = run_fuzz(
@@ -197,7 +196,7 @@ def variants(
 @click.option("--requests", type=click.IntRange(10), default=300, show_default=True, help="Of each way, and engine.")
 @click.option("--seconds", type=float, default=30.0, show_default=True, help="Of each load; 0: no load.")
 @click.option("--share", type=click.FloatRange(0.05, 0.95), default=0.7, show_default=True, help="Of the capacity.")
-@click.option("--queue-delay", type=click.IntRange(0), help="Of the batcher, in microseconds [default: the server's].")
+@click.option("--rows", type=click.IntRange(1, 1024), help="Most frames in one batch [default: the server's].")
 @threads_option
 @json_file
 def transport(
@@ -205,7 +204,7 @@ def transport(
     requests: int,
     seconds: float,
     share: float,
-    queue_delay: int | None,
+    rows: int | None,
     threads: int | None,
     target: Path | None,
 ) -> None:
@@ -214,16 +213,16 @@ def transport(
     \b
     Example:
       parcelhub bench transport --json transport.json
-      parcelhub bench transport --seconds 0 --queue-delay 1000
+      parcelhub bench transport --seconds 120 --rows 8
     """
     from serving.benchmark import parts
     from serving.benchmark.transport import transport as measure
 
-    with _running(base_dir, variants=4, hot=4, threads=threads, queue_delay_us=queue_delay, shared=True) as (config, _):
+    with _running(base_dir, variants=4, hot=4, threads=threads, rows=rows, shared=True) as (config, _):
         with counting("requests") as progress:
             report: dict[str, Any] = {
                 "machine": machine("after"),
-                "queue_delay_us": config.batching.queue_delay_us,
+                "rows": config.batching.rows,
                 "ways": measure(
                     config, requests=requests, shared_memory=True, report=lambda done: progress(done, requests)
                 ),
@@ -232,14 +231,12 @@ def transport(
             say(f"capacity, then an open loop at {share:.0%} of it")
             report["load"] = parts.latency_under_load(config.url, cells=4, seconds=seconds, share=share)
     write_figures(report, target)
-    shown = table(
-        "one robot, ms", "frames", "robot p50", "engine p50", "ratio", "queue", "in", "backend", "out", "rest"
-    )
+    shown = table("one robot, ms", "frames", "robot p50", "engine p50", "ratio", "queue", "backend", "rest")
     for name, one in report["ways"].items():
         if isinstance(one, dict):
             mean = one["mean_ms"]
             figures = [one[key] for key in ("robot_p50_ms", "engine_p50_ms", "robot_over_engine")]
-            figures += [mean[key] for key in ("queue", "tensors_in", "backend", "tensors_out", "client_and_grpc")]
+            figures += [mean[key] for key in ("queue", "backend", "client_and_triton")]
             shown.add_row(name, *map(str, figures))
     out.print(shown)
     if seconds:
@@ -259,7 +256,7 @@ def _running(
     hot: int,
     threads: int | None,
     rank: int = 8,
-    queue_delay_us: int | None = None,
+    rows: int | None = None,
     shared: bool = False,
 ) -> Iterator[tuple[TritonConfig, TritonServer]]:
     """Triton over a serving folder with so many random variants, in a temporary place, ready."""
@@ -273,7 +270,7 @@ def _running(
             hot=hot,
             threads=threads,
             rank=rank,
-            queue_delay_us=queue_delay_us,
+            rows=rows,
             shared=shared,
         ) as (config, _, _),
         TritonServer(config) as server,

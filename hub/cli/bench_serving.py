@@ -20,7 +20,6 @@ from hub.cli.bench_common import (
     write_figures,
 )
 from hub.cli.common import out, table
-from hub.errors import InputError
 from hub.settings import SHIPPED
 
 
@@ -133,55 +132,37 @@ def _variants(base: Path, cells: str, rank: int, rounds: int, processes: int, pl
 @click.command("batching")
 @base_option
 @click.option("--variants", type=click.IntRange(1, 32), default=16, show_default=True)
-@click.option("--delays", default="0,500,1000,2000,5000", show_default=True, help="max_queue_delay in microseconds.")
-@click.option("--preferred", default="-,8,16", show_default=True, help="Preferred sizes; several as 4+8; - is none.")
+@click.option("--rows", default="1,2,4,8,32", show_default=True, help="Most frames in one batch.")
+@click.option("--share", type=click.FloatRange(0.05, 0.95), default=0.7, show_default=True, help="Of the capacity.")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Of each load.")
 @threads_option
 @json_file
 def batching(
     base_dir: Path | None,
     variants: int,
-    delays: str,
-    preferred: str,
+    rows: str,
+    share: float,
     seconds: float,
     threads: int | None,
     target: Path | None,
 ) -> None:
-    """Find the best settings of Triton's dynamic batcher on this machine: a server start for each pair.
+    """Find the best size of batches on this machine: capacity, and p50 and p99 of the same open loop for each.
 
     \b
     Example:
-      parcelhub bench batching --delays 0,1000,5000 --preferred -,8
+      parcelhub bench batching --rows 1,4,16 --seconds 20
     """
     from serving.benchmark.parts import batching_sweep, best_batching
-    from serving.triton.model_repository import Batching
 
-    try:
-        sizes = [tuple(int(n) for n in one.split("+")) if one.strip() != "-" else () for one in preferred.split(",")]
-        choices = [
-            Batching(queue_delay_us=int(delay), preferred=size)
-            for delay in delays.split(",")
-            for size in sizes
-            if int(delay) or not size
-        ]
-    except ValueError as error:
-        raise InputError(f"numbers separated by commas are wanted: {error}") from error
+    choices = numbers(rows, most=1024)
     with filled_serving(base_dir, variants=variants, hot=variants, threads=threads) as (config, _, _):
-        rows = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, say=say)
-    chosen = best_batching(rows)
-    write_figures({"machine": machine("after"), "rows": rows, "chosen": chosen}, target)
-    shown = table(
-        "dynamic batching", "delay us", "preferred", "1 robot p50 ms", "4 robots /s", "16 robots /s", "p99 ms"
-    )
-    for row in rows:
-        sixteen = row["robots_16"]
+        found = batching_sweep(config, choices=choices, cells=variants, seconds=seconds, share=share, say=say)
+    chosen = best_batching(found)
+    write_figures({"machine": machine("after"), "rows": found, "chosen": chosen}, target)
+    shown = table("batches", "rows at most", "1 robot p50 ms", "16 robots /s", "open loop p50 ms", "p99 ms")
+    for row in found:
         mark = " *" if row is chosen else ""
-        shown.add_row(
-            f"{row['queue_delay_us']}{mark}",
-            "+".join(map(str, row["preferred"])) or "-",
-            str(row["robots_1"]["p50_ms"]),
-            str(row["robots_4"]["per_second"]),
-            str(sixteen["per_second"]),
-            str(sixteen["p99_ms"]),
-        )
+        opened = row["open_loop"]
+        figures = (row["robots_1"]["p50_ms"], row["robots_16"]["per_second"], opened["p50_ms"], opened["p99_ms"])
+        shown.add_row(f"{row['rows']}{mark}", *map(str, figures))
     out.print(shown)

@@ -1,8 +1,8 @@
 """What lies between a robot and the engine: the same frames through both in turn, and where the difference goes.
 
-Robot and engine take turns in short blocks, so that whatever else the machine does falls on both alike. Triton's own
-statistics say how long a request was queued, how long its tensors took in and out, and how long the backend had it;
-CPU times of the processes say what that cost, whoever else had the cores meanwhile.
+Robot and engine take turns in short blocks, so that whatever else the machine does falls on both alike. The backend's
+metrics say how long a request waited for its batch and how long it was computed; the rest is the client, gRPC, Triton
+and its way to the backend. CPU times of the processes say what that cost, whoever else had the cores meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any, Final
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
-import tritonclient.grpc as triton
 
 from serving.benchmark.load import quantile
 from serving.benchmark.parts import frames
@@ -27,12 +26,12 @@ from serving.errors import ServingError, TritonError
 from serving.preprocess import decode_image
 from serving.triton.config import TritonConfig
 from serving.triton.engine import Engine, Query, Reply
-from serving.wire import MODEL
 
 CELL: Final = "cell-0"
 BLOCK: Final = 10
 WARM: Final = 20
-_PARTS: Final = ("queue", "compute_input", "compute_infer", "compute_output", "success")
+PUBLISHED_S: Final = 1.5
+"""The backend hands its metrics to Triton once a second."""
 
 
 @dataclass(slots=True)
@@ -88,7 +87,7 @@ def _one_way(
             robot.segment(sent[number % len(sent)])
             _ask(engine, sent[number % len(sent)])
         processes = _processes()
-        before, cpu_before = _statistics(config.url), _cpu(processes)
+        before, cpu_before = _spent(config), _cpu(processes)
         own = 0.0
         for start in range(0, requests, BLOCK):
             block = [sent[number % len(sent)] for number in range(start, min(start + BLOCK, requests))]
@@ -102,12 +101,11 @@ def _one_way(
                 _ask(engine, one)
                 times.engine.append(time.perf_counter() - began)
             report(start + len(block))
-        after, cpu_after = _statistics(config.url), _cpu(processes)
+        cpu_after, after = _cpu(processes), _spent(config)
     times.cpu = {name: (cpu_after[name] - cpu_before[name]) / requests for name in cpu_before} | {
         "robot": own / requests
     }
-    counted = max(after["count"] - before["count"], 1)
-    times.parts = {name: (after[name] - before[name]) / counted / 1e9 for name in _PARTS}
+    times.parts = {name: (after[name] - before[name]) / requests for name in before}
     return _figures(times)
 
 
@@ -122,11 +120,9 @@ def _figures(times: _Times) -> dict[str, Any]:
         "robot_over_engine": round(robot / engine, 3) if engine else None,
         "mean_ms": {
             "round_trip": _ms(mean),
-            "client_and_grpc": _ms(mean - parts["success"]),
             "queue": _ms(parts["queue"]),
-            "tensors_in": _ms(parts["compute_input"]),
-            "backend": _ms(parts["compute_infer"]),
-            "tensors_out": _ms(parts["compute_output"]),
+            "backend": _ms(parts["latency"] - parts["queue"]),
+            "client_and_triton": _ms(mean - parts["latency"]),
             "engine_alone": _ms(sum(times.engine) / len(times.engine)),
         },
         "cpu_ms_per_request": {name: _ms(value) for name, value in times.cpu.items()},
@@ -139,17 +135,10 @@ def _ask(engine: Engine, image: bytes | np.ndarray[Any, np.dtype[np.uint8]]) -> 
         raise found if isinstance(found, ServingError) else TritonError("the engine gave no answer")
 
 
-def _statistics(url: str) -> dict[str, int]:
-    """Nanoseconds by part and the count of requests so far, as Triton keeps them."""
-    client = triton.InferenceServerClient(url)
-    try:
-        (model,) = client.get_inference_statistics(MODEL, as_json=True)["model_stats"]
-    finally:
-        client.close()
-    stats = model["inference_stats"]
-    return {name: int(stats.get(name, {}).get("ns", 0)) for name in _PARTS} | {
-        "count": int(stats.get("success", {}).get("count", 0))
-    }
+def _spent(config: TritonConfig) -> dict[str, float]:
+    """Seconds that all requests so far waited, and that they took in all, as the backend counts them."""
+    time.sleep(PUBLISHED_S)
+    return {name: metric_total(config, f"parcelhub_{name}_seconds_sum") for name in ("queue", "latency")}
 
 
 def _processes() -> dict[str, psutil.Process]:

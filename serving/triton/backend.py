@@ -1,4 +1,4 @@
-"""The Triton model itself, run by Triton's Python stub: requests in, responses out, the engine in between.
+"""The Triton model itself, run by Triton's Python stub: requests in, responses out, scheduler and engine in between.
 
 Every tensor crosses by DLPack and none by numpy. The stub of the Triton wheel was compiled against numpy 1 and reads an
 array's item size at the wrong place of a numpy 2 array: BYTES tensors come out as garbage in both directions. DLPack
@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ from serving.errors import (
     DeadlinePassed,
     RequestError,
     ServingError,
+    TooBusy,
     UnknownCell,
     UnknownVariant,
     VariantWarming,
@@ -38,12 +40,16 @@ from serving.triton.engine import Engine, Query, Reply
 from serving.triton.heartbeat import Heartbeat
 from serving.triton.metrics import VariantMetrics
 from serving.triton.replies import Replies, Sender
+from serving.triton.scheduler import CPU_ROWS, CUDA_ROWS, Scheduler
+
+log = logging.getLogger(__name__)
 
 # By name: the stub puts TritonError into its module only after it has imported this one.
 _STATUS = (
     ((UnknownCell, UnknownVariant), "NOT_FOUND"),
     ((VariantWarming,), "UNAVAILABLE"),
     ((DeadlinePassed,), "CANCELLED"),
+    ((TooBusy,), "UNAVAILABLE"),
     ((RequestError,), "INVALID_ARG"),
 )
 
@@ -53,8 +59,18 @@ class Request(Protocol):
 
     def parameters(self) -> str: ...
     def request_id(self) -> str: ...
-    def is_cancelled(self) -> bool: ...
+    def timeout(self) -> int: ...
     def get_response_sender(self) -> Sender: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request that was understood. `came` is when, by the performance counter."""
+
+    query: Query
+    id: str
+    sender: Sender
+    came: float
 
 
 class TritonPythonModel:
@@ -81,33 +97,29 @@ class TritonPythonModel:
             self._recorder = Recorder(settings.telemetry, captures)
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
+        self._scheduler = Scheduler(
+            self._answer,
+            self._refuse,
+            settings.batching,
+            rows=CUDA_ROWS if torch.cuda.is_available() else CPU_ROWS,
+            gone=lambda asked: asked.sender.is_cancelled(),
+        )
 
     def execute(self, requests: Sequence[Request]) -> None:
-        """One response for each request, in order. A bad request gets its own error; its neighbours get answers."""
-        started, at = time.perf_counter(), time.time()
-        responses: list[object] = [None] * len(requests)
-        ids = [request.request_id() or uuid.uuid4().hex for request in requests]
-        queries, places = [], []
-        for i, request in enumerate(requests):
+        """Queue the requests and return: the next batch takes them. A bad request gets its own error at once."""
+        for request in requests:
+            sender = request.get_response_sender()
             try:
-                queries.append(_query(request))
-                places.append(i)
+                self._accept(request, sender)
             except ServingError as error:
-                responses[i] = _failure(error)
-                self._metrics.failed(None, error.code)
-        with self._heartbeat.batch():
-            answers = self._engine.answer(queries)
-        for i, query, result in zip(places, queries, answers, strict=True):
-            if isinstance(result, Reply):
-                responses[i] = _success(result, ids[i])
-            else:
-                responses[i] = _failure(result)
-            self._note(ids[i], query, result, at, time.perf_counter() - started, len(requests))
-        received = sum(len(one.image) if isinstance(one.image, bytes) else one.image.nbytes for one in queries)
-        self._replies.put([request.get_response_sender() for request in requests], responses, received=received)
+                self._fail(sender, error)
+            except Exception as error:
+                log.exception("a request could not be read")
+                self._fail(sender, ServingError(f"internal error: {type(error).__name__}"))
 
     def finalize(self) -> None:
-        """Stop the background threads; what they hold is written."""
+        """Answer what waits and stop the background threads; what they hold is written."""
+        self._scheduler.close()
         self._replies.close()
         self._engine.close()
         self._heartbeat.close()
@@ -115,10 +127,50 @@ class TritonPythonModel:
         if self._recorder is not None:
             self._recorder.close()
 
+    def _accept(self, request: Request, sender: Sender) -> None:
+        came = time.perf_counter()
+        parameters = json.loads(request.parameters() or "{}")
+        query = _query(request, parameters)
+        asked = _Asked(query, request.request_id() or uuid.uuid4().hex, sender, came)
+        size = len(query.image) if isinstance(query.image, bytes) else query.image.nbytes
+        try:
+            self._scheduler.put(
+                asked, timeout_s=request.timeout() / 1e6, size=size, bulk=parameters.get("bulk") is True
+            )
+        except TooBusy as error:
+            self._refuse(asked, error)
+
+    def _fail(self, sender: Sender, error: ServingError) -> None:
+        self._replies.put(sender, lambda: _failure(error))
+        self._metrics.failed(None, error.code)
+
+    def _answer(self, batch: Sequence[_Asked], waited: Sequence[float]) -> None:
+        at = time.time()
+        with self._heartbeat.batch():
+            answers = self._engine.answer([asked.query for asked in batch])
+        for asked, result in zip(batch, answers, strict=True):
+            self._reply(asked, result, at, len(batch))
+        self._metrics.batch(waited)
+
+    def _refuse(self, asked: _Asked, error: ServingError) -> None:
+        self._reply(asked, error, time.time(), 0)
+
+    def _reply(self, asked: _Asked, result: Reply | ServingError, at: float, batch: int) -> None:
+        """Send an answer or an error and note it: when its batch began, and how many were computed with it."""
+        if isinstance(result, Reply):
+            self._replies.put(asked.sender, lambda: _success(result, asked.id))
+        else:
+            self._replies.put(asked.sender, lambda: _failure(result))
+        try:
+            self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch)
+        except Exception:
+            # It has its answer, and so shall its neighbours, whatever is wrong with the records.
+            log.exception("a request could not be noted")
+
     def _note(
         self, request_id: str, query: Query, result: Reply | ServingError, at: float, seconds: float, batch: int
     ) -> None:
-        """Count a request and hand its record to the telemetry thread; nothing here waits."""
+        """Count a request that took `seconds` since it came and hand its record to the telemetry thread."""
         reply = result if isinstance(result, Reply) else None
         if reply is not None:
             self._metrics.answered(reply.variant, reply.stage, seconds)
@@ -150,10 +202,16 @@ class TritonPythonModel:
         if reply is not None:
             reason = self._policy.reason(request_id, top)
             if reason is not None:
-                # Pixels are a view of Triton's shared memory, which is used again after this batch.
-                image = query.image if isinstance(query.image, bytes) else query.image.copy()
                 capture = Capture(
-                    image, reply.instances, request_id, at, reason, reply.served_by, query.cell, query.line, query.robot
+                    query.image,
+                    reply.instances,
+                    request_id,
+                    at,
+                    reason,
+                    reply.served_by,
+                    query.cell,
+                    query.line,
+                    query.robot,
                 )
         self._recorder.record(prediction, capture)
 
@@ -163,16 +221,13 @@ class TritonPythonModel:
         for metric, per_variant in (("hits", counts.hits), ("misses", counts.misses), ("loads", counts.loads)):
             for variant, total in per_variant.copy().items():
                 metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
+        metrics.total("parcelhub_queue_length", self._scheduler.waiting)
         metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
         metrics.total("parcelhub_routing_version", self._engine.table_version)
         metrics.serving(self._engine.base_name, self._engine.runs_on)
 
 
-def _query(request: Request) -> Query:
-    if request.is_cancelled():
-        # The robot has hung up: its row would only make its neighbours wait.
-        raise DeadlinePassed("the robot has stopped waiting for this answer")
-    parameters = json.loads(request.parameters() or "{}")
+def _query(request: Request, parameters: dict[str, Any]) -> Query:
     texts: dict[str, str | None] = {}
     for key in ("cell", "variant", "line", "robot"):
         value = parameters.get(key)
@@ -216,7 +271,8 @@ def _image(request: Request) -> bytes | Image:
     if shape[0] != 1 or 0 in shape:
         raise RequestError(f"'{name}' must hold one image, got shape {shape}; send one image per request")
     row: Image = torch.utils.dlpack.from_dlpack(tensor.to_dlpack())[0].cpu().numpy()
-    return row.tobytes() if name == "image" else row
+    # A copy: what Triton handed over is its own again when `execute` returns.
+    return row.tobytes() if name == "image" else row.copy()
 
 
 def _success(reply: Reply, request_id: str) -> object:

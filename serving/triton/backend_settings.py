@@ -9,6 +9,7 @@ from typing import Self
 
 from serving.captures import CapturePolicy
 from serving.errors import TritonError
+from serving.triton.scheduler import Batching
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class BackendSettings:
         check_tokens: whether a request needs a robot's token that is good for its cell.
         captures: which frames are kept.
         heartbeat: the file that tells the guard that the backend is alive; None where no guard watches.
+        batching: how requests are put together.
     """
 
     serving: Path
@@ -31,6 +33,7 @@ class BackendSettings:
     check_tokens: bool = False
     captures: CapturePolicy = field(default_factory=CapturePolicy)
     heartbeat: Path | None = None
+    batching: Batching = field(default_factory=Batching)
 
     def environment(self) -> dict[str, str]:
         """The variables that `read` reads."""
@@ -45,6 +48,10 @@ class BackendSettings:
             "PARCELHUB_CAPTURE_SHARE": str(self.captures.share),
             "PARCELHUB_CAPTURE_MAX_BYTES": str(self.captures.max_bytes),
             "PARCELHUB_CAPTURE_MAX_COUNT": str(self.captures.max_count),
+            "PARCELHUB_BATCH_ROWS": str(self.batching.rows) if self.batching.rows else "",
+            "PARCELHUB_MAX_QUEUE": str(self.batching.max_waiting),
+            "PARCELHUB_MAX_QUEUE_BYTES": str(self.batching.max_waiting_bytes),
+            "PARCELHUB_MAX_WAIT_S": str(self.batching.max_wait_s),
         }
 
     @classmethod
@@ -55,7 +62,8 @@ class BackendSettings:
             raise TritonError("PARCELHUB_SERVING must name the serving folder")
         telemetry, threads = environment.get("PARCELHUB_TELEMETRY"), environment.get("PARCELHUB_TORCH_THREADS")
         heartbeat = environment.get("PARCELHUB_HEARTBEAT")
-        default = CapturePolicy()
+        rows = environment.get("PARCELHUB_BATCH_ROWS")
+        default, queue = CapturePolicy(), Batching()
         try:
             captures = CapturePolicy(
                 float(environment.get("PARCELHUB_CAPTURE_LOW_SCORE") or default.low_score),
@@ -71,6 +79,12 @@ class BackendSettings:
                 environment.get("PARCELHUB_CHECK_TOKENS", "0") == "1",
                 captures,
                 Path(heartbeat) if heartbeat else None,
+                Batching(
+                    int(rows) if rows else None,
+                    int(environment.get("PARCELHUB_MAX_QUEUE") or queue.max_waiting),
+                    int(environment.get("PARCELHUB_MAX_QUEUE_BYTES") or queue.max_waiting_bytes),
+                    float(environment.get("PARCELHUB_MAX_WAIT_S") or queue.max_wait_s),
+                ),
             )
         except ValueError as error:
             raise TritonError(f"a PARCELHUB_ variable of the backend has no usable value: {error}") from error

@@ -12,7 +12,8 @@ from serving.captures import CapturePolicy
 from serving.errors import TritonError
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.installation import Installation
-from serving.triton.model_repository import MODEL, Batching
+from serving.triton.model_repository import MODEL
+from serving.triton.scheduler import Batching
 
 ADMIN_HEADER = "parcelhub-admin"
 _RESTRICTED = ("model-repository", "shared-memory", "trace", "logging")
@@ -44,7 +45,7 @@ class TritonConfig:
         host: the address to listen on; the local machine only, unless told otherwise.
         shm_bytes: shared memory between server and stub at start, sized for a full batch of camera frames: growing it
             in the middle of a request is slow, and it is never given back.
-        batching: the dynamic batcher and its queue.
+        batching: how requests are put together, and how long they may wait.
         grace_s: how long requests in flight may take at shutdown.
         hang_s: a backend that gave no sign of life for so long is ended and started again. Longer than anything
             that holds Python's lock, such as a large model that is being loaded.
@@ -113,6 +114,7 @@ class TritonConfig:
             hot=self.hot_variants,
             check_tokens=self.check_tokens,
             captures=self.captures,
+            batching=self.batching,
         )
 
     def guard_options(self, heartbeat: Path | None) -> list[str]:

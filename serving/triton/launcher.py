@@ -140,7 +140,7 @@ class TritonServer:
         ):
             _check_port(host, port, purpose)
         models = config.data / "triton" / "models"
-        write_model_repository(models, config.batching)
+        write_model_repository(models)
         settings = replace(config.backend_settings(), heartbeat=_SHARED / f"{self._shm_prefix}heartbeat")
         environment.update(settings.environment())
         for name, value in CORES.items():

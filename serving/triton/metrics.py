@@ -5,7 +5,10 @@ adds to numbers in memory, and a thread of its own hands the differences over on
 they start at zero when the server does, as Prometheus expects of counters.
 
     parcelhub_requests_total{variant, stage}      parcelhub_errors_total{variant, code}
-    parcelhub_latency_seconds{variant}            histogram: from the batch's start to its answers
+    parcelhub_latency_seconds{variant}            histogram: from a request's arrival to its answer, waiting included
+    parcelhub_queue_seconds                       histogram: how long requests waited for their batch
+    parcelhub_queue_length                        how many wait now
+    parcelhub_batches_total                       parcelhub_batch_rows_total: frames in them
     parcelhub_adapter_hits_total{variant}         parcelhub_adapter_misses_total{variant}
     parcelhub_adapter_loads_total{variant}        adapter files read and checked
     parcelhub_slot_swaps_total                    adapters copied into a slot
@@ -18,7 +21,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -29,7 +32,12 @@ MAX_VARIANTS = 2000
 """More label values than this are counted as `other`: a metric endpoint must stay readable."""
 GAUGES = {
     "parcelhub_routing_version": "Version of the routing table in place",
+    "parcelhub_queue_length": "Requests that wait for their batch",
     "parcelhub_serving_info": "The base and the engine that answer now",
+}
+HISTOGRAMS = {
+    "parcelhub_latency_seconds": "Time from a request's arrival to its answer",
+    "parcelhub_queue_seconds": "Time that requests waited for their batch",
 }
 BUCKETS_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12)
 Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -54,7 +62,7 @@ class VariantMetrics:
         self._lock = threading.Lock()
         self._totals: dict[Key, float] = {}
         self._published: dict[Key, float] = {}
-        self._latencies: deque[tuple[str, float]] = deque(maxlen=10_000)
+        self._times: deque[tuple[Key, float]] = deque(maxlen=20_000)
         self._metrics: dict[Key, Any] = {}
         self._variants: set[str] = set()
         family = api.MetricFamily
@@ -65,6 +73,8 @@ class VariantMetrics:
             "parcelhub_adapter_misses_total": "Requests whose variant had to be read first",
             "parcelhub_adapter_loads_total": "Adapter files read and checked",
             "parcelhub_slot_swaps_total": "Adapters copied into a slot",
+            "parcelhub_batches_total": "Batches computed",
+            "parcelhub_batch_rows_total": "Frames in the batches computed",
         }
         self._families = {
             name: family(name=name, description=text, kind=family.COUNTER) for name, text in counters.items()
@@ -72,10 +82,9 @@ class VariantMetrics:
         self._families |= {
             name: family(name=name, description=text, kind=family.GAUGE) for name, text in GAUGES.items()
         }
-        self._families["parcelhub_latency_seconds"] = family(
-            name="parcelhub_latency_seconds", description="Time from a batch's start to its answers",
-            kind=family.HISTOGRAM,
-        )  # fmt: skip
+        self._families |= {
+            name: family(name=name, description=text, kind=family.HISTOGRAM) for name, text in HISTOGRAMS.items()
+        }
         self._every = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -86,7 +95,14 @@ class VariantMetrics:
         name = self._name(variant)
         with self._lock:
             self._add("parcelhub_requests_total", 1, variant=name, stage=stage or BASE)
-            self._latencies.append((name, seconds))
+            self._times.append((_key("parcelhub_latency_seconds", {"variant": name}), seconds))
+
+    def batch(self, waited: Sequence[float]) -> None:
+        """Count a batch by the seconds that each of its requests waited for it."""
+        with self._lock:
+            self._add("parcelhub_batches_total", 1)
+            self._add("parcelhub_batch_rows_total", len(waited))
+            self._times.extend((_key("parcelhub_queue_seconds", {}), seconds) for seconds in waited)
 
     def failed(self, variant: str | None, code: str) -> None:
         """Count an error; `variant` is None where it is not known."""
@@ -119,8 +135,8 @@ class VariantMetrics:
             self._collect(self)
         with self._lock:
             totals = dict(self._totals)
-            latencies = list(self._latencies)
-            self._latencies.clear()
+            times = list(self._times)
+            self._times.clear()
         for key, total in totals.items():
             change = total - self._published.get(key, 0.0)
             if key[0] in GAUGES:
@@ -128,8 +144,8 @@ class VariantMetrics:
             elif change > 0:
                 self._metric(key).increment(change)
             self._published[key] = total
-        for variant, seconds in latencies:
-            self._metric(_key("parcelhub_latency_seconds", {"variant": variant})).observe(seconds)
+        for key, seconds in times:
+            self._metric(key).observe(seconds)
 
     def _run(self) -> None:
         while True:
@@ -159,7 +175,7 @@ class VariantMetrics:
         if metric is None:
             name, labels = key
             family = self._families[name]
-            if name == "parcelhub_latency_seconds":
+            if name in HISTOGRAMS:
                 metric = family.Metric(labels=dict(labels), buckets=list(BUCKETS_S))
             else:
                 metric = family.Metric(labels=dict(labels))

@@ -35,12 +35,12 @@ def test_random_variants_are_served(base_dir: Path, tmp_path: Path) -> None:
     assert len(table.cells) == 3
 
 
-def test_the_choice_is_fast_for_one_robot_among_those_with_the_capacity() -> None:
-    def row(delay: int, capacity: float, alone: float) -> dict[str, object]:
-        return {"queue_delay_us": delay, "robots_16": {"per_second": capacity}, "robots_1": {"p50_ms": alone}}
+def test_the_choice_is_the_size_with_the_quickest_slow_answers_among_those_with_the_capacity() -> None:
+    def row(size: int, capacity: float, slow: float) -> dict[str, object]:
+        return {"rows": size, "robots_16": {"per_second": capacity}, "open_loop": {"p99_ms": slow}}
 
-    rows = [row(0, 90.0, 9.0), row(500, 99.0, 10.0), row(1000, 100.0, 10.5), row(5000, 98.0, 15.0)]
-    assert best_batching(rows)["queue_delay_us"] == 500
+    rows = [row(1, 90.0, 90.0), row(2, 96.0, 110.0), row(4, 99.0, 100.0), row(8, 100.0, 150.0)]
+    assert best_batching(rows)["rows"] == 4
 
 
 def test_figures() -> None:

@@ -92,8 +92,8 @@ AWAY = (grpc.StatusCode.UNAVAILABLE, "connection lost")
 STUB = (grpc.StatusCode.INTERNAL, "Failed to process the request(s): Stub process 'segmenter_0' is not healthy.")
 WARMING = (grpc.StatusCode.UNAVAILABLE, "warming: variant 'north@v2' is being loaded; ask again")
 REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, "image: not a JPEG or PNG file")
-FULL = (grpc.StatusCode.UNAVAILABLE, "[request id: x] Exceeds maximum queue size")
-EXPIRED = (grpc.StatusCode.UNAVAILABLE, "Request timeout expired")
+FULL = (grpc.StatusCode.UNAVAILABLE, "[request id: x] busy: 256 requests wait already")
+EXPIRED = (grpc.StatusCode.UNAVAILABLE, "busy: the request would have been answered past its deadline")
 BROKEN = (grpc.StatusCode.INTERNAL, "adapter: variant 'north@v3': the SHA-256 differs")
 
 

@@ -1,4 +1,4 @@
-"""Responses that go out when their batch is over."""
+"""Responses that go out beside the engine."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ class Line:
             raise RuntimeError("the robot is gone")
         self._sent.append((response, flags))
 
+    def is_cancelled(self) -> bool:
+        return self._broken
+
 
 def test_each_request_gets_its_own_response_in_order_and_closing_waits_for_the_last() -> None:
     sent: list[tuple[object, int]] = []
     replies = Replies()
-    for first in range(0, 30, 3):
-        replies.put([Line(sent) for _ in range(3)], list(range(first, first + 3)))
+    for number in range(30):
+        replies.put(Line(sent), lambda number=number: number)  # type: ignore[misc]
     replies.close()
     assert sent == [(number, FINAL) for number in range(30)]
 
 
-def test_putting_does_not_wait_for_sending() -> None:
+def test_putting_waits_neither_for_packing_nor_for_sending() -> None:
     sent: list[tuple[object, int]] = []
     held = threading.Event()
 
-    class Slow(Line):
-        def send(self, response: object, flags: int) -> None:
-            held.wait(10)
-            super().send(response, flags)
+    def slow() -> str:
+        held.wait(10)
+        return "a"
 
     replies = Replies()
-    replies.put([Slow(sent)], ["a"])
+    replies.put(Line(sent), slow)
     assert sent == []
     held.set()
     replies.close()
@@ -50,7 +52,8 @@ def test_putting_does_not_wait_for_sending() -> None:
 def test_a_robot_that_went_away_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[tuple[object, int]] = []
     replies = Replies()
-    replies.put([Line(sent), Line(sent, broken=True), Line(sent)], ["a", "b", "c"])
+    for name, broken in (("a", False), ("b", True), ("c", False)):
+        replies.put(Line(sent, broken=broken), lambda name=name: name)  # type: ignore[misc]
     replies.close()
     assert [response for response, _ in sent] == ["a", "c"]
     assert "could not be sent" in caplog.text

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import tritonclient.grpc as triton
 
+from serving.benchmark.transport import metric_total
 from serving.client import RobotClient
 from serving.errors import (
     LibraryMissing,
@@ -142,10 +142,16 @@ def mixed_requests_share_batches(robot: RobotClient, config: TritonConfig, segme
 
     with ThreadPoolExecutor(12) as pool:
         assert len(list(pool.map(ask, range(48)))) == 48
-    client = triton.InferenceServerClient(config.url)
-    statistics = client.get_inference_statistics("segmenter", as_json=True)["model_stats"][0]
-    client.close()
-    assert int(statistics["execution_count"]) < int(statistics["inference_count"])
+    wait_for_batches = time.monotonic() + 10
+    while (found := batches(config))["parcelhub_batch_rows_total"] < 48:
+        assert time.monotonic() < wait_for_batches
+        time.sleep(0.1)
+    assert found["parcelhub_batches_total"] < found["parcelhub_batch_rows_total"]
+
+
+def batches(config: TritonConfig) -> dict[str, float]:
+    names = ("parcelhub_batches_total", "parcelhub_batch_rows_total")
+    return {name: metric_total(config, name) for name in names}
 
 
 def routing_is_seen_within_a_second(robot: RobotClient, folder: Path) -> None:

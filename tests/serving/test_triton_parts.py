@@ -14,7 +14,8 @@ from serving.triton.backend_settings import BackendSettings
 from serving.triton.config import Tls, TritonConfig
 from serving.triton.installation import Installation
 from serving.triton.metrics import MAX_VARIANTS, VariantMetrics
-from serving.triton.model_repository import Batching, write_model_repository
+from serving.triton.model_repository import write_model_repository
+from serving.triton.scheduler import Batching
 
 
 def command(config: TritonConfig) -> list[str]:
@@ -50,23 +51,17 @@ def test_with_tls_nothing_but_grpc_leaves_the_machine(tmp_path: Path) -> None:
 
 
 def test_the_model_repository_names_no_place(tmp_path: Path) -> None:
-    write_model_repository(tmp_path, Batching(max_batch=16, queue_delay_us=700, preferred=(4, 8), max_queue=9))
-    config = (tmp_path / "segmenter/config.pbtxt").read_text()
-    for line in ("max_batch_size: 16", "max_queue_delay_microseconds: 700", "preferred_batch_size: [ 4, 8 ]"):
-        assert line in config
-    assert "max_queue_size: 9" in config
-    assert "timeout_action: REJECT" in config
-    assert str(tmp_path) not in config + (tmp_path / "segmenter/1/model.py").read_text()
     write_model_repository(tmp_path)
-    assert "preferred" not in (tmp_path / "segmenter/config.pbtxt").read_text()
-    for wrong in ({"max_batch": 0}, {"preferred": (64,)}, {"max_queue": -1}):
-        with pytest.raises(ValueError, match="must"):
-            Batching(**wrong)  # type: ignore[arg-type]
+    config = (tmp_path / "segmenter/config.pbtxt").read_text()
+    assert "dynamic_batching" not in config, "with deadlines Triton's batcher lets requests lie for half a second"
+    assert str(tmp_path) not in config + (tmp_path / "segmenter/1/model.py").read_text()
 
 
 def test_the_backend_reads_what_the_launcher_writes(tmp_path: Path) -> None:
     policy = CapturePolicy(0.4, 0.25, 10**6, 77)
-    settings = BackendSettings(tmp_path / "s", tmp_path / "t", 3, 17, True, policy, tmp_path / "beat")
+    settings = BackendSettings(
+        tmp_path / "s", tmp_path / "t", 3, 17, True, policy, tmp_path / "beat", Batching(3, 9, 10**6, 2.5)
+    )
     assert BackendSettings.read(settings.environment()) == settings
     bare = BackendSettings(tmp_path / "s")
     assert BackendSettings.read(bare.environment()) == bare
@@ -117,6 +112,9 @@ def test_metrics_add_up_and_stay_few() -> None:
     metrics.publish()
     metrics.answered("a@v1", "fleet", 0.75)
     metrics.failed(None, "image")
+    metrics.batch([0.25, 0.0])
+    metrics.batch([0.5])
+    metrics.total("parcelhub_queue_length", 3)
     metrics.total("parcelhub_adapter_hits_total", 5, "a@v1")
     metrics.total("parcelhub_routing_version", 9)
     metrics.serving("universal@v1", "eager bfloat16")
@@ -130,6 +128,9 @@ def test_metrics_add_up_and_stay_few() -> None:
     assert Metric.values["parcelhub_errors_total", ("code", "image"), ("variant", "unknown")] == 1
     assert Metric.values["parcelhub_adapter_hits_total", ("variant", "a@v1")] == 7
     assert Metric.values["parcelhub_latency_seconds", ("variant", "a@v1")] == [0.5, 0.75]
+    assert Metric.values["parcelhub_queue_seconds",] == [0.25, 0.0, 0.5]
+    assert (Metric.values["parcelhub_batches_total",], Metric.values["parcelhub_batch_rows_total",]) == (2, 3)
+    assert Metric.values["parcelhub_queue_length",] == 3
     assert Metric.values["parcelhub_routing_version",] == 9
     told = {key[1][1]: value for key, value in Metric.values.items() if key[0] == "parcelhub_serving_info"}
     assert told == {"universal@v1": 0, "universal@v2": 1}, "one base answers"

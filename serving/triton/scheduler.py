@@ -1,0 +1,189 @@
+"""Which requests go into the next batch: whoever waits when the engine is free, robots first, nobody past his deadline.
+
+Triton's own batcher does this too, and waits: with deadlines or priorities in its configuration it hands out a batch
+only while a model instance stands idle, and nothing tells it that one has come back, so that a request which arrived
+during a batch was looked at again with the next request's arrival or after half a second (`WaitForPayloadSlotAvailable`
+in Triton's `dynamic_batch_scheduler.cc`). And a batch it has handed out is answered as a whole. So Triton hands every
+request over as it comes, and batches are formed here, the moment the engine is free (continuous batching, after Yu et
+al., "Orca", OSDI 2022, for a model whose requests take one pass each).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from serving.errors import DeadlinePassed, ServingError, TooBusy
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+CPU_ROWS, CUDA_ROWS = 4, 32
+"""A CPU computes four frames in four times the time of one, so larger batches make robots wait and nothing else."""
+_LEARNING: Final = 0.2
+_PATIENCE_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests are put together. `parcelhub bench batching` measures what suits a machine.
+
+    Attributes:
+        rows: most frames in one batch; None: 4 on a CPU, 32 on a CUDA device.
+        max_waiting: requests beyond this are refused at once: they would wait past any robot's deadline.
+        max_waiting_bytes: so are requests whose frames do not fit beside those that wait.
+        max_wait_s: a request that waited this long is refused; one that names a shorter `timeout` sooner.
+    """
+
+    rows: int | None = None
+    max_waiting: int = 256
+    max_waiting_bytes: int = 512 * 1024**2
+    max_wait_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and not 1 <= self.rows <= 1024:
+            raise ValueError(f"rows must be 1 to 1024: {self}")
+        if min(self.max_waiting, self.max_waiting_bytes) < 1 or not 0 < self.max_wait_s <= 3600:
+            raise ValueError(f"lengths and times must be positive, an hour at most: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Generic[T]):
+    """One request in the queue. Times are of the scheduler's clock, in seconds; `until` is its deadline."""
+
+    item: T
+    since: float
+    until: float
+    size: int
+
+
+class Scheduler(Generic[T]):
+    """A queue and the one thread that runs batches. `put` may be called from any thread."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T], Sequence[float]], None],
+        refuse: Callable[[T, ServingError], None],
+        batching: Batching,
+        *,
+        rows: int,
+        gone: Callable[[T], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            run: answers a batch; also gets the seconds that each of it waited. What it raises is logged, and refuses
+                all of the batch.
+            refuse: tells one request that it is not answered.
+            rows: most requests in one batch, where `batching` leaves it open.
+            gone: whether who asked has stopped waiting; such a request is not computed.
+        """
+        self._run, self._refuse, self._gone, self._clock = run, refuse, gone, clock
+        self._batching = batching
+        self._rows = batching.rows or rows
+        self._robots: deque[Waiting[T]] = deque()
+        self._bulk: deque[Waiting[T]] = deque()
+        self._bytes = 0
+        self._batch_s = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._robots) + len(self._bulk)
+
+    def put(self, item: T, *, timeout_s: float | None = None, size: int = 0, bulk: bool = False) -> None:
+        """Queue a request of `size` bytes; returns at once. Bulk work waits until no robot does.
+
+        Raises TooBusy where the queue is full.
+        """
+        now = self._clock()
+        longest = self._batching.max_wait_s
+        until = now + (min(timeout_s, longest) if timeout_s else longest)
+        with self._changed:
+            if self._closed:
+                raise TooBusy("the server is stopping")
+            if self.waiting >= self._batching.max_waiting:
+                raise TooBusy(f"{self.waiting} requests wait already")
+            if self._bytes + size > self._batching.max_waiting_bytes and self.waiting:
+                raise TooBusy(f"frames of {self._bytes} bytes wait already")
+            self._bytes += size
+            (self._bulk if bulk else self._robots).append(Waiting(item, now, until, size))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Answer what waits, then end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self.waiting and not self._closed:
+                    self._changed.wait()
+                if not self.waiting:
+                    return
+                batch, late = self._take()
+            for one in late:
+                self._tell(one.item, TooBusy("the request would have been answered past its deadline"))
+            batch = [one for one in batch if not self._has_gone(one)]
+            if batch:
+                self._answer(batch)
+
+    def _take(self) -> tuple[list[Waiting[T]], list[Waiting[T]]]:
+        """The next batch, and those for whom it comes too late. Robots and bulk work are never in one batch: a robot
+        would wait for all of it.
+        """
+        line = self._robots or self._bulk
+        now = self._clock()
+        batch: list[Waiting[T]] = []
+        late: list[Waiting[T]] = []
+        while line and len(batch) < self._rows:
+            one = line.popleft()
+            self._bytes -= one.size
+            # An answer that comes after the deadline helps nobody and costs the next in line his. No more than half of
+            # what was granted is held against a request, or one slow batch could refuse all that come after it.
+            needed = min(self._batch_s, (one.until - one.since) / 2)
+            (late if one.until - now < needed else batch).append(one)
+        return batch, late
+
+    def _answer(self, batch: Sequence[Waiting[T]]) -> None:
+        started = self._clock()
+        try:
+            self._run([one.item for one in batch], [started - one.since for one in batch])
+        except Exception as error:
+            log.exception("a batch failed")
+            for one in batch:
+                self._tell(one.item, ServingError(f"internal error: {type(error).__name__}"))
+        took = self._clock() - started
+        self._batch_s += (took - self._batch_s) * (_LEARNING if self._batch_s else 1.0)
+
+    def _has_gone(self, one: Waiting[T]) -> bool:
+        # To ask is a message between two processes, not worth it for one that has hardly waited.
+        if self._clock() - one.since < _PATIENCE_S:
+            return False
+        try:
+            gone = self._gone(one.item)
+        except Exception:
+            log.exception("whether a robot still waits could not be asked")
+            return False
+        if gone:
+            self._tell(one.item, DeadlinePassed("the robot has stopped waiting for this answer"))
+        return gone
+
+    def _tell(self, item: T, error: ServingError) -> None:
+        try:
+            self._refuse(item, error)
+        except Exception:
+            log.exception("a refusal could not be sent")

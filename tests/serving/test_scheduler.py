@@ -1,0 +1,184 @@
+"""Which requests are computed together, who goes first, and who is told that it is too late."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.errors import DeadlinePassed, ServingError, TooBusy
+from serving.triton.scheduler import Batching, Scheduler
+
+
+class Held:
+    """An engine that stands still at its first batch until it is let go; its clock is moved by hand."""
+
+    def __init__(
+        self, batching: Batching | None = None, *, rows: int = 4, gone: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self.batches: list[list[str]] = []
+        self.waited: list[float] = []
+        self.refused: dict[str, ServingError] = {}
+        self.now, self.takes, self.fails = 100.0, 0.0, False
+        self.started, self._go = threading.Event(), threading.Event()
+        self.scheduler: Scheduler[str] = Scheduler(
+            self._run, self._refuse, batching or Batching(), rows=rows, gone=gone, clock=lambda: self.now
+        )
+
+    def _run(self, items: Sequence[str], waited: Sequence[float]) -> None:
+        self.batches.append(list(items))
+        self.waited += waited
+        self.started.set()
+        assert self._go.wait(20)
+        self.now += self.takes
+        if self.fails:
+            raise RuntimeError("out of memory")
+
+    def _refuse(self, item: str, error: ServingError) -> None:
+        self.refused[item] = error
+
+    def busy(self) -> None:
+        """One request is being computed; what is put now waits."""
+        self.scheduler.put("first")
+        assert self.started.wait(20)
+
+    def finish(self) -> None:
+        self._go.set()
+        self.scheduler.close()
+
+
+def test_what_waits_when_the_engine_is_free_is_the_next_batch() -> None:
+    held = Held(rows=4)
+    held.busy()
+    for number in range(6):
+        held.scheduler.put(str(number))
+    held.now += 0.25
+    assert held.scheduler.waiting == 6
+    held.finish()
+    assert held.batches == [["first"], list("0123"), list("45")]
+    assert held.waited == [0.0, *[0.25] * 6]
+    assert held.refused == {}
+
+
+def test_bulk_work_waits_for_robots_and_is_never_in_their_batch() -> None:
+    held = Held(rows=4)
+    held.busy()
+    for name in ("b1", "r1", "b2", "r2", "b3"):
+        held.scheduler.put(name, bulk=name.startswith("b"))
+    held.finish()
+    assert held.batches == [["first"], ["r1", "r2"], ["b1", "b2", "b3"]]
+
+
+def test_a_full_queue_refuses_at_once() -> None:
+    held = Held(Batching(max_waiting=3, max_waiting_bytes=100))
+    held.busy()
+    held.scheduler.put("a", size=60)
+    with pytest.raises(TooBusy, match="60 bytes wait"):
+        held.scheduler.put("too large beside it", size=41)
+    held.scheduler.put("b")
+    held.scheduler.put("c")
+    with pytest.raises(TooBusy, match="3 requests wait"):
+        held.scheduler.put("d")
+    held.finish()
+    assert held.batches[1:] == [["a", "b", "c"]]
+    with pytest.raises(TooBusy, match="stopping"):
+        held.scheduler.put("e")
+
+
+def test_room_is_given_back_and_an_empty_queue_takes_any_size() -> None:
+    held = Held(Batching(max_waiting_bytes=100))
+    held.busy()
+    held.scheduler.put("a", size=1000, timeout_s=0.1)
+    held.now += 1
+    held._go.set()
+    while held.scheduler.waiting:
+        threading.Event().wait(0.005)
+    held.scheduler.put("b", size=100)
+    held.finish()
+    assert set(held.refused) == {"a"}
+    assert held.batches[1:] == [["b"]]
+
+
+def test_what_would_come_too_late_is_refused_and_takes_nobodys_place() -> None:
+    held = Held(rows=2)
+    held.takes = 1.0
+    held.busy()
+    held.scheduler.put("over", timeout_s=0.5)
+    held.scheduler.put("not in time", timeout_s=2.5)  # 0.5 s would be left, half of what a batch takes
+    held.scheduler.put("in time", timeout_s=4)
+    held.scheduler.put("patient")
+    held.now += 1.0
+    held.finish()
+    assert held.batches == [["first"], ["in time", "patient"]]
+    assert {name: type(error) for name, error in held.refused.items()} == {"over": TooBusy, "not in time": TooBusy}
+
+
+def test_one_slow_batch_does_not_lock_everybody_out() -> None:
+    held = Held()
+    held.takes = 60.0
+    held.busy()
+    held._go.set()
+    while held.now == 100.0:
+        threading.Event().wait(0.005)
+    held.takes = 0.1
+    held.scheduler.put("fresh", timeout_s=2)
+    held.finish()
+    assert held.batches == [["first"], ["fresh"]]
+
+
+def test_who_has_hung_up_is_not_computed() -> None:
+    held = Held(gone=lambda name: name == "gone")
+    held.busy()
+    held.scheduler.put("gone")
+    held.scheduler.put("here")
+    held.now += 0.1
+    held.finish()
+    assert held.batches == [["first"], ["here"]]
+    assert isinstance(held.refused["gone"], DeadlinePassed)
+
+
+def test_a_batch_that_fails_is_refused_and_the_next_one_runs(caplog: pytest.LogCaptureFixture) -> None:
+    held = Held(rows=1)
+    held.fails = True
+    held.busy()
+    held.scheduler.put("second")
+    held.finish()
+    assert held.batches == [["first"], ["second"]]
+    assert set(held.refused) == {"first", "second"}
+    assert "a batch failed" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"rows": 0}, {"rows": 2000}, {"max_waiting": 0}, {"max_wait_s": 0}])
+def test_settings_have_limits(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Batching(**wrong)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.booleans(), st.floats(0.01, 5), st.floats(0, 2)), max_size=40),
+    rows=st.integers(1, 8),
+    takes=st.floats(0, 1),
+)
+def test_every_request_is_answered_or_refused_once(
+    requests: list[tuple[bool, float, float]], rows: int, takes: float
+) -> None:
+    held = Held(rows=rows)
+    held.takes = takes
+    held.busy()
+    for number, (bulk, timeout, pause) in enumerate(requests):
+        held.scheduler.put(f"{'b' if bulk else 'r'}{number}", bulk=bulk, timeout_s=timeout)
+        held.now += pause
+    held.finish()
+    computed = [name for batch in held.batches[1:] for name in batch]
+    assert sorted([*computed, *held.refused]) == sorted(
+        f"{'b' if b else 'r'}{i}" for i, (b, _, _) in enumerate(requests)
+    )
+    assert all(1 <= len(batch) <= rows and len({name[0] for name in batch}) == 1 for batch in held.batches)
+    for kind in "rb":
+        own = [int(name[1:]) for name in computed if name[0] == kind]
+        assert own == sorted(own), "first come, first served"
+    assert "".join(name[0] for name in computed).find("br") == -1, "robots first"
