@@ -82,10 +82,15 @@ class TritonPythonModel:
         logging.getLogger("serving").setLevel(logging.INFO)
         try:
             settings = BackendSettings.read(os.environ)
-            if settings.threads:
-                torch.set_num_threads(settings.threads)
             choice = EngineChoice.read(os.environ)
-            self._engine = Engine(settings.serving, hot=settings.hot, check_tokens=settings.check_tokens, choice=choice)
+            self._scheduler = Scheduler(
+                self._answer,
+                self._refuse,
+                settings.batching,
+                rows=CUDA_ROWS if torch.cuda.is_available() else CPU_ROWS,
+                start=lambda: self._load(settings, choice),
+                gone=lambda asked: asked.sender.is_cancelled(),
+            )
         except ServingError as error:
             raise pb.TritonModelException(f"{error.code}: {error}") from error
         # Only now: an export or a compilation may hold Python's lock for long, and has the guard's time to start.
@@ -97,13 +102,6 @@ class TritonPythonModel:
             self._recorder = Recorder(settings.telemetry, captures)
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
-        self._scheduler = Scheduler(
-            self._answer,
-            self._refuse,
-            settings.batching,
-            rows=CUDA_ROWS if torch.cuda.is_available() else CPU_ROWS,
-            gone=lambda asked: asked.sender.is_cancelled(),
-        )
 
     def execute(self, requests: Sequence[Request]) -> None:
         """Queue the requests and return: the next batch takes them. A bad request gets its own error at once."""
@@ -126,6 +124,11 @@ class TritonPythonModel:
         self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
+
+    def _load(self, settings: BackendSettings, choice: EngineChoice) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._engine = Engine(settings.serving, hot=settings.hot, check_tokens=settings.check_tokens, choice=choice)
 
     def _accept(self, request: Request, sender: Sender) -> None:
         came = time.perf_counter()

@@ -237,6 +237,8 @@ class Engine:
     # --- the background thread ----------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
+        # A second team of threads would make the first one, which answers robots, wait asleep (see scheduler.py).
+        torch.set_num_threads(1)
         tried = self._state.source
         while not self._closed:
             try:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -72,16 +73,21 @@ class Scheduler(Generic[T]):
         batching: Batching,
         *,
         rows: int,
+        start: Callable[[], None] = lambda: None,
         gone: Callable[[T], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start the thread.
+        """Start the thread. Raises what `start` raises.
 
         Args:
             run: answers a batch; also gets the seconds that each of it waited. What it raises is logged, and refuses
                 all of the batch.
             refuse: tells one request that it is not answered.
             rows: most requests in one batch, where `batching` leaves it open.
+            start: called first, by the thread that runs batches; the constructor waits for it. Whatever computes with
+                several threads has to be made there: OpenMP keeps a team of threads for each thread that ever asked
+                for one, and where teams hold more threads than there are cores, all of them wait asleep (a pass of 73
+                ms took 105).
             gone: whether who asked has stopped waiting; such a request is not computed.
         """
         self._run, self._refuse, self._gone, self._clock = run, refuse, gone, clock
@@ -93,8 +99,10 @@ class Scheduler(Generic[T]):
         self._batch_s = 0.0
         self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._work, args=(start, started), name="batches", daemon=True)
         self._thread.start()
+        started.result()
 
     @property
     def waiting(self) -> int:
@@ -127,7 +135,13 @@ class Scheduler(Generic[T]):
             self._changed.notify()
         self._thread.join()
 
-    def _work(self) -> None:
+    def _work(self, start: Callable[[], None], started: Future[None]) -> None:
+        try:
+            start()
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
         while True:
             with self._changed:
                 while not self.waiting and not self._closed:

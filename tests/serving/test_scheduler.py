@@ -151,6 +151,27 @@ def test_a_batch_that_fails_is_refused_and_the_next_one_runs(caplog: pytest.LogC
     assert "a batch failed" in caplog.text
 
 
+def test_the_engine_is_made_by_the_thread_that_runs_batches() -> None:
+    names: list[str] = []
+    scheduler: Scheduler[str] = Scheduler(
+        lambda items, waited: names.append(threading.current_thread().name),
+        lambda item, error: None,
+        Batching(),
+        rows=1,
+        start=lambda: names.append(threading.current_thread().name),
+    )
+    assert names == ["batches"]
+    scheduler.put("a")
+    scheduler.close()
+    assert names == ["batches", "batches"]
+
+    def broken() -> None:
+        raise ServingError("no base")
+
+    with pytest.raises(ServingError, match="no base"):
+        Scheduler[str](lambda items, waited: None, lambda item, error: None, Batching(), rows=1, start=broken)
+
+
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"rows": 2000}, {"max_waiting": 0}, {"max_wait_s": 0}])
 def test_settings_have_limits(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
