@@ -246,6 +246,11 @@ def transport(
             f"{load['capacity_16_robots']['per_second']}/s at most; at {share:.0%} of it p50 {opened['p50_ms']} ms, "
             f"p99 {opened['p99_ms']} ms, ratio {load['p99_over_p50']}"
         )
+        beyond = load[f"open_loop_at_{parts.OVERLOAD:g}"]
+        out.print(
+            f"at {parts.OVERLOAD:.0%}, each robot waiting {beyond['timeout_s']} s: {beyond['per_second']}/s in time "
+            f"({beyond['answers_over_capacity']:.0%} of the capacity), others: {beyond['errors']}"
+        )
 
 
 @contextmanager
