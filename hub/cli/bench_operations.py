@@ -246,11 +246,65 @@ def transport(
             f"{load['capacity_16_robots']['per_second']}/s at most; at {share:.0%} of it p50 {opened['p50_ms']} ms, "
             f"p99 {opened['p99_ms']} ms, ratio {load['p99_over_p50']}"
         )
-        beyond = load[f"open_loop_at_{parts.OVERLOAD:g}"]
-        out.print(
-            f"at {parts.OVERLOAD:.0%}, each robot waiting {beyond['timeout_s']} s: {beyond['per_second']}/s in time "
-            f"({beyond['answers_over_capacity']:.0%} of the capacity), others: {beyond['errors']}"
+
+
+@click.command("load")
+@base_option
+@click.option("--cells", type=click.IntRange(1, 256), default=4, show_default=True)
+@click.option("--shares", default="0.1,0.3,0.5,0.7,0.9,1.2,1.5", show_default=True, help="Of the capacity.")
+@click.option("--capacity", type=click.FloatRange(0.1), help="Frames a second [default: measured with 16 robots].")
+@click.option("--seconds", type=float, default=45.0, show_default=True, help="Of each load.")
+@click.option("--wait", type=click.FloatRange(0.05), default=2.0, show_default=True, help="Seconds that a robot waits.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it as a PNG.")
+@threads_option
+@json_file
+def load(
+    base_dir: Path | None,
+    cells: int,
+    shares: str,
+    capacity: float | None,
+    seconds: float,
+    wait: float,
+    plot: Path | None,
+    threads: int | None,
+    target: Path | None,
+) -> None:
+    """What robots wait at loads below and beyond the capacity: requests at random times, none waits for another.
+
+    \b
+    Example:
+      parcelhub bench load --plot load.png --json load.json
+      parcelhub bench load --shares 0.5,1.5 --wait 0.5
+    """
+    from serving.benchmark.curve import draw_curve, latency_curve
+
+    try:
+        wanted = [float(share) for share in shares.split(",")]
+    except ValueError as error:
+        raise InputError(f"--shares wants numbers separated by commas: {error}") from error
+    if not all(0 < share <= 10 for share in wanted):
+        raise InputError(f"--shares wants numbers above 0 and up to 10, not {shares!r}")
+    with _running(base_dir, variants=cells, hot=cells, threads=threads) as (config, _), counting("loads") as progress:
+        found = latency_curve(
+            config.url,
+            cells=cells,
+            shares=wanted,
+            seconds=seconds,
+            timeout_s=wait,
+            capacity=capacity,
+            report=lambda done: progress(done, len(wanted)),
         )
+    write_figures({"machine": machine("after"), **found}, target)
+    shown = table(
+        f"capacity {found['capacity_per_second']}/s", "asked /s", "in time /s", "p50 ms", "p90 ms", "p99 ms", "others"
+    )
+    for row in found["loads"]:
+        figures = [row[name] for name in ("asked_per_second", "per_second", "p50_ms", "p90_ms", "p99_ms")]
+        others = ", ".join(f"{count} {kind}" for kind, count in row["errors"].items())
+        shown.add_row(f"{row['share']:.0%}", *map(str, figures), others)
+    out.print(shown)
+    if plot is not None:
+        draw_curve(found, plot)
 
 
 @contextmanager
@@ -284,4 +338,4 @@ def _running(
         yield config, server
 
 
-COMMANDS = (rollout, faults, fuzz, variants, transport)
+COMMANDS = (rollout, faults, fuzz, variants, transport, load)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,11 +42,6 @@ def frames(count: int = 8, size: tuple[int, int] = (720, 1280)) -> list[bytes]:
     return made
 
 
-OVERLOAD: Final = 1.5
-OVERLOAD_WAIT_S: Final = 1.0
-"""What more robots than the server can answer ask for, and how long each of them waits."""
-
-
 def uniform(cells: int) -> Callable[[random.Random], str]:
     """Every cell as often as any other."""
     return lambda rng: f"cell-{rng.randrange(cells)}"
@@ -60,7 +55,7 @@ def zipf(cells: int) -> Callable[[random.Random], str]:
 
 
 def latency_under_load(url: str, *, cells: int, seconds: float, share: float = 0.7) -> dict[str, Any]:
-    """Capacity in a closed loop, then an open loop at a share of it, then one beyond it whose robots wait a second."""
+    """Capacity in a closed loop, then an open loop at a share of it."""
     pictures = frames()
     asyncio.run(closed_loop(url, pictures, robots=4, seconds=min(seconds, 3), cell=uniform(cells)))
     single = asyncio.run(closed_loop(url, pictures, robots=1, seconds=seconds, cell=uniform(cells)))
@@ -68,26 +63,11 @@ def latency_under_load(url: str, *, cells: int, seconds: float, share: float = 0
     loaded = asyncio.run(
         open_loop(url, pictures, per_second=max(share * full.rate, 0.5), seconds=seconds, cell=uniform(cells))
     )
-    beyond = asyncio.run(
-        open_loop(
-            url,
-            pictures,
-            per_second=OVERLOAD * full.rate,
-            seconds=seconds,
-            cell=uniform(cells),
-            timeout_s=OVERLOAD_WAIT_S,
-        )
-    )
     ratio = loaded.quantile(0.99) / loaded.quantile(0.5) if loaded.latencies else None
     return {
         "one_robot": single.summary(),
         "capacity_16_robots": full.summary(),
         f"open_loop_at_{share:g}": loaded.summary(),
-        f"open_loop_at_{OVERLOAD:g}": {
-            **beyond.summary(),
-            "timeout_s": OVERLOAD_WAIT_S,
-            "answers_over_capacity": round(beyond.rate / full.rate, 3) if full.rate else None,
-        },
         "p99_over_p50": None if ratio is None else round(ratio, 2),
     }
 

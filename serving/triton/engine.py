@@ -237,8 +237,7 @@ class Engine:
     # --- the background thread ----------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        # A second team of threads would make the first one, which answers robots, wait asleep (see scheduler.py).
-        torch.set_num_threads(1)
+        _compute_alone()
         tried = self._state.source
         while not self._closed:
             try:
@@ -294,6 +293,11 @@ class Engine:
         finally:
             with self._lock:
                 self._loading.discard(variant)
+
+
+def _compute_alone() -> None:
+    """A second team of threads would make the first one, which answers robots, wait asleep (see scheduler.py)."""
+    torch.set_num_threads(1)
 
 
 def _resolve(table: RoutingTable, query: Query) -> Resolved:

@@ -81,3 +81,17 @@ def test_what_a_robot_waits_beyond_the_engine(base: Path, tmp_path: Path) -> Non
         assert set(way["cpu_ms_per_request"]) == {"server", "stub", "robot"}
         assert way["mean_ms"]["backend"] > 0
     assert found["load"]["open_loop_at_0.7"]["errors"] == {}
+
+
+def test_loads_below_and_beyond_the_capacity(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "load.png"
+    words = "load --shares 0.3,4 --capacity 20 --seconds 2 --wait 5 --cells 2"
+    found = figures(base, tmp_path, *words.split(), "--plot", str(plot))
+    below, beyond = found["loads"]
+    assert (below["asked_per_second"], beyond["asked_per_second"]) == (6, 80)
+    assert below["errors"] == {} and below["answers"] > 0
+    assert set(beyond["errors"]) <= {"Overloaded", "DeadlineExceeded"}
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    for wrong in ("a,b", "0", "-1,2"):
+        assert run(["bench", "load", "--shares", wrong]) == 2
+        assert "--shares wants numbers" in capsys.readouterr().err
