@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from statistics import median
 from typing import Final, Generic, TypeVar
 
 from serving.errors import DeadlinePassed, ServingError, TooBusy
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CPU_ROWS, CUDA_ROWS = 4, 32
 """A CPU computes four frames in four times the time of one, so larger batches make robots wait and nothing else."""
-_LEARNING: Final = 0.2
+_REMEMBERED: Final = 9
 _PATIENCE_S: Final = 0.02
 
 
@@ -96,7 +97,8 @@ class Scheduler(Generic[T]):
         self._robots: deque[Waiting[T]] = deque()
         self._bulk: deque[Waiting[T]] = deque()
         self._bytes = 0
-        self._batch_s = 0.0
+        self._lately: deque[float] = deque(maxlen=_REMEMBERED)
+        self._row_s = 0.0
         self._closed = False
         self._changed = threading.Condition()
         started: Future[None] = Future()
@@ -112,7 +114,7 @@ class Scheduler(Generic[T]):
     def put(self, item: T, *, timeout_s: float | None = None, size: int = 0, bulk: bool = False) -> None:
         """Queue a request of `size` bytes; returns at once. Bulk work waits until no robot does.
 
-        Raises TooBusy where the queue is full.
+        Raises TooBusy where the queue is full, or so long that this one's turn would come too late.
         """
         now = self._clock()
         longest = self._batching.max_wait_s
@@ -124,6 +126,10 @@ class Scheduler(Generic[T]):
                 raise TooBusy(f"{self.waiting} requests wait already")
             if self._bytes + size > self._batching.max_waiting_bytes and self.waiting:
                 raise TooBusy(f"frames of {self._bytes} bytes wait already")
+            ahead = self.waiting if bulk else len(self._robots)
+            if ahead and (ahead + 1) * self._row_s > until - now:
+                # Told now, a robot takes its next frame; from the end of the queue it would hear it too late.
+                raise TooBusy(f"{ahead} requests before it take {ahead * self._row_s:.1f} s")
             self._bytes += size
             (self._bulk if bulk else self._robots).append(Waiting(item, now, until, size))
             self._changed.notify()
@@ -168,7 +174,7 @@ class Scheduler(Generic[T]):
             self._bytes -= one.size
             # An answer that comes after the deadline helps nobody and costs the next in line his. No more than half of
             # what was granted is held against a request, or one slow batch could refuse all that come after it.
-            needed = min(self._batch_s, (one.until - one.since) / 2)
+            needed = min(self._row_s * min(self._rows, len(batch) + len(line) + 1), (one.until - one.since) / 2)
             (late if one.until - now < needed else batch).append(one)
         return batch, late
 
@@ -180,8 +186,9 @@ class Scheduler(Generic[T]):
             log.exception("a batch failed")
             for one in batch:
                 self._tell(one.item, ServingError(f"internal error: {type(error).__name__}"))
-        took = self._clock() - started
-        self._batch_s += (took - self._batch_s) * (_LEARNING if self._batch_s else 1.0)
+        # The median of the last few: one batch that met a hiccup of the machine says nothing about the next.
+        self._lately.append((self._clock() - started) / len(batch))
+        self._row_s = median(self._lately)
 
     def _has_gone(self, one: Waiting[T]) -> bool:
         # To ask is a message between two processes, not worth it for one that has hardly waited.

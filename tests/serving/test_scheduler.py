@@ -129,6 +129,31 @@ def test_one_slow_batch_does_not_lock_everybody_out() -> None:
     assert held.batches == [["first"], ["fresh"]]
 
 
+def test_who_would_be_too_late_is_told_at_once() -> None:
+    held = Held(rows=2)
+    held.takes = 1.0
+    held.busy()
+    held.scheduler.put("a", timeout_s=0.1)  # how long a frame takes is not known yet
+    held._go.set()
+    while held.scheduler.waiting or held.now < 101:
+        threading.Event().wait(0.005)
+    held._go.clear()
+    held.started.clear()
+    held.scheduler.put("running")
+    assert held.started.wait(20)
+    held.scheduler.put("next", timeout_s=0.5)  # nobody before it: it is let in, whatever frames took
+    held.scheduler.put("second", timeout_s=2.0)
+    with pytest.raises(TooBusy, match=r"2 requests before it take 2\.0 s"):
+        held.scheduler.put("third", timeout_s=2.9)
+    held.scheduler.put("patient", timeout_s=3.1)
+    with pytest.raises(TooBusy, match="3 requests before it"):
+        held.scheduler.put("bulk", timeout_s=3.9, bulk=True)
+    held.scheduler.put("patient bulk", timeout_s=9, bulk=True)
+    held.scheduler.put("robots are not behind it", timeout_s=4.1)
+    held._go.set()
+    held.scheduler.close()
+
+
 def test_who_has_hung_up_is_not_computed() -> None:
     held = Held(gone=lambda name: name == "gone")
     held.busy()
