@@ -138,7 +138,11 @@ class TritonPythonModel:
         size = len(query.image) if isinstance(query.image, bytes) else query.image.nbytes
         try:
             self._scheduler.put(
-                asked, timeout_s=request.timeout() / 1e6, size=size, bulk=parameters.get("bulk") is True
+                asked,
+                key=query.cell or (query.variant or "").partition("@")[0],
+                timeout_s=request.timeout() / 1e6,
+                size=size,
+                bulk=parameters.get("bulk") is True,
             )
         except TooBusy as error:
             self._refuse(asked, error)

@@ -1,4 +1,4 @@
-"""Which requests go into the next batch: whoever waits when the engine is free, robots first, nobody past his deadline.
+"""Which requests are the next batch: those that wait when the engine is free, robots first, cells by turns, none late.
 
 Triton's own batcher does this too, and waits: with deadlines or priorities in its configuration it hands out a batch
 only while a model instance stands idle, and nothing tells it that one has come back, so that a request which arrived
@@ -21,6 +21,7 @@ from statistics import median
 from typing import Final, Generic, TypeVar
 
 from serving.errors import DeadlinePassed, ServingError, TooBusy
+from serving.triton.fair_queue import FairQueue
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ class Batching:
 
     Attributes:
         rows: most frames in one batch; None: 4 on a CPU, 32 on a CUDA device.
-        max_waiting: requests beyond this are refused at once: they would wait past any robot's deadline.
-        max_waiting_bytes: so are requests whose frames do not fit beside those that wait.
+        max_waiting: requests beyond this are refused at once: they would wait past any robot's deadline. The cell
+            with the longest line has to make room for others.
+        max_waiting_bytes: the same for the bytes of the frames that wait.
         max_wait_s: a request that waited this long is refused; one that names a shorter `timeout` sooner.
     """
 
@@ -94,8 +96,8 @@ class Scheduler(Generic[T]):
         self._run, self._refuse, self._gone, self._clock = run, refuse, gone, clock
         self._batching = batching
         self._rows = batching.rows or rows
-        self._robots: deque[Waiting[T]] = deque()
-        self._bulk: deque[Waiting[T]] = deque()
+        self._robots: FairQueue[Waiting[T]] = FairQueue()
+        self._bulk: FairQueue[Waiting[T]] = FairQueue()
         self._bytes = 0
         self._lately: deque[float] = deque(maxlen=_REMEMBERED)
         self._row_s = 0.0
@@ -111,28 +113,32 @@ class Scheduler(Generic[T]):
         """How many requests wait."""
         return len(self._robots) + len(self._bulk)
 
-    def put(self, item: T, *, timeout_s: float | None = None, size: int = 0, bulk: bool = False) -> None:
-        """Queue a request of `size` bytes; returns at once. Bulk work waits until no robot does.
+    def put(self, item: T, *, key: str = "", timeout_s: float | None = None, size: int = 0, bulk: bool = False) -> None:
+        """Queue a request of `size` bytes; returns at once. Keys (cells) take turns; bulk work waits for robots.
 
         Raises TooBusy where the queue is full, or so long that this one's turn would come too late.
         """
         now = self._clock()
         longest = self._batching.max_wait_s
         until = now + (min(timeout_s, longest) if timeout_s else longest)
-        with self._changed:
-            if self._closed:
-                raise TooBusy("the server is stopping")
-            if self.waiting >= self._batching.max_waiting:
-                raise TooBusy(f"{self.waiting} requests wait already")
-            if self._bytes + size > self._batching.max_waiting_bytes and self.waiting:
-                raise TooBusy(f"frames of {self._bytes} bytes wait already")
-            ahead = self.waiting if bulk else len(self._robots)
-            if ahead and (ahead + 1) * self._row_s > until - now:
-                # Told now, a robot takes its next frame; from the end of the queue it would hear it too late.
-                raise TooBusy(f"{ahead} requests before it take {ahead * self._row_s:.1f} s")
-            self._bytes += size
-            (self._bulk if bulk else self._robots).append(Waiting(item, now, until, size))
-            self._changed.notify()
+        pushed_out: list[Waiting[T]] = []
+        try:
+            with self._changed:
+                if self._closed:
+                    raise TooBusy("the server is stopping")
+                line = self._bulk if bulk else self._robots
+                ahead = line.ahead(key) + (len(self._robots) if bulk else 0)
+                if ahead and (ahead + 1) * self._row_s > until - now:
+                    # Told now, a robot takes its next frame; from the end of the queue it would hear it too late.
+                    raise TooBusy(f"{ahead} requests before it take {ahead * self._row_s:.1f} s")
+                while not self._fits(size):
+                    pushed_out.append(self._who_leaves(key, bulk=bulk))
+                self._bytes += size
+                line.push(key, Waiting(item, now, until, size))
+                self._changed.notify()
+        finally:
+            for one in pushed_out:
+                self._tell(one.item, TooBusy("the queue is full, and others have fewer requests in it"))
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""
@@ -140,6 +146,19 @@ class Scheduler(Generic[T]):
             self._closed = True
             self._changed.notify()
         self._thread.join()
+
+    def _fits(self, size: int) -> bool:
+        fits = self.waiting < self._batching.max_waiting and self._bytes + size <= self._batching.max_waiting_bytes
+        return fits or not self.waiting
+
+    def _who_leaves(self, key: str, *, bulk: bool) -> Waiting[T]:
+        """Who makes room for a request: bulk work for robots, else the newest of who has more. Raises TooBusy."""
+        line = self._bulk if bulk or self._bulk else self._robots
+        one = line.drop(longer_than=line.waiting(key) + 1 if bulk or line is self._robots else 0)
+        if one is None:
+            raise TooBusy(f"{self.waiting} requests with frames of {self._bytes} bytes wait already")
+        self._bytes -= one.size
+        return one
 
     def _work(self, start: Callable[[], None], started: Future[None]) -> None:
         try:
@@ -170,7 +189,7 @@ class Scheduler(Generic[T]):
         batch: list[Waiting[T]] = []
         late: list[Waiting[T]] = []
         while line and len(batch) < self._rows:
-            one = line.popleft()
+            one = line.pop()
             self._bytes -= one.size
             # An answer that comes after the deadline helps nobody and costs the next in line his. No more than half of
             # what was granted is held against a request, or one slow batch could refuse all that come after it.

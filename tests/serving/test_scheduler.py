@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.errors import DeadlinePassed, ServingError, TooBusy
+from serving.triton.fair_queue import FairQueue
 from serving.triton.scheduler import Batching, Scheduler
 
 
@@ -76,16 +77,46 @@ def test_a_full_queue_refuses_at_once() -> None:
     held = Held(Batching(max_waiting=3, max_waiting_bytes=100))
     held.busy()
     held.scheduler.put("a", size=60)
-    with pytest.raises(TooBusy, match="60 bytes wait"):
+    with pytest.raises(TooBusy, match="frames of 60 bytes wait"):
         held.scheduler.put("too large beside it", size=41)
     held.scheduler.put("b")
     held.scheduler.put("c")
-    with pytest.raises(TooBusy, match="3 requests wait"):
+    with pytest.raises(TooBusy, match="3 requests with"):
         held.scheduler.put("d")
     held.finish()
     assert held.batches[1:] == [["a", "b", "c"]]
     with pytest.raises(TooBusy, match="stopping"):
         held.scheduler.put("e")
+
+
+def test_cells_take_turns_and_one_that_floods_the_server_waits_for_itself() -> None:
+    held = Held(Batching(max_waiting=6), rows=2)
+    held.busy()
+    for number in range(6):
+        held.scheduler.put(f"a{number}", key="a")
+    with pytest.raises(TooBusy):
+        held.scheduler.put("a6", key="a")
+    held.scheduler.put("b0", key="b")  # the queue is full, and a's newest makes room
+    held.scheduler.put("c0", key="c")
+    held.scheduler.put("b1", key="b")
+    assert set(held.refused) == {"a5", "a4", "a3"}
+    with pytest.raises(TooBusy, match="6 requests with"):
+        held.scheduler.put("b2", key="b")  # b would have as many as a
+    held.finish()
+    assert held.batches[1:] == [["a0", "b0"], ["c0", "a1"], ["b1", "a2"]]
+
+
+def test_bulk_work_makes_room_for_robots_but_not_the_other_way() -> None:
+    held = Held(Batching(max_waiting=2), rows=4)
+    held.busy()
+    held.scheduler.put("b1", bulk=True)
+    held.scheduler.put("r1")
+    with pytest.raises(TooBusy):
+        held.scheduler.put("b2", key="other", bulk=True)
+    held.scheduler.put("r2")
+    assert set(held.refused) == {"b1"}
+    held.finish()
+    assert held.batches[1:] == [["r1", "r2"]]
 
 
 def test_room_is_given_back_and_an_empty_queue_takes_any_size() -> None:
@@ -205,26 +236,48 @@ def test_settings_have_limits(wrong: dict[str, int]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    requests=st.lists(st.tuples(st.booleans(), st.floats(0.01, 5), st.floats(0, 2)), max_size=40),
+    requests=st.lists(
+        st.tuples(st.booleans(), st.sampled_from("xyz"), st.floats(0.01, 5), st.floats(0, 2)), max_size=40
+    ),
+    most=st.integers(1, 40),
     rows=st.integers(1, 8),
     takes=st.floats(0, 1),
 )
 def test_every_request_is_answered_or_refused_once(
-    requests: list[tuple[bool, float, float]], rows: int, takes: float
+    requests: list[tuple[bool, str, float, float]], most: int, rows: int, takes: float
 ) -> None:
-    held = Held(rows=rows)
+    held = Held(Batching(max_waiting=most), rows=rows)
     held.takes = takes
     held.busy()
-    for number, (bulk, timeout, pause) in enumerate(requests):
-        held.scheduler.put(f"{'b' if bulk else 'r'}{number}", bulk=bulk, timeout_s=timeout)
+    names = [f"{'b' if bulk else 'r'}{key}{number}" for number, (bulk, key, _, _) in enumerate(requests)]
+    full = set()
+    for name, (bulk, key, timeout, pause) in zip(names, requests, strict=True):
+        try:
+            held.scheduler.put(name, key=key, bulk=bulk, timeout_s=timeout)
+        except TooBusy:
+            full.add(name)
+        assert held.scheduler.waiting <= most
         held.now += pause
     held.finish()
     computed = [name for batch in held.batches[1:] for name in batch]
-    assert sorted([*computed, *held.refused]) == sorted(
-        f"{'b' if b else 'r'}{i}" for i, (b, _, _) in enumerate(requests)
-    )
+    assert sorted([*computed, *held.refused, *full]) == sorted(names)
     assert all(1 <= len(batch) <= rows and len({name[0] for name in batch}) == 1 for batch in held.batches)
-    for kind in "rb":
-        own = [int(name[1:]) for name in computed if name[0] == kind]
+    for line in {name[:2] for name in computed}:
+        own = [int(name[2:]) for name in computed if name.startswith(line)]
         assert own == sorted(own), "first come, first served"
-    assert "".join(name[0] for name in computed).find("br") == -1, "robots first"
+    assert "br" not in "".join(name[0] for name in computed), "robots first"
+
+
+@given(entries=st.lists(st.sampled_from("abc"), max_size=30), key=st.sampled_from("abcd"))
+def test_a_fair_queue_says_how_many_leave_before_a_new_entry(entries: list[str], key: str) -> None:
+    queue: FairQueue[str] = FairQueue()
+    for entry in entries:
+        queue.push(entry, entry)
+    ahead = queue.ahead(key)
+    queue.push(key, "new")
+    left = [queue.pop() for _ in range(len(queue))]
+    # Of each other key one may leave later, where its turn comes after this one's.
+    assert left.index("new") - ahead in (-2, -1, 0)
+    turns = [entry for entry in left if entry != "new"]
+    assert sorted(turns) == sorted(entries)
+    assert len(queue) == 0
