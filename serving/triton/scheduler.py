@@ -40,7 +40,7 @@ class Batching:
         rows: most frames in one batch; None: 4 on a CPU, 32 on a CUDA device.
         max_waiting: requests beyond this are refused at once: they would wait past any robot's deadline. The cell
             with the longest line has to make room for others.
-        max_waiting_bytes: the same for the bytes of the frames that wait.
+        max_waiting_bytes: a request whose frame does not fit beside those that wait is refused.
         max_wait_s: a request that waited this long is refused; one that names a shorter `timeout` sooner.
     """
 
@@ -121,24 +121,25 @@ class Scheduler(Generic[T]):
         now = self._clock()
         longest = self._batching.max_wait_s
         until = now + (min(timeout_s, longest) if timeout_s else longest)
-        pushed_out: list[Waiting[T]] = []
-        try:
-            with self._changed:
-                if self._closed:
-                    raise TooBusy("the server is stopping")
-                line = self._bulk if bulk else self._robots
-                ahead = line.ahead(key) + (len(self._robots) if bulk else 0)
-                if ahead and (ahead + 1) * self._row_s > until - now:
-                    # Told now, a robot takes its next frame; from the end of the queue it would hear it too late.
-                    raise TooBusy(f"{ahead} requests before it take {ahead * self._row_s:.1f} s")
-                while not self._fits(size):
-                    pushed_out.append(self._who_leaves(key, bulk=bulk))
-                self._bytes += size
-                line.push(key, Waiting(item, now, until, size))
-                self._changed.notify()
-        finally:
-            for one in pushed_out:
-                self._tell(one.item, TooBusy("the queue is full, and others have fewer requests in it"))
+        pushed_out = None
+        with self._changed:
+            if self._closed:
+                raise TooBusy("the server is stopping")
+            line = self._bulk if bulk else self._robots
+            ahead = line.ahead(key) + (len(self._robots) if bulk else 0)
+            if ahead and (ahead + 1) * self._row_s > until - now:
+                # Told now, a robot takes its next frame; from the end of the queue it would hear it too late.
+                raise TooBusy(f"{ahead} requests before it take {ahead * self._row_s:.1f} s")
+            if self.waiting and self._bytes + size > self._batching.max_waiting_bytes:
+                # Nobody is pushed out for a large frame: it could take many small ones and still not fit.
+                raise TooBusy(f"frames of {self._bytes} bytes wait already")
+            if self.waiting >= self._batching.max_waiting:
+                pushed_out = self._who_leaves(key, bulk=bulk)
+            self._bytes += size
+            line.push(key, Waiting(item, now, until, size))
+            self._changed.notify()
+        if pushed_out is not None:
+            self._tell(pushed_out.item, TooBusy("the queue is full, and others have fewer requests in it"))
 
     def close(self) -> None:
         """Answer what waits, then end the thread."""
@@ -147,16 +148,12 @@ class Scheduler(Generic[T]):
             self._changed.notify()
         self._thread.join()
 
-    def _fits(self, size: int) -> bool:
-        fits = self.waiting < self._batching.max_waiting and self._bytes + size <= self._batching.max_waiting_bytes
-        return fits or not self.waiting
-
     def _who_leaves(self, key: str, *, bulk: bool) -> Waiting[T]:
         """Who makes room for a request: bulk work for robots, else the newest of who has more. Raises TooBusy."""
         line = self._bulk if bulk or self._bulk else self._robots
         one = line.drop(longer_than=line.waiting(key) + 1 if bulk or line is self._robots else 0)
         if one is None:
-            raise TooBusy(f"{self.waiting} requests with frames of {self._bytes} bytes wait already")
+            raise TooBusy(f"{self.waiting} requests wait already")
         self._bytes -= one.size
         return one
 

@@ -79,9 +79,12 @@ def test_a_full_queue_refuses_at_once() -> None:
     held.scheduler.put("a", size=60)
     with pytest.raises(TooBusy, match="frames of 60 bytes wait"):
         held.scheduler.put("too large beside it", size=41)
+    with pytest.raises(TooBusy, match="60 bytes wait"):
+        held.scheduler.put("larger than all of it", key="other", size=1000)
+    assert held.refused == {}, "nobody had to leave for it"
     held.scheduler.put("b")
     held.scheduler.put("c")
-    with pytest.raises(TooBusy, match="3 requests with"):
+    with pytest.raises(TooBusy, match="3 requests wait"):
         held.scheduler.put("d")
     held.finish()
     assert held.batches[1:] == [["a", "b", "c"]]
@@ -100,7 +103,7 @@ def test_cells_take_turns_and_one_that_floods_the_server_waits_for_itself() -> N
     held.scheduler.put("c0", key="c")
     held.scheduler.put("b1", key="b")
     assert set(held.refused) == {"a5", "a4", "a3"}
-    with pytest.raises(TooBusy, match="6 requests with"):
+    with pytest.raises(TooBusy, match="6 requests wait"):
         held.scheduler.put("b2", key="b")  # b would have as many as a
     held.finish()
     assert held.batches[1:] == [["a0", "b0"], ["c0", "a1"], ["b1", "a2"]]

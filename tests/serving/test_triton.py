@@ -142,9 +142,9 @@ def mixed_requests_share_batches(robot: RobotClient, config: TritonConfig, segme
 
     with ThreadPoolExecutor(12) as pool:
         assert len(list(pool.map(ask, range(48)))) == 48
-    wait_for_batches = time.monotonic() + 10
+    deadline = time.monotonic() + 10
     while (found := batches(config))["parcelhub_batch_rows_total"] < 48:
-        assert time.monotonic() < wait_for_batches
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert found["parcelhub_batches_total"] < found["parcelhub_batch_rows_total"]
 
