@@ -21,7 +21,7 @@ from serving.adapter_files import Adapter, LayerShape
 from serving.errors import NoFreeSlot, UnknownVariant
 from serving.families.types import InstanceModel
 from serving.merged import POOL_BYTES, MergedPool
-from serving.slot_layers import Adaptable, BlockLayout, Columns, Packed, RowBlocks, can_carry, shape_of, slot_layer
+from serving.slot_layers import Adaptable, BlockLayout, Columns, Packed, RowBlocks, Run, can_carry, shape_of, slot_layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +108,7 @@ class AdapterBank:
         for name, layer in self._layers.items():
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, slot_layer(name, layer, self.layout.spans[name], self._rows))
+        model.run_stage = self._rows.run_by_run
 
     @property
     def layers(self) -> dict[str, LayerShape]:
@@ -183,23 +184,18 @@ class AdapterBank:
                 self._rows.put(None, touched, merged)
                 return
         columns = self.layout.hull(self._content[slot].columns for slot in used)
-        runs = [(slot, len(tuple(run))) for slot, run in itertools.groupby(index)]
-        ready = (
-            {slot: self._ready(slot, used) for slot in sorted(set(index))} if len(set(index)) > 1 else {index[0]: None}
-        )
-        self._rows.put(
-            self.blocks(index, columns=columns),
-            touched,
-            first=columns[0],
-            runs=tuple(count for _, count in runs),
-            own=tuple(ready[slot] for slot, _ in runs),
-        )
+        runs: tuple[Run, ...] = ()
+        if len(set(index)) > 1:
+            ready = {slot: self._ready(slot, used) for slot in sorted(used)}
+            runs = tuple(
+                Run(len(tuple(rows)), self._content[slot].touched, ready.get(slot))
+                for slot, rows in itertools.groupby(index)
+            )
+        self._rows.put(self.blocks(index, columns=columns), touched, first=columns[0], runs=runs)
 
     def _ready(self, slot: int, beside: Set[int]) -> Mapping[str, torch.Tensor] | None:
-        """Merged weights of a slot that has earned them, in a batch of those `beside`; the base needs none."""
+        """Merged weights of a slot that has earned them, in a batch of those `beside`."""
         content = self._content[slot]
-        if not slot:
-            return {}
         return self._merged.weights(slot, self._slots[slot, : 1 + content.rank], content.touched, beside=beside)
 
     def blocks(

@@ -17,6 +17,15 @@ class ServingError(Exception):
     code: ClassVar[str] = "serving"
 
 
+class InternalError(ServingError):
+    """Raised in place of an exception that nobody foresaw. Its text stays in the log: no robot needs it."""
+
+    code = "internal"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"an unexpected {type(error).__name__}; the server's log says more")
+
+
 # --- what a caller sent -----------------------------------------------------------------------------------------------
 
 

@@ -10,14 +10,14 @@ layer by layer, and only as many of its rows as the batch's largest rank. The br
 one more row of B, and the base's product accumulates on it: the result is then touched as often as without an adapter.
 
 A convolution has few weights and many pixels: each row of the batch gets a weight of its own, W + B_i A_i, and is
-convolved by itself.
+convolved by itself. A network whose convolutions are adapted runs the parts that hold them variant by variant
+(`RowBlocks.run_by_run`): what each variant's rows become is put side by side once, and not behind every convolution.
 """
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self, cast
 
@@ -27,6 +27,7 @@ from torch import nn
 
 from serving.adapter_files import Adapter, LayerShape
 from serving.families.patches import PatchConv
+from serving.families.types import Stage
 
 MERGE_FACTOR = 4
 """How many times the branch's products a row's own weight may cost to be made, at rank equal."""
@@ -138,6 +139,21 @@ class BlockLayout:
         return min(starts), max(ends)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Rows of a batch that lie side by side and are one variant's.
+
+    Attributes:
+        rows: how many.
+        touched: the layers that the variant's adapter changes.
+        own: these layers' weights with the adapter in them, where they are ready.
+    """
+
+    rows: int
+    touched: frozenset[str] = frozenset()
+    own: Mapping[str, torch.Tensor] | None = None
+
+
 @dataclass(slots=True)
 class RowBlocks:
     """The blocks of the rows of the batch in flight, shared by all layers and set before each forward pass.
@@ -145,8 +161,7 @@ class RowBlocks:
     `blocks` is [B, 1 + r, columns], or [1, 1 + r, columns] where all rows are one variant's; `first` is the column of
     the layout that they begin with; None runs the base as it is. `touched` names the layers that an adapter of the
     batch changes. `merged` has the weights to use instead of the base's where all rows are one variant's. `runs` says
-    how many rows in a row are one variant's; empty where that is not known. `own` are the weights that each run has
-    ready, by layer (the base's where it names none), None for a run that has none. With `traced`, layers compute in the
+    which rows are one variant's; empty where that is not known or all of them are. With `traced`, layers compute in the
     plain order that graph compilers know how to fuse.
     """
 
@@ -154,8 +169,7 @@ class RowBlocks:
     touched: frozenset[str] = field(default_factory=frozenset)
     merged: Mapping[str, torch.Tensor] | None = None
     first: int = 0
-    runs: tuple[int, ...] = ()
-    own: tuple[Mapping[str, torch.Tensor] | None, ...] = ()
+    runs: tuple[Run, ...] = ()
     traced: bool = False
 
     def put(
@@ -164,12 +178,29 @@ class RowBlocks:
         touched: frozenset[str] = frozenset(),
         merged: Mapping[str, torch.Tensor] | None = None,
         first: int = 0,
-        runs: tuple[int, ...] = (),
-        own: tuple[Mapping[str, torch.Tensor] | None, ...] = (),
+        runs: tuple[Run, ...] = (),
     ) -> None:
         """Set what the next forward pass computes with; the base alone by default."""
-        self.blocks, self.touched, self.merged, self.first = blocks, touched, merged, first
-        self.runs, self.own = runs, own
+        self.blocks, self.touched, self.merged, self.first, self.runs = blocks, touched, merged, first, runs
+
+    def run_by_run(self, stage: Stage, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run a part of the network on the batch in flight, each run's rows by themselves. On a GPU all rows go at
+        once: more launches would cost more than they save."""
+        blocks, touched, merged, first, runs = self.blocks, self.touched, self.merged, self.first, self.runs
+        if len(runs) < 2 or self.traced or inputs[0].device.type != "cpu":
+            return stage(*inputs)
+        said, at = [], 0
+        try:
+            for run in runs:
+                if run.own is not None or not run.touched or blocks is None:
+                    self.put(touched=run.touched, merged=run.own)
+                else:
+                    self.put(blocks[at : at + 1], run.touched, first=first)
+                said.append(stage(*(one[at : at + run.rows] for one in inputs)))
+                at += run.rows
+        finally:
+            self.put(blocks, touched, merged, first, runs)
+        return tuple(torch.cat(parts) for parts in zip(*said, strict=True))
 
     def of(self, span: Span) -> tuple[torch.Tensor, torch.Tensor]:
         """A [B, 1 + r, depth] and B [B, 1 + r, out] of a layer that is touched. Raises ValueError without blocks."""
@@ -257,24 +288,11 @@ class SlotConv(SlotLayer):
             patches = self.base.patches(x)
             y = torch.baddbmm(b[:, :1], patches.reshape(len(a), -1, patches.shape[-1]), self._own(a, b).mT)
             return y.view(*patches.shape[:-1], -1).permute(0, 3, 1, 2)
-        runs, each = self.rows.runs, len(x) // len(a)
-        if not runs:
-            runs = (1,) * len(a)
-        elif len(a) == 1:  # all of one variant
-            each = len(x) // runs[0]
-        parts = torch.split(x, [each * run for run in runs])
-        weights = self._of_runs(a, b, runs)
+        weights = shaped_weight(self.base, self._own(a, b)).unbind()
+        if len(weights) == 1:
+            return self._alone(x, weights[0])
+        parts = torch.split(x, len(x) // len(a))
         return torch.cat([self._alone(part, own) for part, own in zip(parts, weights, strict=True)])
-
-    def _of_runs(self, a: torch.Tensor, b: torch.Tensor, runs: Sequence[int]) -> list[torch.Tensor]:
-        """The weight of each run: ready, or made now."""
-        ready = self.rows.own or (None,) * len(runs)
-        heads = [end - run for run, end in zip(runs, itertools.accumulate(runs), strict=True)] if len(a) > 1 else [0]
-        wanted = [head for head, own in zip(heads, ready, strict=True) if own is None]
-        if len(wanted) < len(a):
-            a, b = a[wanted], b[wanted]
-        made = iter(shaped_weight(self.base, self._own(a, b)).unbind() if wanted else ())
-        return [next(made) if own is None else own.get(self.name, self.base.weight) for own in ready]
 
     def _own(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return torch.baddbmm(flat_weight(self.base), b[:, 1:].mT, a[:, 1:])

@@ -229,19 +229,33 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
     def dense(self, pixel_values: Tensor) -> Dense:
         """What every cell says of normalised pictures [B, 3, S, S]."""
         pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        half, quarter, *eighth = self.stem
-        fourth = eighth[0](quarter(half(pixels)))
-        eight = fourth
-        for layer in eighth[1:]:
-            eight = layer(eight)
-        tokens = _convolve(self.patch_embedding, pixels) + _convolve(self.stem_embedding, eight)
-        tokens = tokens.flatten(1, 2) + self.position_embedding
+        fourth, eight, tokens = self.run_stage(self._see, pixels)
+        tokens = tokens + self.position_embedding
         registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         tokens = torch.cat([registers, tokens], dim=1)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.layernorm(tokens)[:, registers.shape[1] :]
         grid = tokens.reshape(tokens.shape[0], self.side, self.side, -1)
+        logits, reach, coefficients, prototypes = self.run_stage(self._say, grid, eight, fourth)
+        reach = F.softplus(reach.float()) * (BOX_UNIT / self.config.image_size)
+        middle = cell_middles(2 * self.side, reach.device)
+        boxes = torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
+        return Dense(logits.float(), boxes, coefficients, prototypes)
+
+    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures [B, S, S, 3] to features at a fourth and an eighth of the side and tokens [B, T, width]."""
+        half, quarter, *eighth = self.stem
+        fourth = eighth[0](quarter(half(pixels)))
+        eight = fourth
+        for layer in eighth[1:]:
+            eight = layer(eight)
+        tokens = _convolve(self.patch_embedding, pixels) + _convolve(self.stem_embedding, eight)
+        return fourth, eight, tokens.flatten(1, 2)
+
+    def _say(self, grid: Tensor, eight: Tensor, fourth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What attention made of the tokens, [B, side, side, width], and the features of `_see` to logits, reaches and
+        coefficients of every cell and the prototypes, as `Dense` has them but for the reaches' scale."""
         eight = self.mix8(_unfold(self.widen8(grid)) + self.lateral8(eight))
         fourth = self.mix4(_unfold(self.widen4(eight)) + self.lateral4(fourth))
         kind = shape = eight
@@ -250,14 +264,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         for layer in self.shape_tower:
             shape = layer(shape)
         kind, shape = kind.flatten(1, 2), shape.flatten(1, 2)
-        reach = F.softplus(self.box_head(shape).float()) * (BOX_UNIT / self.config.image_size)
-        middle = cell_middles(2 * self.side, shape.device)
-        return Dense(
-            logits=self.class_predictor(kind).float(),
-            boxes=torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1),
-            coefficients=self.mask_head(shape),
-            prototypes=self.prototypes(fourth),
-        )
+        return self.class_predictor(kind), self.box_head(shape), self.mask_head(shape), self.prototypes(fourth)
 
     def forward(self, pixel_values: Tensor, **_: Any) -> ParcelSegOutput:  # noqa: ANN401 - the Trainer's extras
         """The `num_queries` best cells of normalised pictures [B, 3, S, S]; neighbours answer for one instance more

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
@@ -21,6 +22,22 @@ class Prediction:
     scores: Tensor
 
 
+Stage = Callable[..., tuple[Tensor, ...]]
+"""A part of a network: tensors whose first axis is the batch to tensors whose first axis is the batch."""
+
+
+class StageRunner(Protocol):
+    """Runs a part of a network on a batch."""
+
+    def __call__(self, stage: Stage, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What `stage` makes of `inputs`."""
+
+
+def all_rows_at_once(stage: Stage, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """As a network without adapters runs its parts."""
+    return stage(*inputs)
+
+
 class InstanceModel(nn.Module):
     """A network that segments instances, whatever its family; mixed into the `transformers` classes.
 
@@ -31,12 +48,16 @@ class InstanceModel(nn.Module):
     layers and convolutions whose first axis is the batch, or the batch times a number of windows, image by image, so
     that the variants of a batch can be told apart by row. Norms and query embeddings always stay the base's.
     `tuned_targets` matches those of them that a fine-tune adapts unless it is told otherwise, None for all.
+
+    `run_stage` is what a network runs those parts with that hold adapted convolutions: whoever serves variants puts
+    one in its place that lets each variant's rows go through such a part by themselves.
     """
 
     config: Any
     duplicate_iou: float = 0.8
     adapter_targets: str | None = None
     tuned_targets: str | None = None
+    run_stage: StageRunner = staticmethod(all_rows_at_once)
 
     @abstractmethod
     def answer(self, pixel_values: Tensor) -> Prediction:

@@ -26,6 +26,7 @@ from serving.captures import Capture, CaptureStore
 from serving.engines import EngineChoice
 from serving.errors import (
     DeadlinePassed,
+    InternalError,
     RequestError,
     ServingError,
     TooBusy,
@@ -113,7 +114,7 @@ class TritonPythonModel:
                 self._fail(sender, error)
             except Exception as error:
                 log.exception("a request could not be read")
-                self._fail(sender, ServingError(f"internal error: {type(error).__name__}"))
+                self._fail(sender, InternalError(error))
 
     def finalize(self) -> None:
         """Answer what waits and stop the background threads; what they hold is written."""
@@ -178,11 +179,12 @@ class TritonPythonModel:
         self, request_id: str, query: Query, result: Reply | ServingError, at: float, seconds: float, batch: int
     ) -> None:
         """Count a request that took `seconds` since it came and hand its record to the telemetry thread."""
-        reply = result if isinstance(result, Reply) else None
-        if reply is not None:
+        reply: Reply | None = None
+        if isinstance(result, Reply):
+            reply = result
             self._metrics.answered(reply.variant, reply.stage, seconds)
         else:
-            self._metrics.failed(query.variant, result.code if isinstance(result, ServingError) else "serving")
+            self._metrics.failed(query.variant, result.code)
         if self._recorder is None:
             return
         found = reply.instances if reply is not None else None

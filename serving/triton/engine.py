@@ -16,7 +16,7 @@ from torchvision.io import encode_jpeg
 from serving.access import RobotAccess
 from serving.digests import check_base
 from serving.engines import EAGER, EngineChoice
-from serving.errors import AdapterError, RequestError, ServingError, UnknownVariant, VariantWarming
+from serving.errors import AdapterError, InternalError, RequestError, ServingError, UnknownVariant, VariantWarming
 from serving.instances import Instances
 from serving.preprocess import Image, check_pixels, decode_image
 from serving.routing import Resolved, RoutingTable, ServingFolder
@@ -316,4 +316,4 @@ def _as_serving_error(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
     log.error("a request failed unexpectedly", exc_info=error)
-    return ServingError(f"internal error: {type(error).__name__}")
+    return InternalError(error)

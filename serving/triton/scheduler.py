@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final, Generic, TypeVar
 
-from serving.errors import DeadlinePassed, ServingError, TooBusy
+from serving.errors import DeadlinePassed, InternalError, ServingError, TooBusy
 from serving.triton.fair_queue import FairQueue
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Scheduler(Generic[T]):
         except Exception as error:
             log.exception("a batch failed")
             for one in batch:
-                self._tell(one.item, ServingError(f"internal error: {type(error).__name__}"))
+                self._tell(one.item, InternalError(error))
         # The median of the last few: one batch that met a hiccup of the machine says nothing about the next.
         self._lately.append((self._clock() - started) / len(batch))
         self._row_s = median(self._lately)

@@ -12,9 +12,9 @@ from serving.access import ROBOTS, RobotGrant, token_hash, write_grants
 from serving.errors import (
     BaseError,
     ImageError,
+    InternalError,
     RequestError,
     RoutingError,
-    ServingError,
     UnknownCell,
     UnknownVariant,
     VariantWarming,
@@ -146,7 +146,8 @@ def test_one_row_that_fails_unexpectedly_fails_alone(engine: Engine, monkeypatch
     monkeypatch.setattr(segmenter, "answer", fragile)
     replies = engine.answer([Query(scene()), Query(scene(7, 20)), Query(scene())])
     assert [isinstance(reply, Reply) for reply in replies] == [True, False, True]
-    assert type(replies[1]) is ServingError
+    assert type(replies[1]) is InternalError
+    assert "no memory" not in str(replies[1])
 
 
 def test_a_reply_says_which_stage_it_came_from(engine: Engine, serving_folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from serving.adapter_files import Adapter
 from serving.families.patches import PatchConv
 from serving.merged import MergedPool
-from serving.slot_layers import BlockLayout, RowBlocks, can_carry, shape_of, slot_layer
+from serving.slot_layers import BlockLayout, RowBlocks, Run, can_carry, shape_of, slot_layer
 
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 10), (3, 7, 6)),
@@ -66,11 +66,7 @@ def test_every_row_gets_what_peft_gives_it(name: str, traced: bool) -> None:
         y = served(x)
         for row, adapted in ((0, theirs[2]), (1, theirs[0]), (2, layer)):
             torch.testing.assert_close(y[row], adapted(x[row : row + 1])[0], atol=1e-4, rtol=1e-4)
-        rows.put(slots[torch.tensor([1, 1, 0])], frozenset({"it"}), runs=(2, 1))
-        y = served(x)
-        torch.testing.assert_close(y[:2], theirs[1](x[:2]), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(y[2:], theirs[0](x[2:]), atol=1e-4, rtol=1e-4)
-        rows.put(slots[1:2], frozenset({"it"}), runs=(3,))
+        rows.put(slots[1:2], frozenset({"it"}))
         torch.testing.assert_close(served(x), theirs[1](x), atol=1e-4, rtol=1e-4)
         rows.put(slots[1:2], frozenset({"another"}))
         torch.testing.assert_close(served(x), layer(x))
@@ -93,8 +89,9 @@ def test_merged_weights_are_pefts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_rows_with_weights_ready_and_without_go_together(name: str) -> None:
-    """Runs whose weights are merged, whose are not, and the base's, in one batch."""
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_stage_runs_each_variants_rows(name: str, traced: bool) -> None:
+    """Runs whose weights are merged, whose are not, and the base's, in one batch; with an output for each input."""
     layer, x, theirs, ours = build(name)
     layout = BlockLayout.of({"it": layer})
     slots = torch.zeros(3, 1 + 2, layout.width)
@@ -103,19 +100,31 @@ def test_rows_with_weights_ready_and_without_go_together(name: str) -> None:
         layout.write(layout.pack(adapter, torch.float32), slot)
     pool = MergedPool({"it": layer}, layout)
     ready = [pool.weights(1, slots[1], {"it"}) for _ in range(2)][1]
-    rows = RowBlocks()
+    rows = RowBlocks(traced=traced)
     served = slot_layer("it", layer, layout.spans["it"], rows)
     expected = {0: layer, 1: theirs[0], 2: theirs[1]}
+    it = frozenset({"it"})
+    calls: list[int] = []
+
+    def stage(pixels: torch.Tensor, doubled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(len(pixels))
+        return served(pixels), doubled
+
     with torch.no_grad():
-        for index, runs, own in (
-            ([1, 2, 0], (1, 1, 1), (ready, None, {})),
-            ([1, 1, 2], (2, 1), (ready, None)),
-            ([2, 0, 0], (1, 2), (None, {})),
-            ([0, 1, 2], (1, 1, 1), (None, None, None)),
-            ([1, 1, 0], (2, 1), (ready, {})),
+        for index, runs in (
+            ([1, 2, 0], (Run(1, it, ready), Run(1, it), Run(1))),
+            ([1, 1, 2], (Run(2, it, ready), Run(1, it))),
+            ([2, 0, 0], (Run(1, it), Run(2))),
+            ([0, 1, 2], (Run(1), Run(1, it), Run(1, it))),
+            ([1, 1, 0], (Run(2, it, ready), Run(1))),
+            ([0, 0, 0], ()),
         ):
-            rows.put(slots[torch.tensor(index)], frozenset({"it"}), runs=runs, own=own)
-            y = served(x)
+            rows.put(slots[torch.tensor(index)], it, runs=runs)
+            calls.clear()
+            y, double = rows.run_by_run(stage, x, 2 * x)
+            assert calls == ([len(x)] if traced or not runs else [run.rows for run in runs])
+            torch.testing.assert_close(double, 2 * x)
+            assert rows.runs == runs, "the next stage runs on the same rows"
             for row, slot in enumerate(index):
                 torch.testing.assert_close(y[row], expected[slot](x[row : row + 1])[0], atol=1e-4, rtol=1e-4)
 
