@@ -138,6 +138,7 @@ class TritonPythonModel:
         asked = _Asked(query, request.request_id() or uuid.uuid4().hex, sender, came)
         size = len(query.image) if isinstance(query.image, bytes) else query.image.nbytes
         try:
+            self._engine.expect(query)
             self._scheduler.put(
                 asked,
                 key=query.cell or (query.variant or "").partition("@")[0],
@@ -145,7 +146,7 @@ class TritonPythonModel:
                 size=size,
                 bulk=parameters.get("bulk") is True,
             )
-        except TooBusy as error:
+        except ServingError as error:
             self._refuse(asked, error)
 
     def _fail(self, sender: Sender, error: ServingError) -> None:

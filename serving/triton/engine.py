@@ -155,6 +155,12 @@ class Engine:
         """Of the routing table in place."""
         return self._state.table.version
 
+    def expect(self, query: Query) -> None:
+        """Say at once of a query that comes what needs no forward pass to be said, so that it does not wait for its
+        turn to hear it: may it ask, is there such a cell, is the variant in memory. One that is not is fetched from
+        now on. Raises Unauthorized, RequestError, UnknownCell, UnknownVariant, AdapterError and VariantWarming."""
+        self._admit(self._state, query)
+
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
         state = self._state
@@ -200,19 +206,24 @@ class Engine:
 
     def _prepare(self, state: _State, query: Query) -> _Ready | ServingError:
         try:
-            if self._access is not None:
-                self._access.check(query.token, query.cell or _cell_of(query.variant))
-            resolved = _resolve(state.table, query)
+            resolved = self._admit(state, query)
             if resolved.variant is not None:
-                self._require(state, resolved.variant)
+                self._count(self.counts.hits, resolved.variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
             return _as_serving_error(error)
         return _Ready(image, Order(resolved.variant, query.min_score, resolved.classes), resolved.stage)
 
+    def _admit(self, state: _State, query: Query) -> Resolved:
+        if self._access is not None:
+            self._access.check(query.token, query.cell or _cell_of(query.variant))
+        resolved = _resolve(state.table, query)
+        if resolved.variant is not None:
+            self._require(state, resolved.variant)
+        return resolved
+
     def _require(self, state: _State, variant: str) -> None:
         if state.segmenter.has_variant(variant):
-            self._count(self.counts.hits, variant)
             return
         refused = self._refused.get(variant)
         if refused is not None:

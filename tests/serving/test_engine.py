@@ -15,6 +15,7 @@ from serving.errors import (
     InternalError,
     RequestError,
     RoutingError,
+    Unauthorized,
     UnknownCell,
     UnknownVariant,
     VariantWarming,
@@ -86,6 +87,26 @@ def test_a_cold_variant_warms_up_beside_the_others(engine: Engine) -> None:
     assert isinstance(first[0], VariantWarming)
     assert isinstance(first[1], Reply)
     assert until(lambda: served(engine, variant="south@v2") == SOUTH) < 1.0
+
+
+def test_what_needs_no_computing_is_said_before_the_turn_comes(engine: Engine) -> None:
+    """A cold variant is read while its robot's neighbours are computed, not after them."""
+    engine.expect(Query(scene(), cell="north"))
+    engine.expect(Query(scene()))
+    with pytest.raises(VariantWarming):
+        engine.expect(Query(scene(), variant="south@v2"))
+    for query, wanted in (
+        (Query(scene(), cell="nowhere"), UnknownCell),
+        (Query(scene(), variant="nowhere@v1"), UnknownVariant),
+        (Query(scene(), cell="north", variant="north@v1"), RequestError),
+    ):
+        with pytest.raises(wanted):
+            engine.expect(query)
+    until(lambda: engine.counts.loads.get("south@v2") == 1)
+    engine.expect(Query(scene(), variant="south@v2"))
+    assert "south@v2" not in engine.counts.hits, "a hit is an answer"
+    assert served(engine, variant="south@v2") == SOUTH
+    assert engine.counts.hits["south@v2"] == 1
 
 
 def test_promotion_and_rollback_are_seen_without_a_failed_request(engine: Engine, serving_folder: Path) -> None:
@@ -193,6 +214,8 @@ def test_tokens_are_checked_against_the_cell(serving_folder: Path) -> None:
             ({"cell": "north"}, "Unauthorized"),
         ):
             assert served(engine, **query) == wanted
+        with pytest.raises(Unauthorized):
+            engine.expect(Query(scene(), cell="south", token="mine"))
         (serving_folder / ROBOTS).write_text("{")
         assert served(engine, cell="north", token="mine") == NORTH, "a broken file changes nothing"
         (serving_folder / ROBOTS).unlink()
