@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,12 +67,21 @@ class Request(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request that was understood. `came` is when, by the performance counter."""
+    """A request that was understood. `came` is when, by the performance counter; `timeout_s` how long it may wait from
+    then on, 0 where it does not say; `size` the bytes of its frame."""
 
     query: Query
     id: str
     sender: Sender
     came: float
+    timeout_s: float
+    size: int
+    bulk: bool
+
+    @property
+    def cell(self) -> str:
+        """Whose turn it is in the queue."""
+        return self.query.cell or (self.query.variant or "").partition("@")[0]
 
 
 class TritonPythonModel:
@@ -119,8 +129,8 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Answer what waits and stop the background threads; what they hold is written."""
         self._scheduler.close()
-        self._replies.close()
         self._engine.close()
+        self._replies.close()
         self._heartbeat.close()
         self._metrics.close()
         if self._recorder is not None:
@@ -135,19 +145,29 @@ class TritonPythonModel:
         came = time.perf_counter()
         parameters = json.loads(request.parameters() or "{}")
         query = _query(request, parameters)
-        asked = _Asked(query, request.request_id() or uuid.uuid4().hex, sender, came)
-        size = len(query.image) if isinstance(query.image, bytes) else query.image.nbytes
-        try:
-            self._engine.expect(query)
-            self._scheduler.put(
-                asked,
-                key=query.cell or (query.variant or "").partition("@")[0],
+        self._enter(
+            _Asked(
+                query,
+                request.request_id() or uuid.uuid4().hex,
+                sender,
+                came,
                 timeout_s=request.timeout() / 1e6,
-                size=size,
+                size=len(query.image) if isinstance(query.image, bytes) else query.image.nbytes,
                 bulk=parameters.get("bulk") is True,
             )
+        )
+
+    def _enter(self, asked: _Asked) -> None:
+        """Queue a request whose variant is in memory; another one comes back here when it is."""
+        try:
+            if not self._engine.expect(asked.query, partial(self._enter, asked)):
+                return
+            self._scheduler.put(asked, key=asked.cell, timeout_s=_time_left(asked), size=asked.size, bulk=asked.bulk)
         except ServingError as error:
             self._refuse(asked, error)
+        except Exception as error:
+            log.exception("a request could not be queued")
+            self._refuse(asked, InternalError(error))
 
     def _fail(self, sender: Sender, error: ServingError) -> None:
         self._replies.put(sender, lambda: _failure(error))
@@ -311,6 +331,16 @@ def _tensor(name: str, values: np.ndarray[Any, Any]) -> object:
 
 def _text(name: str, text: str) -> object:
     return _tensor(name, np.frombuffer(text.encode(), np.uint8))
+
+
+def _time_left(asked: _Asked) -> float | None:
+    """Seconds that a request may still wait, None where it does not say. Raises TooBusy where none are left."""
+    if not asked.timeout_s:
+        return None
+    left = asked.timeout_s - (time.perf_counter() - asked.came)
+    if left <= 0:
+        raise TooBusy("its variant was not in memory, and was read when its time was over")
+    return left
 
 
 def _failure(error: ServingError) -> object:

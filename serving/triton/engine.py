@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,9 @@ from serving.routing import Resolved, RoutingTable, ServingFolder
 from serving.segmenter import Order, Segmenter
 
 log = logging.getLogger(__name__)
+
+MAX_HELD = 64
+"""Requests that wait for variants to be read; each holds its frame. More are told to ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ class Engine:
         self._choice = choice
         self._decoders = ThreadPoolExecutor(4, "decode")
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._loading: set[str] = set()
+        self._loading: dict[str, list[Callable[[], None]]] = {}  # whom to tell when a variant was read
+        self._held = 0
         self._refused: dict[str, AdapterError] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -129,10 +133,13 @@ class Engine:
         decode_image(blank)  # and on this thread, which decodes for a robot that is alone
 
     def close(self) -> None:
-        """Stop the background thread."""
-        self._closed = True
+        """Stop the background thread, and tell those who wait for a variant that it will not come."""
+        with self._lock:
+            self._closed = True
         self._wanted.put(None)
         self._watcher.join()
+        for variant in tuple(self._loading):
+            self._tell_waiting(variant)
         self._decoders.shutdown()
 
     @property
@@ -155,11 +162,17 @@ class Engine:
         """Of the routing table in place."""
         return self._state.table.version
 
-    def expect(self, query: Query) -> None:
-        """Say at once of a query that comes what needs no forward pass to be said, so that it does not wait for its
-        turn to hear it: may it ask, is there such a cell, is the variant in memory. One that is not is fetched from
-        now on. Raises Unauthorized, RequestError, UnknownCell, UnknownVariant, AdapterError and VariantWarming."""
-        self._admit(self._state, query)
+    def expect(self, query: Query, later: Callable[[], None]) -> bool:
+        """Whether a query that comes can be computed now. Where its variant is not in memory it is fetched, and `later`
+        is called, on the thread that did, when that is over, whatever came of it: ask again then.
+
+        What needs no forward pass to be said is said here, so that a query does not wait for its turn to hear it.
+        Raises Unauthorized, RequestError, UnknownCell, UnknownVariant and AdapterError, and VariantWarming where too
+        many wait for variants already.
+        """
+        state = self._state
+        variant = self._admit(state, query).variant
+        return variant is None or self._in_memory(state, variant, later)
 
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
@@ -208,6 +221,7 @@ class Engine:
         try:
             resolved = self._admit(state, query)
             if resolved.variant is not None:
+                self._in_memory(state, resolved.variant, None)
                 self._count(self.counts.hits, resolved.variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
@@ -217,24 +231,29 @@ class Engine:
     def _admit(self, state: _State, query: Query) -> Resolved:
         if self._access is not None:
             self._access.check(query.token, query.cell or _cell_of(query.variant))
-        resolved = _resolve(state.table, query)
-        if resolved.variant is not None:
-            self._require(state, resolved.variant)
-        return resolved
+        return _resolve(state.table, query)
 
-    def _require(self, state: _State, variant: str) -> None:
+    def _in_memory(self, state: _State, variant: str, later: Callable[[], None] | None) -> bool:
+        """Whether it is; otherwise it is fetched, and `later` called after that. Raises VariantWarming where there is
+        nobody to call or too many are."""
         if state.segmenter.has_variant(variant):
-            return
+            return True
         refused = self._refused.get(variant)
         if refused is not None:
             raise refused
         self._folder.variant_folder(variant)
         self._count(self.counts.misses, variant)
         with self._lock:
+            if later is not None and (self._held >= MAX_HELD or self._closed):
+                raise VariantWarming(f"{self._held} requests wait for variants to be read; ask again")
             if variant not in self._loading:
-                self._loading.add(variant)
+                self._loading[variant] = []
                 self._wanted.put(variant)
-        raise VariantWarming(f"variant '{variant}' is being loaded; ask again")
+            if later is not None:
+                self._loading[variant].append(later)
+                self._held += 1
+                return False
+        raise VariantWarming(f"variant '{variant}' is being read; ask again")
 
     def _count(self, counts: dict[str, int], variant: str) -> None:
         with self._lock:
@@ -302,8 +321,14 @@ class Engine:
             log.warning("%s", error)
             self._refused[variant] = AdapterError("its folder is missing", variant=variant)
         finally:
-            with self._lock:
-                self._loading.discard(variant)
+            self._tell_waiting(variant)
+
+    def _tell_waiting(self, variant: str) -> None:
+        with self._lock:
+            waiting = self._loading.pop(variant, [])
+            self._held -= len(waiting)
+        for later in waiting:
+            later()
 
 
 def _compute_alone() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from serving.access import ROBOTS, RobotGrant, token_hash, write_grants
 from serving.errors import (
+    AdapterError,
     BaseError,
     ImageError,
     InternalError,
@@ -21,7 +22,7 @@ from serving.errors import (
     VariantWarming,
 )
 from serving.routing import CellRoute, RoutingTable, write_routing
-from serving.triton.engine import Engine, Query, Reply
+from serving.triton.engine import MAX_HELD, Engine, Query, Reply
 from tests.serving.conftest import encode, make_base, make_variant, publish, scene, sha256
 
 NORTH = "north@v1 on base/universal@v1"
@@ -89,24 +90,50 @@ def test_a_cold_variant_warms_up_beside_the_others(engine: Engine) -> None:
     assert until(lambda: served(engine, variant="south@v2") == SOUTH) < 1.0
 
 
-def test_what_needs_no_computing_is_said_before_the_turn_comes(engine: Engine) -> None:
-    """A cold variant is read while its robot's neighbours are computed, not after them."""
-    engine.expect(Query(scene(), cell="north"))
-    engine.expect(Query(scene()))
-    with pytest.raises(VariantWarming):
-        engine.expect(Query(scene(), variant="south@v2"))
+def test_a_cold_variant_is_read_before_its_turn_comes(engine: Engine) -> None:
+    told: list[bool] = []
+    assert engine.expect(Query(scene(), cell="north"), told.clear)
+    assert engine.expect(Query(scene()), told.clear)
+    cold = Query(scene(), variant="south@v2")
+    for _ in range(2):
+        assert not engine.expect(cold, lambda: told.append(engine.expect(cold, told.clear)))
+    until(lambda: told == [True, True])
+    assert engine.counts.loads["south@v2"] == 1
+    assert engine.counts.misses["south@v2"] == 2
+    assert "south@v2" not in engine.counts.hits, "a hit is an answer"
+    assert served(engine, variant="south@v2") == SOUTH
+    assert engine.counts.hits["south@v2"] == 1
+
+
+def test_what_needs_no_computing_is_said_before_the_turn_comes(engine: Engine, serving_folder: Path) -> None:
     for query, wanted in (
         (Query(scene(), cell="nowhere"), UnknownCell),
         (Query(scene(), variant="nowhere@v1"), UnknownVariant),
         (Query(scene(), cell="north", variant="north@v1"), RequestError),
     ):
         with pytest.raises(wanted):
-            engine.expect(query)
-    until(lambda: engine.counts.loads.get("south@v2") == 1)
-    engine.expect(Query(scene(), variant="south@v2"))
-    assert "south@v2" not in engine.counts.hits, "a hit is an answer"
-    assert served(engine, variant="south@v2") == SOUTH
-    assert engine.counts.hits["south@v2"] == 1
+            engine.expect(query, lambda: None)
+    (serving_folder / "variants/south@v2/adapter_config.json").write_text("{")
+    told: list[bool] = []
+    assert not engine.expect(Query(scene(), variant="south@v2"), lambda: told.append(True))
+    until(lambda: told == [True])
+    with pytest.raises(AdapterError):
+        engine.expect(Query(scene(), variant="south@v2"), lambda: None)
+
+
+def test_only_so_many_wait_for_variants(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is told to ask again; and when the engine closes, those who wait are told so too."""
+    monkeypatch.setattr(engine, "_load", lambda _state, _variant: None)
+    cold, told = Query(scene(), variant="south@v2"), list[int]()
+    for number in range(MAX_HELD):
+        assert not engine.expect(cold, lambda number=number: told.append(number))
+    with pytest.raises(VariantWarming):
+        engine.expect(cold, told.clear)
+    engine.close()
+    assert told == list(range(MAX_HELD))
+    with pytest.raises(VariantWarming):
+        engine.expect(cold, told.clear)
+    assert engine.expect(Query(scene(), cell="north"), told.clear)
 
 
 def test_promotion_and_rollback_are_seen_without_a_failed_request(engine: Engine, serving_folder: Path) -> None:
@@ -215,7 +242,7 @@ def test_tokens_are_checked_against_the_cell(serving_folder: Path) -> None:
         ):
             assert served(engine, **query) == wanted
         with pytest.raises(Unauthorized):
-            engine.expect(Query(scene(), cell="south", token="mine"))
+            engine.expect(Query(scene(), cell="south", token="mine"), lambda: None)
         (serving_folder / ROBOTS).write_text("{")
         assert served(engine, cell="north", token="mine") == NORTH, "a broken file changes nothing"
         (serving_folder / ROBOTS).unlink()
