@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from finetune.training.muon import Muon
+
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; `torch.optim.Muon`) and
+    """Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) and
     AdamW side by side. Muon makes every direction of a matrix's update equally large, which on few, noisy steps learns
     about twice as fast as AdamW here (docs/benchmarks.md).
 
@@ -27,7 +29,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float,
     ) -> None:
         self.parts: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = (
-            torch.optim.Muon(list(hidden), lr=muon_rate, weight_decay=weight_decay, momentum=0.95),
+            Muon(list(hidden), lr=muon_rate, weight_decay=weight_decay, momentum=0.95),
             torch.optim.AdamW(list(others), lr=adam_rate, weight_decay=weight_decay, betas=(0.9, 0.98)),
         )
         super().__init__([group for part in self.parts for group in part.param_groups], {})
