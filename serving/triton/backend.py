@@ -68,14 +68,13 @@ class Request(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A request that was understood. `came` is when, by the performance counter; `timeout_s` how long it may wait from
-    then on, 0 where it does not say; `size` the bytes of its frame."""
+    then on, 0 where it does not say."""
 
     query: Query
     id: str
     sender: Sender
     came: float
     timeout_s: float
-    size: int
     bulk: bool
 
     @property
@@ -152,7 +151,6 @@ class TritonPythonModel:
                 sender,
                 came,
                 timeout_s=request.timeout() / 1e6,
-                size=len(query.image) if isinstance(query.image, bytes) else query.image.nbytes,
                 bulk=parameters.get("bulk") is True,
             )
         )
@@ -162,7 +160,14 @@ class TritonPythonModel:
         try:
             if not self._engine.expect(asked.query, partial(self._enter, asked)):
                 return
-            self._scheduler.put(asked, key=asked.cell, timeout_s=_time_left(asked), size=asked.size, bulk=asked.bulk)
+            self._scheduler.put(
+                asked,
+                key=asked.cell,
+                timeout_s=asked.timeout_s,
+                waited_s=time.perf_counter() - asked.came,
+                size=asked.query.size,
+                bulk=asked.bulk,
+            )
         except ServingError as error:
             self._refuse(asked, error)
         except Exception as error:
@@ -251,7 +256,7 @@ class TritonPythonModel:
         for metric, per_variant in (("hits", counts.hits), ("misses", counts.misses), ("loads", counts.loads)):
             for variant, total in per_variant.copy().items():
                 metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
-        metrics.total("parcelhub_queue_length", self._scheduler.waiting)
+        metrics.total("parcelhub_queue_length", self._scheduler.waiting + self._engine.held)
         metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
         metrics.total("parcelhub_routing_version", self._engine.table_version)
         metrics.serving(self._engine.base_name, self._engine.runs_on)
@@ -331,16 +336,6 @@ def _tensor(name: str, values: np.ndarray[Any, Any]) -> object:
 
 def _text(name: str, text: str) -> object:
     return _tensor(name, np.frombuffer(text.encode(), np.uint8))
-
-
-def _time_left(asked: _Asked) -> float | None:
-    """Seconds that a request may still wait, None where it does not say. Raises TooBusy where none are left."""
-    if not asked.timeout_s:
-        return None
-    left = asked.timeout_s - (time.perf_counter() - asked.came)
-    if left <= 0:
-        raise TooBusy("its variant was not in memory, and was read when its time was over")
-    return left
 
 
 def _failure(error: ServingError) -> object:

@@ -24,8 +24,9 @@ from serving.segmenter import Order, Segmenter
 
 log = logging.getLogger(__name__)
 
-MAX_HELD = 64
-"""Requests that wait for variants to be read; each holds its frame. More are told to ask again."""
+MAX_HELD, MAX_HELD_BYTES = 64, 128 * 1024 * 1024
+"""Requests that wait for variants to be read, and the bytes of their frames. More are told to ask again; one alone may
+be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Query:
     min_score: float = 0.05
     robot: str | None = None
     token: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image as it came."""
+        return len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,12 @@ class _Ready:
     image: Image
     order: Order
     stage: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    later: Callable[[], None]
+    size: int
 
 
 @dataclass(slots=True)
@@ -116,8 +128,7 @@ class Engine:
         self._choice = choice
         self._decoders = ThreadPoolExecutor(4, "decode")
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._loading: dict[str, list[Callable[[], None]]] = {}  # whom to tell when a variant was read
-        self._held = 0
+        self._loading: dict[str, list[_Held]] = {}  # who waits for a variant to be read
         self._refused: dict[str, AdapterError] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -141,6 +152,12 @@ class Engine:
         for variant in tuple(self._loading):
             self._tell_waiting(variant)
         self._decoders.shutdown()
+
+    @property
+    def held(self) -> int:
+        """How many requests wait for their variant to be read."""
+        with self._lock:
+            return sum(map(len, self._loading.values()))
 
     @property
     def swaps(self) -> int:
@@ -172,7 +189,7 @@ class Engine:
         """
         state = self._state
         variant = self._admit(state, query).variant
-        return variant is None or self._in_memory(state, variant, later)
+        return variant is None or self._in_memory(state, variant, _Held(later, query.size))
 
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
@@ -233,9 +250,9 @@ class Engine:
             self._access.check(query.token, query.cell or _cell_of(query.variant))
         return _resolve(state.table, query)
 
-    def _in_memory(self, state: _State, variant: str, later: Callable[[], None] | None) -> bool:
-        """Whether it is; otherwise it is fetched, and `later` called after that. Raises VariantWarming where there is
-        nobody to call or too many are."""
+    def _in_memory(self, state: _State, variant: str, held: _Held | None) -> bool:
+        """Whether it is; otherwise it is fetched, and whoever is held told after that. Raises VariantWarming where that
+        is nobody or there are too many."""
         if state.segmenter.has_variant(variant):
             return True
         refused = self._refused.get(variant)
@@ -244,16 +261,20 @@ class Engine:
         self._folder.variant_folder(variant)
         self._count(self.counts.misses, variant)
         with self._lock:
-            if later is not None and (self._held >= MAX_HELD or self._closed):
-                raise VariantWarming(f"{self._held} requests wait for variants to be read; ask again")
+            if held is not None and not self._has_room(held):
+                raise VariantWarming("too many requests wait for variants to be read; ask again")
             if variant not in self._loading:
                 self._loading[variant] = []
                 self._wanted.put(variant)
-            if later is not None:
-                self._loading[variant].append(later)
-                self._held += 1
+            if held is not None:
+                self._loading[variant].append(held)
                 return False
         raise VariantWarming(f"variant '{variant}' is being read; ask again")
+
+    def _has_room(self, one: _Held) -> bool:
+        sizes = [other.size for waiting in self._loading.values() for other in waiting]
+        small = not sizes or sum(sizes) + one.size <= MAX_HELD_BYTES
+        return len(sizes) < MAX_HELD and small and not self._closed
 
     def _count(self, counts: dict[str, int], variant: str) -> None:
         with self._lock:
@@ -326,9 +347,8 @@ class Engine:
     def _tell_waiting(self, variant: str) -> None:
         with self._lock:
             waiting = self._loading.pop(variant, [])
-            self._held -= len(waiting)
-        for later in waiting:
-            later()
+        for one in waiting:
+            one.later()
 
 
 def _compute_alone() -> None:

@@ -7,7 +7,7 @@ they start at zero when the server does, as Prometheus expects of counters.
     parcelhub_requests_total{variant, stage}      parcelhub_errors_total{variant, code}
     parcelhub_latency_seconds{variant}            histogram: from a request's arrival to its answer, waiting included
     parcelhub_queue_seconds                       histogram: how long requests waited for their batch
-    parcelhub_queue_length                        how many wait now
+    parcelhub_queue_length                        how many wait now, for that or for their variant
     parcelhub_batches_total                       parcelhub_batch_rows_total: frames in them
     parcelhub_adapter_hits_total{variant}         parcelhub_adapter_misses_total{variant}
     parcelhub_adapter_loads_total{variant}        adapter files read and checked
@@ -32,7 +32,7 @@ MAX_VARIANTS = 2000
 """More label values than this are counted as `other`: a metric endpoint must stay readable."""
 GAUGES = {
     "parcelhub_routing_version": "Version of the routing table in place",
-    "parcelhub_queue_length": "Requests that wait for their batch",
+    "parcelhub_queue_length": "Requests that wait for their batch, or for their variant to be read",
     "parcelhub_serving_info": "The base and the engine that answer now",
 }
 HISTOGRAMS = {

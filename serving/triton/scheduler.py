@@ -113,14 +113,25 @@ class Scheduler(Generic[T]):
         """How many requests wait."""
         return len(self._robots) + len(self._bulk)
 
-    def put(self, item: T, *, key: str = "", timeout_s: float | None = None, size: int = 0, bulk: bool = False) -> None:
-        """Queue a request of `size` bytes; returns at once. Keys (cells) take turns; bulk work waits for robots.
+    def put(
+        self,
+        item: T,
+        *,
+        key: str = "",
+        timeout_s: float | None = None,
+        waited_s: float = 0.0,
+        size: int = 0,
+        bulk: bool = False,
+    ) -> None:
+        """Queue a request of `size` bytes; returns at once. Keys (cells) take turns; bulk work waits for robots. The
+        seconds that it has waited elsewhere are part of its waiting, and of the `timeout_s` that it has for it.
 
         Raises TooBusy where the queue is full, or so long that this one's turn would come too late.
         """
         now = self._clock()
         longest = self._batching.max_wait_s
-        until = now + (min(timeout_s, longest) if timeout_s else longest)
+        since = now - waited_s
+        until = since + (min(timeout_s, longest) if timeout_s else longest)
         pushed_out = None
         with self._changed:
             if self._closed:
@@ -136,7 +147,7 @@ class Scheduler(Generic[T]):
             if self.waiting >= self._batching.max_waiting:
                 pushed_out = self._who_leaves(key, bulk=bulk)
             self._bytes += size
-            line.push(key, Waiting(item, now, until, size))
+            line.push(key, Waiting(item, since, until, size))
             self._changed.notify()
         if pushed_out is not None:
             self._tell(pushed_out.item, TooBusy("the queue is full, and others have fewer requests in it"))

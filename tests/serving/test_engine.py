@@ -129,11 +129,23 @@ def test_only_so_many_wait_for_variants(engine: Engine, monkeypatch: pytest.Monk
         assert not engine.expect(cold, lambda number=number: told.append(number))
     with pytest.raises(VariantWarming):
         engine.expect(cold, told.clear)
+    assert engine.held == MAX_HELD
     engine.close()
+    assert engine.held == 0
     assert told == list(range(MAX_HELD))
     with pytest.raises(VariantWarming):
         engine.expect(cold, told.clear)
     assert engine.expect(Query(scene(), cell="north"), told.clear)
+
+
+def test_only_so_many_bytes_wait_for_variants(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_load", lambda _state, _variant: None)
+    large, small = (Query(np.zeros((side, 1000, 3), np.uint8), variant="south@v2") for side in (50_000, 10))
+    assert not engine.expect(large, lambda: None), "one alone may be of any size that a frame may have"
+    for query in (small, large):
+        with pytest.raises(VariantWarming):
+            engine.expect(query, lambda: None)
+    assert engine.held == 1
 
 
 def test_promotion_and_rollback_are_seen_without_a_failed_request(engine: Engine, serving_folder: Path) -> None:

@@ -64,6 +64,20 @@ def test_what_waits_when_the_engine_is_free_is_the_next_batch() -> None:
     assert held.refused == {}
 
 
+def test_what_was_waited_elsewhere_counts() -> None:
+    held = Held(rows=4)
+    held.busy()
+    held.scheduler.put("in time", timeout_s=3.0, waited_s=0.5)
+    held.scheduler.put("too late", timeout_s=0.5, waited_s=0.5)
+    held.scheduler.put("has long", waited_s=0.5)
+    held.now += 0.25
+    held.finish()
+    assert held.batches == [["first"], ["in time", "has long"]]
+    assert held.waited == [0.0, 0.75, 0.75]
+    assert held.refused.keys() == {"too late"}
+    assert isinstance(held.refused["too late"], TooBusy)
+
+
 def test_bulk_work_waits_for_robots_and_is_never_in_their_batch() -> None:
     held = Held(rows=4)
     held.busy()

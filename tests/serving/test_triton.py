@@ -77,6 +77,10 @@ def test_robots_are_answered_by_the_real_server(serving_folder: Path, tmp_path: 
         assert len(processes) >= 3, "guard, server, stub"
         with RobotClient(config.url, robot="r1") as robot:
             answers_are_the_segmenters_own(robot, segmenter)
+            deadline = time.monotonic() + 20  # counts are published once a second
+            while metric_total(config, "parcelhub_requests_total") < 6:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
             assert metric_total(config, "parcelhub_errors_total") == 0, "the first of a variant waits, and no more"
             bad_requests_are_named(robot)
             mixed_requests_share_batches(robot, config, segmenter)
