@@ -36,20 +36,20 @@ def test_steps_are_the_librarys(shape: tuple[int, int], nesterov: bool, monkeypa
 def test_products_are_in_the_type_that_the_machine_is_quick_in(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "quick_bfloat16", lambda: quick)
     torch.manual_seed(1)
-    update = torch.randn(24, 96)
-    made = orthogonal(update, COEFFICIENTS, 5, 1e-7)
-    dtype = torch.bfloat16 if quick else torch.float32
-    assert made.dtype == torch.float32
-    assert torch.equal(made, orthogonal(update, COEFFICIENTS, 5, 1e-7, dtype))
-    assert torch.linalg.svdvals(made).min() > 0.6
-    assert torch.linalg.svdvals(made).max() < 1.3
-    other = orthogonal(update, COEFFICIENTS, 5, 1e-7, torch.float32 if quick else torch.bfloat16)
-    torch.testing.assert_close(made, other, atol=0.03, rtol=0.1)
-    assert not torch.equal(made, other)
+    weight = nn.Parameter(torch.zeros(24, 96))
+    weight.grad = torch.randn(24, 96)
+    made = {dtype: orthogonal(weight.grad, COEFFICIENTS, 5, 1e-7, dtype) for dtype in (torch.bfloat16, torch.float32)}
+    Muon([weight], lr=1.0, weight_decay=0.0, momentum=0.0, nesterov=False).step()
+    assert torch.equal(-weight.data, made[torch.bfloat16 if quick else torch.float32])
+    assert not torch.equal(made[torch.bfloat16], made[torch.float32])
+    torch.testing.assert_close(made[torch.bfloat16], made[torch.float32], atol=0.03, rtol=0.1)
+    for values in map(torch.linalg.svdvals, made.values()):
+        assert values.min() > 0.6
+        assert values.max() < 1.3
 
 
 def test_what_has_no_gradient_stays() -> None:
     weight = nn.Parameter(torch.ones(2, 3))
-    optimizer = Muon([weight], lr=0.1)
+    optimizer = Muon([weight], lr=0.1, weight_decay=0.1, momentum=0.95)
     assert optimizer.step(lambda: 2.0) == 2.0
     assert torch.equal(weight, torch.ones(2, 3))
