@@ -156,7 +156,7 @@ class TritonPythonModel:
         )
 
     def _enter(self, asked: _Asked) -> None:
-        """Queue a request whose variant is in memory; another one comes back here when it is."""
+        """Queue a request whose variant is in memory; another one comes back here when it is. Its deadline runs on."""
         try:
             if not self._engine.expect(asked.query, partial(self._enter, asked)):
                 return
@@ -183,7 +183,10 @@ class TritonPythonModel:
         with self._heartbeat.batch():
             answers = self._engine.answer([asked.query for asked in batch])
         for asked, result in zip(batch, answers, strict=True):
-            self._reply(asked, result, at, len(batch))
+            if isinstance(result, VariantWarming):
+                self._enter(asked)  # others pushed its variant out of memory while it was in the queue
+            else:
+                self._reply(asked, result, at, len(batch))
         self._metrics.batch(waited)
 
     def _refuse(self, asked: _Asked, error: ServingError) -> None:
