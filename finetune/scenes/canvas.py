@@ -13,6 +13,7 @@ from finetune.scenes.textures import Float, Image
 
 SUBPIXEL = 4  # fractional bits of polygon corners
 STRUCTURE = 0  # id of everything that is not a package
+FILM = 0.06  # what clear film covers where it does not glint
 
 
 class Canvas:
@@ -79,14 +80,17 @@ class Canvas:
         region = self.image[y0:y1, x0:x1]
         region[:] = cv2.multiply(region, factor, scale=1 / 255)
 
-    def film(self, outline: Array, creases: Float, strength: float, members: NDArray[np.bool_]) -> None:
-        """Lay clear film over the instances in `members` (bool [256], indexed by id) within the outline's window."""
+    def film(
+        self, outline: Array, creases: Float, strength: float, members: NDArray[np.bool_], veil: float = FILM
+    ) -> None:
+        """Lay clear film over the instances in `members` (bool [256], indexed by id) within the outline's window;
+        `veil` (0 to 1) is how much of what is under it it covers where it does not glint."""
         window = self.window(outline)
         if window is None:
             return
         x0, y0, x1, y1 = window
         glints = cv2.resize(creases, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-        alpha = np.clip((glints - 0.98) * strength, 0, 0.75) + 0.06
+        alpha = np.clip((glints - 0.98) * strength, 0, 0.75) + veil
         alpha = np.where(members[self.ids[y0:y1, x0:x1]], alpha, 0)[:, :, None]
         region = self.image[y0:y1, x0:x1]
         region[:] = (region * (1 - alpha) + 235 * alpha).astype(np.uint8)

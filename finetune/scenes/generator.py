@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finetune.scenes import effects
 from finetune.scenes.camera import paint_order
-from finetune.scenes.canvas import Canvas
+from finetune.scenes.canvas import FILM, Canvas
 from finetune.scenes.layouts import LAYOUTS, backdrop_name
 from finetune.scenes.look import BROAD, Look
 from finetune.scenes.materials import choose, pick
@@ -18,7 +18,7 @@ from finetune.scenes.packages import paint_all
 from finetune.scenes.parts import Maker, World
 from finetune.scenes.textures import Image, TextureBank, texture_bank
 
-VERSION = "4"
+VERSION = "5"
 MAX_SIZE = 1023  # pixels; what the bank of sensor noise covers
 LABELS = ("box", "padded_mailer", "poly_bag", "cylinder", "sack", "item")
 
@@ -59,7 +59,7 @@ class SceneGenerator:
         light = np.array([rng.normal(0, 0.6), rng.normal(-0.5, 0.5), rng.uniform(0.4, 1.0)])
         canvas = Canvas(backdrop, light, float(rng.uniform(0.35, 0.75)))
         world = LAYOUTS[environment](make)
-        labels = _paint(world, canvas, rng, self._bank)
+        labels = _paint(world, canvas, rng, self._bank, self.look)
         image, ids = effects.light_field(rng, canvas.image, self.look), canvas.ids
         if rng.random() < self.look.distortion:
             image, ids = effects.lens(rng, image, ids)
@@ -76,20 +76,24 @@ def _cut(rng: np.random.Generator, backdrop: Image, size: int) -> Image:
     return window[:, ::-1] if rng.random() < 0.5 else window
 
 
-def _paint(world: World, canvas: Canvas, rng: np.random.Generator, bank: TextureBank) -> dict[int, str]:
+def _paint(world: World, canvas: Canvas, rng: np.random.Generator, bank: TextureBank, look: Look) -> dict[int, str]:
     bounds = [thing.bounds() for thing in world.things]
     order = paint_order(np.stack([b[0] for b in bounds]), np.stack([b[1] for b in bounds]), world.camera.eye)
     labels = paint_all(world.things, order, canvas, world.camera)
     for group in world.wrapped:
         corners = np.concatenate([np.stack(bounds[k]) for k in group])
         low, high = corners.min(axis=0), corners.max(axis=0)
+        veil = FILM
+        if look.cuts and rng.random() < look.cuts:  # film that stops half-way up the load shows its edge
+            high[2] = low[2] + (high[2] - low[2]) * rng.uniform(0.25, 0.85)
+            veil = float(rng.uniform(FILM, 0.35))
         box = np.array([[a, b, c] for a in (low[0], high[0]) for b in (low[1], high[1]) for c in (low[2], high[2])])
         outline, depth = world.camera.project(box)
         if depth.min() > 0.1:
             # Film clings to whatever package shows inside the outline; its neighbours behind it shine a little too.
             members = np.ones(256, np.bool_)
             members[0] = False
-            canvas.film(outline, pick(rng, bank.film), float(rng.uniform(0.6, 2.2)), members)
+            canvas.film(outline, pick(rng, bank.film), float(rng.uniform(0.6, 2.2)), members, veil)
     return labels
 
 

@@ -41,6 +41,8 @@ class Look:
     prints: tuple[str, ...] = ("text", "arrows", "stripes", "dots", "logo")
     shrink_wrap: float = 0.25
     labels: float = 0.6
+    # How often a box has what cuts its faces without ending it (cuts.py). Zero draws what generator 4 drew.
+    cuts: float = 0.0
     brightness: tuple[float, float] = (0.6, 1.7)
     colour_cast: float = 0.12
     blur: float = 0.25
@@ -57,7 +59,7 @@ class Look:
 # What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out
 # on purpose, so
 # that cells made of them are new to the base.
-BROAD = Look()
+BROAD = Look(cuts=0.4)
 
 DEMO_CELL = Look(
     environments={"pile": 0.5, "tote": 0.25, "conveyor": 0.25},

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.scenes.camera import Array
+from finetune.scenes.cuts import FaceCuts
 from finetune.scenes.look import Look
 from finetune.scenes.textures import FACE, UNIT, Float, Image, TextureBank
 
@@ -92,6 +93,7 @@ class BoxSkins:
         self._tape_across, self._taped = rng.random() < 0.5, rng.random() < 0.6
         self._straps = rng.uniform(0.2, 0.8, 2) if rng.random() < 0.14 else np.empty(0)
         self._strap_colour = grey(rng, 10, 60) if rng.random() < 0.6 else hue_colour(rng, look, (0.3, 0.9), (0.3, 0.9))
+        self._cuts = FaceCuts(rng, bank, colour) if look.cuts and rng.random() < look.cuts else None
 
     def face(self, face: int) -> Image:
         """Texture of one face (index into `packages.FACES`); uint8 [FACE, FACE, 3]."""
@@ -115,6 +117,8 @@ class BoxSkins:
             width, height = int(rng.integers(14, 44)), int(rng.integers(14, 40))
             x, y = int(rng.integers(2, FACE - width - 1)), int(rng.integers(2, FACE - height - 1))
             skin[y : y + height, x : x + width] = cv2.resize(decal, (width, height), interpolation=cv2.INTER_AREA)
+        if self._cuts is not None:
+            self._cuts.lay(skin, face)
         edge = (colour * rng.uniform(0.6, 1.2)).clip(0, 255).tolist()
         cv2.rectangle(skin, (0, 0), (FACE - 1, FACE - 1), edge, 1)
         return skin

@@ -27,7 +27,7 @@ from finetune.scenes.textures import Image, texture_bank
 if TYPE_CHECKING:
     from finetune.scenes.physical.assets import Assets
 
-VERSION = "1"
+VERSION = "2"
 CLEARANCE = 0.45  # metres
 # Exponents of the camera's tone curve: the raster tier sums light without one, the tracer's picture has had its own.
 RASTER_CURVE, TRACED_CURVE = (0.68, 0.85), (0.9, 1.1)

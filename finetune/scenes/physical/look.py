@@ -52,7 +52,7 @@ class PhysicalLook(Look):
 
 
 # What a base may be trained on.
-WAREHOUSE = PhysicalLook()
+WAREHOUSE = PhysicalLook(cuts=0.4)
 
 # Two cells that no base is trained on, rendered by the physical tiers only. Gantry: a camera straight above a deep tote
 # with black bags above all, one hard lamp at the side.
