@@ -44,11 +44,13 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """One picture of the batch that has something to find: its row, who answers, and the truth."""
+    """One picture of the batch that has something to find: its row, who answers, and the truth; `covered` float32
+    [N, h, w] is how much of each of the prototypes' samples each mask covers."""
 
     row: int
     chosen: Assignment
     masks: Tensor
+    covered: Tensor
     boxes: Tensor
     box_only: Tensor
 
@@ -68,19 +70,22 @@ def aligned_loss(
     """
     weights = weights or Weights()
     side = round(dense.logits.shape[1] ** 0.5)
+    height = dense.prototypes.shape[1]
     target = torch.zeros_like(dense.logits)
     found: list[_Picture] = []
-    for row, (every_mask, every_class) in enumerate(zip(mask_labels, class_labels, strict=True)):
-        seen = every_mask.flatten(1).any(1) if len(every_mask) else torch.zeros(0, dtype=torch.bool)
-        masks, classes = every_mask[seen], every_class[seen]
+    for row, (masks, classes) in enumerate(zip(mask_labels, class_labels, strict=True)):
+        boxes = mask_boxes(masks)
+        boxed = box_only[row] if box_only is not None else torch.zeros_like(classes, dtype=torch.bool)
+        seen = boxes[:, 2] > boxes[:, 0]
+        if not seen.all():  # seldom: masks are the largest part of a batch, and copies of them cost time
+            masks, classes, boxes, boxed = masks[seen], classes[seen], boxes[seen], boxed[seen]
         if not len(masks):
             continue
-        boxes = mask_boxes(masks)
+        covered = F.avg_pool2d(masks[None], masks.shape[-1] // height)[0]
         with torch.no_grad():
-            chosen = assign(dense.logits[row], dense.boxes[row], masks, classes, boxes, side)
+            chosen = assign(dense.logits[row], dense.boxes[row], covered, classes, boxes, side)
         target[row, chosen.cells, classes[chosen.owner]] = chosen.quality
-        boxed = box_only[row][seen] if box_only is not None else torch.zeros_like(classes, dtype=torch.bool)
-        found.append(_Picture(row, chosen, masks, boxes, boxed))
+        found.append(_Picture(row, chosen, masks, covered, boxes, boxed))
     sure = dense.logits.sigmoid().detach()
     share = torch.where(target > 0, 1.0, 0.75 * sure**1.5 + 0.02)
     classify = F.binary_cross_entropy_with_logits(dense.logits, target, reduction="none") * share
@@ -103,7 +108,8 @@ def aligned_loss(
 
 
 def assign(logits: Tensor, said: Tensor, masks: Tensor, classes: Tensor, boxes: Tensor, side: int) -> Assignment:
-    """Which of side x side cells answer for which of N instances in one picture.
+    """Which of side x side cells answer for which of N instances in one picture. `masks` float32 [N, M, M], or what
+    share of M x M samples they cover; M is a multiple of `side`.
 
     A cell can answer for an instance that covers half of it or more (the fullest cell, if none is); of these the
     CELLS_EACH with the best score**0.5 * IoU**4 do. A cell that two want goes to the one it fits better.
@@ -144,7 +150,7 @@ def _outlines(dense: Dense, found: Sequence[_Picture]) -> tuple[Tensor, Tensor]:
         owner, quality = chosen.owner[pick], chosen.quality[pick]
         coefficients = dense.coefficients[picture.row, chosen.cells[pick]].float()
         logits = (coefficients @ dense.prototypes[picture.row].float().flatten(0, 1).T).view(-1, height, width)
-        true = F.avg_pool2d(masks[None], masks.shape[-1] // height)[0][owner]
+        true = picture.covered[owner]
         inside = inside_boxes(picture.boxes[owner], height, width, margin=MARGIN).float()
         area = inside.sum((1, 2)).clamp(min=1)
         entropy = (F.binary_cross_entropy_with_logits(logits, true, reduction="none") * inside).sum((1, 2)) / area
@@ -165,7 +171,8 @@ def _outlines(dense: Dense, found: Sequence[_Picture]) -> tuple[Tensor, Tensor]:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes x0, y0, x1, y1 of masks [N, M, M], each with a pixel at least, as shares of the side: float32 [N, 4]."""
+    """Boxes x0, y0, x1, y1 of masks [N, M, M] as shares of the side: float32 [N, 4]. The box of a mask without a pixel
+    ends before it begins (1, 1, 0, 0)."""
     left, right = _extent(masks.amax(1))
     top, bottom = _extent(masks.amax(2))
     return torch.stack([left, top, right, bottom], dim=-1)
