@@ -16,7 +16,7 @@ from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.deck import Deck, make_deck
 from finetune.errors import DeckError
 from finetune.evaluate import Evaluation, Predict, evaluate, nameless, score
-from finetune.keeping import LEAST_IMAGES, SHARES, Way, best_share, value
+from finetune.keeping import Answers, Way, best_of
 from finetune.model import base_labels, load_base, picture_size
 from finetune.report_service import answers_on
 from finetune.service import SOURCE_SCALE, load_sources
@@ -115,18 +115,24 @@ def _measured(
 ) -> Evaluation:
     """The model on the holdout as a fine-tune is measured, and left with as much of what it learnt as did best."""
     same = {team: team for team in deck.answered}
-    names = [sample.name for sample in holdout]
     truths, answers = answers_on(holdout, deck, segmenter.segment, same)
-    if way is not None and len(holdout) >= LEAST_IMAGES:
-        looks = {1.0: answers}
-        for share in SHARES[:-1]:
+    if way is not None:
+
+        def look(share: float) -> Answers:
             way.go(share)
-            looks[share] = answers_on(holdout, deck, segmenter.segment, same)[1]
-        kept = best_share({share: value(holdout, truths, deck.answered, one) for share, one in looks.items()})
+            return answers_on(holdout, deck, segmenter.segment, same)[1]
+
+        kept, answers = best_of(holdout, truths, deck.answered, answers, look)
         way.go(kept)
-        answers = looks[kept]
     agnostic = nameless(holdout, answers.said)
-    return score(truths, answers.judged, deck.answered, names, resamples=resamples, agnostic=agnostic)
+    return score(
+        truths,
+        answers.judged,
+        deck.answered,
+        [sample.name for sample in holdout],
+        resamples=resamples,
+        agnostic=agnostic,
+    )
 
 
 def _kept(segment: Predict, own: Dataset | None) -> Evaluation | None:

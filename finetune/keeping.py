@@ -11,7 +11,7 @@ training to choose by was tried and no better (docs/benchmarks.md, "How much is 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,22 @@ def value(samples: Sequence[Sample], truths: Sequence[Instances], classes: Seque
 def best_share(values: Mapping[float, float]) -> float:
     """The one of SHARES with the highest value; of several the largest."""
     return max(SHARES, key=lambda share: (values[share], share))
+
+
+def best_of(
+    samples: Sequence[Sample],
+    truths: Sequence[Instances],
+    classes: Sequence[str],
+    whole: Answers,
+    look: Callable[[float], Answers],
+) -> tuple[float, Answers]:
+    """The share that does best and what it answers. `whole` is what all of it answers, `look` what a share does; all is
+    kept where there are fewer than LEAST_IMAGES samples. Others as of `value`."""
+    if len(samples) < LEAST_IMAGES:
+        return 1.0, whole
+    looks = {share: look(share) for share in SHARES[:-1]} | {1.0: whole}
+    kept = best_share({share: value(samples, truths, classes, one) for share, one in looks.items()})
+    return kept, looks[kept]
 
 
 class Way:

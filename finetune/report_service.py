@@ -20,7 +20,7 @@ from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.deck import Deck
 from finetune.errors import DatasetError, DeckError
 from finetune.evaluate import FOUND_SCORE, Evaluation, Predict, bootstrap, collect, score
-from finetune.keeping import LEAST_IMAGES, SHARES, Answers, best_share, scale_adapter, scaled_copy, value
+from finetune.keeping import Answers, best_of, scale_adapter, scaled_copy
 from finetune.learning_curve import LearningCurve
 from finetune.quality import check_quality
 from finetune.report import (
@@ -190,22 +190,21 @@ def keep_best(
 ) -> tuple[float, Judged]:
     """How much of what it learnt the variant in `folder` keeps, 1.0 for all; it is left so there and in the segmenter.
     `judged` has what all of it answers."""
-    whole = Answers(judged.variant, judged.variant_said)
-    if len(judged.samples) < LEAST_IMAGES:
-        return 1.0, judged
-    looks = {1.0: whole}
     same = {team: team for team in judged.classes}
-    for share in SHARES[:-1]:
+
+    def look(share: float) -> Answers:
         with scaled_copy(folder, share) as place:
             segmenter.add_variant(LOOK, place)
         told = partial(progress, f"variant with {share:.0%} of what it learnt")
-        looks[share] = answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
+        return answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
+
+    whole = Answers(judged.variant, judged.variant_said)
+    kept, answers = best_of(judged.samples, judged.truths, judged.classes, whole, look)
     segmenter.remove_variant(LOOK)
-    kept = best_share({k: value(judged.samples, judged.truths, judged.classes, one) for k, one in looks.items()})
     if kept != 1.0:
         scale_adapter(folder, kept)
         segmenter.add_variant(variant, folder)
-    return kept, replace(judged, variant=looks[kept].judged, variant_said=looks[kept].said)
+    return kept, replace(judged, variant=answers.judged, variant_said=answers.said)
 
 
 def short_training(segmenter: Segmenter, folder: Path, judged: Judged, deck: Deck) -> tuple[float, FloatArray]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from finetune import fewshot
+from finetune import keeping
 from finetune.datasets import Sample, read_dataset
 from finetune.fewshot import train_and_measure
 from finetune.keeping import LEAST_IMAGES, SHARES, WEIGHTS, Answers, Way, best_share, scale_adapter, value
@@ -113,7 +113,7 @@ def test_half_an_adapter_moves_the_network_half_as_far(tmp_path):
 def test_a_comparison_is_measured_with_what_is_kept(method, tmp_path, monkeypatch):
     """Every share is looked at, and the model is left at the one that is chosen."""
     save_base(new_base(TINY, LABELS), tmp_path / "base", card="", dtype=torch.float32)
-    monkeypatch.setattr(fewshot, "best_share", lambda values: 0.5)
+    monkeypatch.setattr(keeping, "best_share", lambda values: 0.5)
     asked: list[float] = []
     walked = Way.go
     monkeypatch.setattr(Way, "go", lambda self, share: (asked.append(share), walked(self, share))[1])

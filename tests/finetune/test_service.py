@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from finetune import report_service
+from finetune import keeping, report_service
 from finetune.base_service import judges, make_base
 from finetune.contract import Earlier
 from finetune.deck import Deck
@@ -109,7 +109,7 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
     """Every share is looked at; what is written, measured and told is the one that is chosen."""
     cell = write_cell(tmp_path / "cell", DEMO_CELL, images=14, seed=3, size=96, valid_share=8 / 14)
     looked = []
-    monkeypatch.setattr(report_service, "best_share", lambda values: (looked.append(values), share)[1])
+    monkeypatch.setattr(keeping, "best_share", lambda values: (looked.append(values), share)[1])
     walked = []
     scale = report_service.scale_adapter
     monkeypatch.setattr(
