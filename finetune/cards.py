@@ -72,7 +72,7 @@ LoRA of rank {recipe.rank} on `{request.base_ref}` (commit `{request.base_commit
 {metrics["images_train"]} images of `{request.dataset_ref}` for {metrics["train_seconds"]:.0f} s
 ({metrics["steps"]} steps of
 {recipe.batch_size} pictures, learning rate {recipe.learning_rate}, seed {request.seed}). It keeps
-{metrics["kept_share"]:.0%} of what it learnt: of 25, 50, 75 and 100 % that did best on the held-out images. Deck
+{metrics["kept_share"]:.0%} of what it learnt: of 0, 25, 50, 75 and 100 % that did best on the held-out images. Deck
 `{deck.digest}`; base {revision}.
 
 What the dataset check noted:

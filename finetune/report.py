@@ -209,10 +209,16 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         f"difference lies between {low:+.2f} and {high:+.2f} with 95 % certainty."
     ]
     kept = facts["recipe"].get("kept_share", 1.0)
-    if kept < 1:
+    if kept == 0:
         lines.append(
-            f"The variant keeps {kept:.0%} of what it learnt: more of it did worse on these images, as happens where "
-            "the base knows such packages well already. More, or more varied, images let it keep more."
+            "The variant keeps nothing of what it learnt: all of it did worse on these images than the shared base "
+            "itself, which knows such packages well already. It answers as the base does when that is told your "
+            "classes. More, or more varied, images let it keep something."
+        )
+    elif kept < 1:
+        lines.append(
+            f"The variant keeps {kept:.0%} of what it learnt: more of it did worse on these images, as happens "
+            "where the base knows such packages well already. More, or more varied, images let it keep more."
         )
     for one in facts.get("merged", ()):
         lines.append(f"{_listed(one['classes'])} are one class here, answered and judged as “{one['name']}”.")

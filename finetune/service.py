@@ -112,7 +112,11 @@ def run_finetune(
         segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
         base_eval, variant_eval = evaluations(judged)
     curve, curve_note = None, _why_no_curve(request, len(sources))
-    if seconds_each:
+    if seconds_each and not kept:
+        curve_note = (
+            "No learning curve: the variant keeps nothing of what it learnt, and neither would shorter trainings."
+        )
+    elif seconds_each:
         with watch("curve"):
             curve = _curve(
                 request, recipe, base_dir, workspace, sources, deck, segmenter, judged, kept, report, should_stop

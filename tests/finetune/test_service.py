@@ -104,7 +104,7 @@ def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
     assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_path, monkeypatch):
     """Every share is looked at; what is written, measured and told is the one that is chosen."""
     cell = write_cell(tmp_path / "cell", DEMO_CELL, images=14, seed=3, size=96, valid_share=8 / 14)
@@ -134,7 +134,11 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
     assert facts["recipe"]["kept_share"] == share and facts["gain"]["ap50"][1:] == [low, high]
     told = f"keeps {share:.0%} of what it learnt"
     assert told in (result.variant_dir / "README.md").read_text().replace("\n", " ")
+    told = told if share else "keeps nothing of what it learnt"
     assert any(told in line for line in facts["sentences"]) == (share < 1)
+    if not share:
+        assert result.metrics["variant_ap"] == pytest.approx(result.metrics["base_ap"], abs=1e-6), "it is the base"
+        assert (low, high) == (0, 0)
 
 
 def test_a_variant_brings_the_score_where_it_does_best(finished, base_dir):
