@@ -56,6 +56,7 @@ class Figures(msgspec.Struct, frozen=True):
     adapter_bytes: int
     base_bytes: int
     train_seconds: float
+    kept_share: float
     robot_p50_ms: float
     engine_p50_ms: float
     served_by: str
@@ -161,7 +162,7 @@ def summary_of(figures: Figures) -> dict[str, str]:
         "images": f"{source}: {figures.images_train} trained on, {figures.images_holdout} held out",
         "mask AP50, base → variant": f"{figures.base_ap50:.3f} → {figures.variant_ap50:.3f}",
         "mask AP, base → variant": f"{figures.base_ap:.3f} → {figures.variant_ap:.3f}",
-        "training": f"{figures.train_seconds:.0f} s",
+        "training": f"{figures.train_seconds:.0f} s, of which {figures.kept_share:.0%} is kept (what did best)",
         "variant's size": f"{figures.adapter_bytes / 1e6:.2f} MB beside a base of {figures.base_bytes / 1e6:.1f} MB",
         "robot's answer, median": f"{figures.robot_p50_ms:.0f} ms (the engine alone: {figures.engine_p50_ms:.0f} ms)",
     }

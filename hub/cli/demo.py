@@ -61,6 +61,7 @@ def _show(figures: Figures, folder: Path) -> None:
     share = figures.adapter_bytes / figures.base_bytes
     rows.add_row("size", f"{figures.base_bytes / 1e6:.1f} MB", f"{figures.adapter_bytes / 1e6:.2f} MB ({share:.1%})")
     rows.add_row("training", "", f"{figures.images_train} images, {figures.train_seconds:.0f} s")
+    rows.add_row("kept of it (what did best)", "", f"{figures.kept_share:.0%}")
     ratio = figures.robot_p50_ms / figures.engine_p50_ms
     rows.add_row("robot, p50", "", f"{figures.robot_p50_ms:.1f} ms")
     rows.add_row("engine alone, p50", "", f"{figures.engine_p50_ms:.1f} ms (robot: {ratio:.2f} x)")

@@ -50,5 +50,5 @@ def test_bad_images_end_it_before_anything_is_started(tmp_path: Path, capsys: py
 def test_the_figures_are_these() -> None:
     assert Figures.__struct_fields__ == (
         "data", "images_train", "images_holdout", "base_ap", "base_ap50", "variant_ap", "variant_ap50",
-        "adapter_bytes", "base_bytes", "train_seconds", "robot_p50_ms", "engine_p50_ms", "served_by",
+        "adapter_bytes", "base_bytes", "train_seconds", "kept_share", "robot_p50_ms", "engine_p50_ms", "served_by",
     )  # fmt: skip
