@@ -27,7 +27,7 @@ from serving.adapter_files import WEIGHTS
 from serving.instances import Instances
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""With none of it a variant answers as the base does: never worse than what the cell had before."""
+"""With none of it a variant answers as the base does: by `value` on the holdout never worse than what the cell had."""
 LEAST_IMAGES = 8
 """Fewer say nothing about it: all is kept."""
 

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 
 from finetune.scenes.camera import Array
+from finetune.scenes.packages import TOP, UNDERSIDE
 from finetune.scenes.textures import FACE, Float, Image, TextureBank
-
-TOP, UNDERSIDE = 4, 5
 
 
 class FaceCuts:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from finetune.scenes.camera import Array
 from finetune.scenes.cuts import FaceCuts
 from finetune.scenes.look import Look
+from finetune.scenes.packages import TOP
 from finetune.scenes.textures import FACE, UNIT, Float, Image, TextureBank
 
 Key = TypeVar("Key")
@@ -100,7 +101,7 @@ class BoxSkins:
         rng, colour = self._rng, self._colour
         grain = turned(rng, pick(rng, self._bank.wood if self._wood else self._bank.fibre))
         skin = tint(grain, colour * rng.uniform(0.94, 1.06))
-        top = face == 4
+        top = face == TOP
         if self._printed and (not top or rng.random() < 0.4):
             alpha = self._ink * np.float32(rng.uniform(0.4, 0.9))
             skin = (skin * (1 - alpha) + self._ink_colour.astype(np.float32) * alpha).astype(np.uint8)

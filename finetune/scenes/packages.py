@@ -24,7 +24,7 @@ FACES: tuple[tuple[tuple[int, int, int, int], tuple[int, int, int]], ...] = (
     ((6, 7, 5, 4), (0, 0, 1)),  # top
     ((0, 1, 3, 2), (0, 0, -1)),
 )
-UNDERSIDE = 5
+TOP, UNDERSIDE = 4, 5  # of FACES
 
 
 class Thing(Protocol):

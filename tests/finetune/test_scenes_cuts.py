@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.scenes import BROAD, HELD_OUT, PHYSICAL_HELD_OUT, WAREHOUSE, SceneGenerator
-from finetune.scenes.cuts import TOP, UNDERSIDE, FaceCuts
+from finetune.scenes.canvas import FILM, Canvas
+from finetune.scenes.cuts import FaceCuts
+from finetune.scenes.materials import BoxSkins
+from finetune.scenes.packages import TOP, UNDERSIDE
 from finetune.scenes.textures import FACE, texture_bank
 
 GROUND = (150, 120, 90)
@@ -55,7 +58,43 @@ def test_held_out_cells_are_as_they_were(look) -> None:
     assert min(BROAD.cuts, WAREHOUSE.cuts) > 0
 
 
-def test_cuts_change_pictures_and_no_mask_of_a_box_is_cut_by_them() -> None:
+@pytest.mark.parametrize("cuts", [0.0, 1.0])
+def test_skins_of_boxes_are_laid_over_with_cuts(cuts: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid: list[int] = []
+    monkeypatch.setattr(FaceCuts, "lay", lambda _self, skin, face: (laid.append(face), skin.fill(255)))
+    skins = BoxSkins(
+        np.random.default_rng(3), replace(BROAD, cuts=cuts), texture_bank(), "kraft", np.array(GROUND, float)
+    )
+    inner = np.stack([skins.face(face)[1:-1, 1:-1] for face in range(5)])  # within the box's own edges
+    assert laid == (list(range(5)) if cuts else [])
+    assert (inner == 255).all() == bool(cuts)
+
+
+@pytest.mark.parametrize("cuts", [0.0, 1.0])
+def test_film_that_stops_half_way_shows_its_edge(cuts: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    veils: list[float] = []
+    monkeypatch.setattr(Canvas, "film", lambda *given: veils.append(given[-1]))
+    look = replace(BROAD, environments={"row": 1.0}, cuts=cuts, shrink_wrap=1.0)
+    for index in range(4):
+        SceneGenerator(look, size=64, seed=2).scene(index)
+    assert len(veils) > 4
+    assert {veil > FILM for veil in veils} == {bool(cuts)}
+
+
+def test_film_veils_and_keeps_to_its_members() -> None:
+    square = np.array([[0, 0], [16, 0], [16, 16], [0, 16]], float)
+    pictures = []
+    for veil in (FILM, 0.3):
+        canvas = Canvas(np.zeros((16, 16, 3), np.uint8), np.array([0.0, 0.0, 1.0]), 0.5)
+        canvas.ids[:, 8:] = 1
+        members = np.arange(256) == 1
+        canvas.film(square, np.full((FACE, FACE), 0.9, np.float32), 1.0, members, veil)
+        pictures.append(canvas.image.copy())
+    assert (pictures[1][:, 8:] > pictures[0][:, 8:]).all()
+    assert not any(picture[:, :8].any() for picture in pictures)
+
+
+def test_no_mask_of_a_box_is_cut() -> None:
     """The outline of a box with everything on it is one mask: as many boxes as without, of the same size at large."""
     look = replace(BROAD, environments={"row": 1.0}, cuts=0.0)
     areas = []
