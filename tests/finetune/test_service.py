@@ -141,6 +141,23 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
         assert (low, high) == (0, 0)
 
 
+def test_where_nothing_is_kept_there_is_no_curve_and_the_page_says_why(base_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.learning_curve.MIN_SECONDS", 0.5)
+    monkeypatch.setattr(keeping, "best_share", lambda _: 0.0)
+    cell = write_cell(tmp_path / "cell", DEMO_CELL, images=24, seed=4, size=96)
+    stages = []
+    result = run_finetune(
+        request(max_seconds=4.0, curve_share=0.4),
+        dataset_dir=cell,
+        base_dir=base_dir,
+        workspace=tmp_path / "work",
+        report=lambda p: stages.append(p.stage),
+    )
+    assert "train" in stages and "curve" not in stages
+    assert json.loads((result.variant_dir / "report.json").read_text())["learning_curve"] is None
+    assert "keeps nothing of what it learnt, and neither would" in (result.variant_dir / "report.html").read_text()
+
+
 def test_a_variant_brings_the_score_where_it_does_best(finished, base_dir):
     result, _ = finished
     pivot = json.loads((result.variant_dir / "variant.json").read_text()).get("score_pivot", 0.5)
@@ -241,6 +258,7 @@ def test_a_longer_budget_has_a_curve_and_earlier_data_is_looked_at(
     base_dir, finished, cell_dir, tmp_path_factory, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("finetune.learning_curve.MIN_SECONDS", 0.5)
+    monkeypatch.setattr(keeping, "best_share", lambda _: 1.0)  # with nothing kept there is no curve
     cell = write_cell(tmp_path_factory.mktemp("more"), DEMO_CELL, images=24, seed=4, size=96)
     before, _ = finished
     stages = []
