@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune.scenes import HELD_OUT, write_cell
+from finetune.scenes import CELLS, write_cell
 from hub.cli.main import run
 
 SEED = 4101
@@ -24,14 +24,14 @@ SEED = 4101
 def main() -> int:
     """Exit code of the demo's command, which tells the story from the dataset on."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cell", choices=sorted(HELD_OUT))
+    parser.add_argument("cell", choices=sorted(CELLS))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=100, help="training images; half as many more are held out")
     parser.add_argument("--max-minutes", type=float, default=5.0, help="training time")
     options = parser.parse_args()
     data = options.out / "dataset"
     if not data.exists():
-        write_cell(data, HELD_OUT[options.cell], images=options.images * 3 // 2, seed=SEED)
+        write_cell(data, CELLS[options.cell], images=options.images * 3 // 2, seed=SEED)
     report = str(options.out / "report")
     return run(["demo", "--data", str(data), "--out", report, "--max-minutes", str(options.max_minutes)])
 

@@ -11,7 +11,7 @@ from finetune.datasets import Dataset, read_dataset
 from finetune.errors import DeckError
 from finetune.experiments import Row, Rows, held_out_cell, own_scenes
 from finetune.fewshot import train_and_measure, zero_shot
-from finetune.scenes import HELD_OUT
+from finetune.scenes import CELLS, HELD_OUT
 from finetune.training.adapt import AdaptRecipe, recipe_for
 from finetune.training.augment import Strength
 
@@ -87,7 +87,7 @@ def run_ablation(
     which an interrupted run goes on. The first rows are the base alone. Raises DeckError for an unknown recipe or cell,
     and what a fine-tune raises.
     """
-    for kind, names, known in (("recipe", plan.recipes, RECIPES), ("cell", plan.cells, HELD_OUT)):
+    for kind, names, known in (("recipe", plan.recipes, RECIPES), ("cell", plan.cells, CELLS)):
         unknown = [name for name in names if name not in known]
         if unknown:
             raise DeckError(f"there is no {kind} {unknown[0]!r}; there are {', '.join(known)}")

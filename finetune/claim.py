@@ -20,7 +20,7 @@ from finetune.datasets import read_dataset
 from finetune.errors import DeckError
 from finetune.experiments import Rows, held_out_cell, own_scenes
 from finetune.fewshot import FewShot, train_and_measure, zero_shot
-from finetune.scenes import HELD_OUT
+from finetune.scenes import CELLS, HELD_OUT
 from finetune.training.adapt import Method, recipe_for
 from serving.families.load import family_of
 
@@ -108,9 +108,9 @@ def run_claim(
     A run that was interrupted goes on behind its last finished row. `report` is told (what runs, done, total).
     Raises DeckError for an unknown cell, and what a fine-tune raises.
     """
-    unknown = [name for name in plan.cells if name not in HELD_OUT]
+    unknown = [name for name in plan.cells if name not in CELLS]
     if unknown:
-        raise DeckError(f"there is no held-out cell {unknown[0]!r}; there are {', '.join(HELD_OUT)}")
+        raise DeckError(f"there is no held-out cell {unknown[0]!r}; there are {', '.join(CELLS)}")
     out.mkdir(parents=True, exist_ok=True)
     rows = Rows(out / ROWS)
     done = {(row.cell, row.method, row.images, row.seed): row for row in (ClaimRow(**stored) for stored in rows)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.base_service import JUDGES, OWN
-from finetune.scenes import HELD_OUT, Look, write_cell
+from finetune.scenes import CELLS, Look, write_cell
 
 Row = dict[str, Any]
 
@@ -41,8 +41,8 @@ class Rows:
 
 def held_out_cell(folder: Path, name: str, *, train: int, holdout: int, seed: int, size: int = 384) -> Path:
     """The dataset of a held-out cell, written where it is not there yet; each cell has its own seed next to `seed`."""
-    look = HELD_OUT[name]
-    return _written(folder, look, train + holdout, seed + list(HELD_OUT).index(name), size, holdout / (train + holdout))
+    look = CELLS[name]
+    return _written(folder, look, train + holdout, seed + list(CELLS).index(name), size, holdout / (train + holdout))
 
 
 def own_scenes(folder: Path, *, images: int, size: int = 384) -> Path:

@@ -38,7 +38,7 @@ ROBOT_ASKS = 50
 ROUNDS = 5
 """Robot and engine are timed by turns, so that a slow moment of the machine hits both."""
 MAX_OVERLAYS = 24
-GENERATED = "generated scenes"
+GENERATED_SEED = 7
 GENERATED_IMAGES = 60
 GENERATED_HOLDOUT_SHARE = 1 / 3
 
@@ -73,9 +73,11 @@ class Narrator:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to run the demo with; `source` None means generated scenes."""
+    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on; None
+    leaves the choice to `made_up`."""
 
     source: Path | None
+    cell: str | None
     images: int | None
     out: Path
     max_minutes: float
@@ -85,31 +87,31 @@ class Demo:
         """Run it. Leaves `index.html` with its pictures in `out`."""
         from finetune.datasets import read_dataset
 
+        if self.source is not None and self.cell is not None:
+            raise InputError("give a dataset or a cell to generate, not both")
         if self.source is not None and not self.source.is_dir():
             raise InputError(f"{self.source}: not a folder")
         own = read_dataset(self.source) if self.source else None  # before anything is made or started
+        cell = "" if own else self.cell or made_up(tell)
+        title = f"generated scenes ({cell})" if cell else str(self.source)
         self.out.mkdir(parents=True, exist_ok=True)
         with data_folder(self.out, keep=self.keep) as data:
             settings = own_settings(data.absolute())
-            frames = self._frames(own, data / "frames", tell)
+            frames = stored(own or self._scenes(cell, data / "generated", tell), data / "frames")
             tell.say("starting a hub, Triton and a worker")
             with running_stack(settings, self.out / "up.log"), HubClient.of(settings) as client:
-                return self._story(settings, client, frames, tell)
+                return self._story(settings, client, frames, tell, title)
 
-    def _frames(self, own: Dataset | None, folder: Path, tell: Narrator) -> Dataset:
-        """The cell's images, in the form that the hub stores (so that names are those of the training deck)."""
-        from finetune.datasets import read_dataset, write_dataset
+    def _scenes(self, cell: str, folder: Path, tell: Narrator) -> Dataset:
+        """Scenes of a cell, as a team would bring them."""
+        from finetune.datasets import read_dataset
+        from finetune.scenes import CELLS, write_cell
 
-        if own is None:
-            from finetune.scenes.cells import write_demo_cell
+        count = max(GENERATED_IMAGES, math.ceil((self.images or 0) / (1 - GENERATED_HOLDOUT_SHARE)))
+        tell.say(f"generating {count} labelled images of a cell that the base has not seen ({cell})")
+        return read_dataset(write_cell(folder, CELLS[cell], images=count, seed=GENERATED_SEED))
 
-            count = max(GENERATED_IMAGES, math.ceil((self.images or 0) / (1 - GENERATED_HOLDOUT_SHARE)))
-            tell.say(f"generating {count} labelled images of a cell that the base has not seen")
-            own = read_dataset(write_demo_cell(folder.with_name("generated"), images=count))
-        write_dataset(own, folder)
-        return read_dataset(folder, check_images=False)
-
-    def _story(self, settings: Settings, client: HubClient, frames: Dataset, tell: Narrator) -> Figures:
+    def _story(self, settings: Settings, client: HubClient, frames: Dataset, tell: Narrator, data: str) -> Figures:
         client.create_cell(CELL, "a new cell")
         folder = frames.samples[0].image.parents[1]
         with tell.counting("pushing the images") as progress:
@@ -133,7 +135,7 @@ class Demo:
             tell.say("timing a robot's requests beside the engine alone")
             robot_ms, engine_ms = time_both(robot, load_engine(settings, client, str(job.version)), holdout)
         figures = Figures(
-            data=str(self.source) if self.source else GENERATED,
+            data=data,
             **{name: job.metrics[name] for name in Figures.__struct_fields__ if name in job.metrics},
             robot_p50_ms=robot_ms,
             engine_p50_ms=engine_ms,
@@ -157,15 +159,36 @@ class Demo:
 
 def summary_of(figures: Figures) -> dict[str, str]:
     """The figures as a person reads them: the rows on top of the page."""
-    source = Path(figures.data).name if figures.data != GENERATED else figures.data
     return {
-        "images": f"{source}: {figures.images_train} trained on, {figures.images_holdout} held out",
+        "images": f"{Path(figures.data).name}: {figures.images_train} trained on, {figures.images_holdout} held out",
         "mask AP50, base → variant": f"{figures.base_ap50:.3f} → {figures.variant_ap50:.3f}",
         "mask AP, base → variant": f"{figures.base_ap:.3f} → {figures.variant_ap:.3f}",
         "training": f"{figures.train_seconds:.0f} s, of which {figures.kept_share:.0%} is kept (what did best)",
         "variant's size": f"{figures.adapter_bytes / 1e6:.2f} MB beside a base of {figures.base_bytes / 1e6:.1f} MB",
         "robot's answer, median": f"{figures.robot_p50_ms:.0f} ms (the engine alone: {figures.engine_p50_ms:.0f} ms)",
     }
+
+
+def stored(dataset: Dataset, folder: Path) -> Dataset:
+    """A dataset in the form that the hub stores, so that its images' names are those of the training deck."""
+    from finetune.datasets import read_dataset, write_dataset
+
+    write_dataset(dataset, folder)
+    return read_dataset(folder, check_images=False)
+
+
+def made_up(tell: Narrator) -> str:
+    """The cell to make up where none is named: the hardest that this machine can draw, since a cell that the base
+    knows well already gains nothing from images of its own."""
+    from finetune.errors import SceneToolError
+    from finetune.scenes.physical.backend import renders
+
+    try:
+        renders()
+    except SceneToolError as error:
+        tell.say(f"no physical scenes here ({error}); the cell `demo` of the fast tier instead")
+        return "demo"
+    return "gantry"
 
 
 @contextmanager

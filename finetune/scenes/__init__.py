@@ -8,11 +8,10 @@ MuJoCo lets fall, drawn by its renderer. The path-traced one: the same settled w
 of the latter two are extras and imported when they are used.
 
 Public: `SceneGenerator`, `Scene`, `Look`, the looks `BROAD`, `HELD_OUT`, `WAREHOUSE` and `PHYSICAL_HELD_OUT`, `LABELS`,
-`ScenePlan`, `TIERS`, `looks_of`, `write_scenes`, `write_cell`, `write_demo_cell`;
-`physical.generator.PhysicalGenerator`.
+`CELLS`, `ScenePlan`, `TIERS`, `looks_of`, `write_scenes`, `write_cell`; `physical.generator.PhysicalGenerator`.
 """
 
-from finetune.scenes.cells import write_cell, write_demo_cell
+from finetune.scenes.cells import CELLS, write_cell
 from finetune.scenes.generator import LABELS, Scene, SceneGenerator
 from finetune.scenes.look import BROAD, CARDINAL, DEMO_CELL, HELD_OUT, ROBIN, Look
 from finetune.scenes.physical.look import PHYSICAL_HELD_OUT, WAREHOUSE, PhysicalLook
@@ -22,6 +21,7 @@ from finetune.scenes.writing import is_unfinished, write_scenes
 __all__ = [
     "BROAD",
     "CARDINAL",
+    "CELLS",
     "DEMO_CELL",
     "HELD_OUT",
     "LABELS",
@@ -38,6 +38,5 @@ __all__ = [
     "is_unfinished",
     "looks_of",
     "write_cell",
-    "write_demo_cell",
     "write_scenes",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from finetune.scenes.look import DEMO_CELL, Look
-from finetune.scenes.physical.look import PhysicalLook
+from finetune.scenes.look import HELD_OUT, Look
+from finetune.scenes.physical.look import PHYSICAL_HELD_OUT, PhysicalLook
 from finetune.scenes.plan import ScenePlan
 from finetune.scenes.writing import write_scenes
+
+CELLS: Mapping[str, Look] = {**HELD_OUT, **PHYSICAL_HELD_OUT}
+"""The cells that no base is trained on, of every tier, by name."""
+MANY = 16
+"""So many physical scenes are worth the start of several processes, which takes as long as a few scenes."""
 
 
 def write_cell(
@@ -23,16 +29,11 @@ def write_cell(
 ) -> Path:
     """Write `images` scenes of one look as COCO (exact RLE masks), `train` first and then `valid`; returns `folder`.
 
-    A physical look is drawn by the physical tier. Pictures are JPEGs of `size` pixels a side; the dataset card
-    (README.md)
-    has what it takes to make the set again. The same arguments write the same bytes. `progress` is told how many
-    pictures there are. Raises SceneToolError when a library of the look's tier is missing.
+    A physical look is drawn by the physical tier, with a process a core. Pictures are JPEGs of `size` pixels a side;
+    the dataset card (README.md) has what it takes to make the set again. The same arguments write the same bytes.
+    `progress` is told how many pictures there are. Raises SceneToolError when a library of the look's tier is missing.
     """
-    tier = "physical" if isinstance(look, PhysicalLook) else "fast"
-    plan = ScenePlan(look, images, seed, tier, size, valid_share)  # type: ignore[arg-type]
-    return write_scenes(folder, plan, progress=progress)
-
-
-def write_demo_cell(folder: Path, *, images: int = 60, seed: int = 7) -> Path:
-    """The dataset of a cell whose colours, prints and floor the base has never seen; two thirds are `train`."""
-    return write_cell(folder, DEMO_CELL, images=images, seed=seed)
+    physical = isinstance(look, PhysicalLook)
+    plan = ScenePlan(look, images, seed, "physical" if physical else "fast", size, valid_share)
+    workers = (os.cpu_count() or 1) if physical and images >= MANY else 0
+    return write_scenes(folder, plan, workers=workers, progress=progress)

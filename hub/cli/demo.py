@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from hub.demo import Figures
 
 
+CELLS = ("demo", "robin", "cardinal", "gantry", "dock")  # finetune.scenes.CELLS, without importing it
+
+
 @click.command()
 @click.option(
     "--data",
     "source",
     type=click.Path(path_type=Path),
-    help="A labelled dataset of your own (COCO or YOLO segmentation) [default: generated scenes].",
+    help="A labelled dataset of your own, in any format that is read [default: generated scenes].",
+)
+@click.option(
+    "--cell",
+    type=click.Choice(CELLS),
+    help="The cell to generate scenes of: one that no base is trained on [default: gantry, or demo without OpenGL].",
 )
 @click.option("--images", type=int, help="Train on so many images [default: all that are not held out].")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 @debug_option
 def demo(
     source: Path | None,
+    cell: str | None,
     images: int | None,
     folder: Path,
     json_file: Path | None,
@@ -40,6 +49,7 @@ def demo(
     \b
     Example:
       parcelhub demo
+      parcelhub demo --cell robin
       parcelhub demo --data ./dock-7 --images 40 --max-minutes 5 --json figures.json
     """
     import msgspec
@@ -47,7 +57,7 @@ def demo(
     from hub.demo import Demo, Narrator
 
     tell = Narrator(lambda words: err.print(f"[bold]·[/] {words}"), counting, follow)
-    figures = Demo(source, images, folder, max_minutes, keep).run(tell)
+    figures = Demo(source, cell, images, folder, max_minutes, keep).run(tell)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")
