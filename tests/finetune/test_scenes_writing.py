@@ -13,7 +13,10 @@ import pytest
 
 from finetune.datasets import read_dataset
 from finetune.errors import DatasetError
-from finetune.scenes import BROAD, DEMO_CELL, PHYSICAL_HELD_OUT, ScenePlan, is_unfinished, looks_of, write_scenes
+from finetune.scenes import (
+    BROAD, CELLS, DEMO_CELL, PHYSICAL_HELD_OUT, ScenePlan, is_unfinished, looks_of, write_cell, write_scenes,
+)  # fmt: skip
+from finetune.scenes.cells import MANY
 from finetune.scenes.physical.backend import has
 from finetune.scenes.writing import UNFINISHED
 
@@ -31,6 +34,19 @@ def test_workers_change_nothing(tmp_path):
     assert contents(write_scenes(tmp_path / "b", PLAN, workers=2)) == alone
     assert not any(UNFINISHED in name for name in alone)
     assert '"tier": "fast"' in alone["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("cell", "images", "processes"), [("demo", MANY, 0), ("gantry", MANY - 1, 0), ("dock", MANY, 3)]
+)
+def test_many_physical_scenes_of_a_cell_have_a_process_a_core(tmp_path, monkeypatch, cell, images, processes):
+    asked: list[int] = []
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr(
+        "finetune.scenes.cells.write_scenes", lambda folder, _plan, *, workers, progress: asked.append(workers)
+    )
+    write_cell(tmp_path / cell, CELLS[cell], images=images, seed=1)
+    assert asked == [processes]
 
 
 def test_an_unfinished_set_is_gone_on_with_or_refused(tmp_path):
