@@ -14,7 +14,15 @@ import pytest
 from finetune.datasets import read_dataset
 from finetune.errors import DatasetError
 from finetune.scenes import (
-    BROAD, CELLS, DEMO_CELL, PHYSICAL_HELD_OUT, ScenePlan, is_unfinished, looks_of, write_cell, write_scenes,
+    BROAD,
+    CELLS,
+    DEMO_CELL,
+    PHYSICAL_HELD_OUT,
+    ScenePlan,
+    is_unfinished,
+    looks_of,
+    write_cell,
+    write_scenes,
 )  # fmt: skip
 from finetune.scenes.cells import MANY
 from finetune.scenes.physical.backend import has
