@@ -23,7 +23,7 @@ from finetune.scenes import (
     looks_of,
     write_cell,
     write_scenes,
-)  # fmt: skip
+)
 from finetune.scenes.cells import MANY
 from finetune.scenes.physical.backend import has
 from finetune.scenes.writing import UNFINISHED
