@@ -108,8 +108,12 @@ class Demo:
         from finetune.scenes import CELLS, write_cell
 
         count = max(GENERATED_IMAGES, math.ceil((self.images or 0) / (1 - GENERATED_HOLDOUT_SHARE)))
-        tell.say(f"generating {count} labelled images of a cell that the base has not seen ({cell})")
-        return read_dataset(write_cell(folder, CELLS[cell], images=count, seed=GENERATED_SEED))
+        tell.say(f"a cell that the base has not seen: {cell}")
+        with tell.counting(f"generating {count} labelled images") as progress:
+            write_cell(
+                folder, CELLS[cell], images=count, seed=GENERATED_SEED, progress=lambda done: progress(done, count)
+            )
+        return read_dataset(folder)
 
     def _story(self, settings: Settings, client: HubClient, frames: Dataset, tell: Narrator, data: str) -> Figures:
         client.create_cell(CELL, "a new cell")
