@@ -105,7 +105,7 @@ def fewshot(
 @click.option("--base", "base_dir", type=click.Path(path_type=Path, exists=True), help="The shipped base by default.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training time of each model.")
 @click.option("--scratch-times", type=float, default=1.0, show_default=True, help="From scratch: so much longer.")
-@click.option("--cells", default="demo,robin,cardinal", show_default=True, help="Held-out cells; gantry, dock: physical.")
+@click.option("--cells", default="demo,robin,cardinal", show_default=True, help="Held-out cells of any tier.")
 @click.option("--counts", default="10,25,50,100,200,500,1000", show_default=True, help="Fine-tuning images.")
 @click.option("--scratch-counts", default="40,100,250,1000", show_default=True, help="Images from scratch.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
