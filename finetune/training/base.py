@@ -45,7 +45,7 @@ class BaseRecipe(FitSettings):
     start: Path | None = None
     look: Look = BROAD
     close_ups: float = 0.25
-    greys: float = 0.2
+    greys: float = 0.12
     written: tuple[Path, ...] = ()
     written_share: float = 0.2
 
