@@ -38,6 +38,7 @@ ROBOT_ASKS = 50
 ROUNDS = 5
 """Robot and engine are timed by turns, so that a slow moment of the machine hits both."""
 MAX_OVERLAYS = 24
+MADE_UP = "demo"
 GENERATED_SEED = 7
 GENERATED_IMAGES = 60
 GENERATED_HOLDOUT_SHARE = 1 / 3
@@ -73,8 +74,8 @@ class Narrator:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on; None
-    leaves the choice to `made_up`."""
+    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on (MADE_UP by
+    default)."""
 
     source: Path | None
     cell: str | None
@@ -92,7 +93,7 @@ class Demo:
         if self.source is not None and not self.source.is_dir():
             raise InputError(f"{self.source}: not a folder")
         own = read_dataset(self.source) if self.source else None  # before anything is made or started
-        cell = "" if own else self.cell or made_up(tell)
+        cell = "" if own else self.cell or MADE_UP
         title = f"generated scenes ({cell})" if cell else str(self.source)
         self.out.mkdir(parents=True, exist_ok=True)
         with data_folder(self.out, keep=self.keep) as data:
@@ -179,20 +180,6 @@ def stored(dataset: Dataset, folder: Path) -> Dataset:
 
     write_dataset(dataset, folder)
     return read_dataset(folder, check_images=False)
-
-
-def made_up(tell: Narrator) -> str:
-    """The cell to make up where none is named: the hardest that this machine can draw, since a cell that the base
-    knows well already gains nothing from images of its own."""
-    from finetune.errors import SceneToolError
-    from finetune.scenes.physical.backend import renders
-
-    try:
-        renders()
-    except SceneToolError as error:
-        tell.say(f"no physical scenes here ({error}); the cell `demo` of the fast tier instead")
-        return "demo"
-    return "gantry"
 
 
 @contextmanager

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from finetune.errors import SceneToolError
 from finetune.scenes import CELLS as HELD_OUT_CELLS
 from hub.cli.demo import CELLS
 from hub.cli.main import run
-from hub.demo import Figures, Narrator, made_up, own_settings, renamed
+from hub.demo import Figures, own_settings, renamed
 from serving.instances import Instances
 from tests.hub.material import write_rectangles
 
@@ -54,23 +53,6 @@ def test_bad_images_end_it_before_anything_is_started(tmp_path: Path, capsys: py
 
 def test_the_cells_it_can_make_up_are_the_held_out_ones() -> None:
     assert list(CELLS) == list(HELD_OUT_CELLS), "named twice, so that the command line starts without torch"
-
-
-@pytest.mark.parametrize(("draws", "cell"), [(True, "gantry"), (False, "demo")])
-def test_it_makes_up_the_hardest_cell_that_this_machine_can_draw(
-    draws: bool, cell: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def renders() -> None:
-        if not draws:
-            raise SceneToolError("no OpenGL")
-
-    monkeypatch.setattr("finetune.scenes.physical.backend.renders", renders)
-    said: list[str] = []
-    tell = Narrator(
-        said.append, lambda _what: pytest.fail("nothing to count"), lambda _hub, _job: pytest.fail("no job")
-    )
-    assert made_up(tell) == cell
-    assert any("no OpenGL" in words for words in said) != draws
 
 
 def test_the_figures_are_these() -> None:
