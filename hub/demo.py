@@ -74,8 +74,9 @@ class Narrator:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on (MADE_UP by
-    default)."""
+    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on; without
+    that, MADE_UP.
+    """
 
     source: Path | None
     cell: str | None

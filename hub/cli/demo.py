@@ -27,7 +27,7 @@ CELLS = ("demo", "robin", "cardinal", "gantry", "dock")  # finetune.scenes.CELLS
 @click.option(
     "--cell",
     type=click.Choice(CELLS),
-    help="The cell to generate scenes of: one that no base is trained on; gantry and dock need OpenGL [default: demo].",
+    help="The cell to generate scenes of: one that no base is trained on; gantry, dock: physical tier [default: demo].",
 )
 @click.option("--images", type=int, help="Train on so many images [default: all that are not held out].")
 @click.option("--out", "folder", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
