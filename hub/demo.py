@@ -74,9 +74,8 @@ class Narrator:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to run the demo with. Without a `source` it makes up `cell`, one of those that no base is trained on; without
-    that, MADE_UP.
-    """
+    """What to run the demo with. Without a `source` it makes up `cell` (MADE_UP by default), one of those that no base is
+    trained on."""
 
     source: Path | None
     cell: str | None
