@@ -74,8 +74,8 @@ class Narrator:
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What to run the demo with. Without a `source` it makes up `cell` (MADE_UP by default), one of those that no base is
-    trained on."""
+    """What to run the demo with. Without a `source` it makes up `cell` (MADE_UP by default), one of those that no base
+    is trained on."""
 
     source: Path | None
     cell: str | None
