@@ -22,6 +22,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from finetune.errors import DatasetError
+from finetune.scenes.physical.backend import renders
 from finetune.scenes.plan import Drawer, ScenePlan
 
 UNFINISHED = ".scenes"
@@ -81,6 +82,8 @@ def _written(plan: ScenePlan, parts: Path, jobs: Sequence[tuple[int, Path]], wor
             _draw(drawer, parts, number, place)
             yield number
         return
+    if plan.tier != "fast":
+        renders()  # a worker that cannot draw would die with its reason
     # Spawned, not forked: OpenGL and threads do not survive a fork.
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), _start, (plan,)) as pool:
         chunks = [jobs[k : k + CHUNK] for k in range(0, len(jobs), CHUNK)]

@@ -138,6 +138,19 @@ def test_a_physical_set_is_a_dataset_with_its_recipe(tmp_path):
     assert contents(write_scenes(tmp_path / "b", plan, workers=1)) == contents(folder)
 
 
+@pytest.mark.skipif(not has("mujoco"), reason="mujoco is not installed")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_machine_that_cannot_draw_is_told_what_it_lacks(tmp_path, workers):
+    command = [sys.executable, "-m", "hub.cli.main", "scenes", "write", "--tier", "physical", "--images", "2"]
+    without = {**os.environ, "MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_DIRS": str(tmp_path)}
+    ended = subprocess.run(
+        [*command, "--workers", workers, "--out", str(tmp_path / "set")], env=without, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert "libgl1-mesa-dri" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_tier_draws_its_own_looks_alone():
     with pytest.raises(ValueError, match="does not draw"):
         ScenePlan(BROAD, 2, 1, "physical")
