@@ -15,6 +15,8 @@ CELLS: Mapping[str, Look] = {**HELD_OUT, **PHYSICAL_HELD_OUT}
 """The cells that no base is trained on, of every tier, by name."""
 MANY = 16
 """So many physical scenes are worth the start of several processes, which takes as long as a few scenes."""
+MOST_PROCESSES = 8
+"""Each takes half a gigabyte."""
 
 
 def write_cell(
@@ -29,11 +31,11 @@ def write_cell(
 ) -> Path:
     """Write `images` scenes of one look as COCO (exact RLE masks), `train` first and then `valid`; returns `folder`.
 
-    A physical look is drawn by the physical tier, with a process a core. Pictures are JPEGs of `size` pixels a side;
+    A physical look is drawn by the physical tier, many by a process a core. Pictures are JPEGs of `size` pixels a side;
     the dataset card (README.md) has what it takes to make the set again. The same arguments write the same bytes.
     `progress` is told how many pictures there are. Raises SceneToolError when a library of the look's tier is missing.
     """
     physical = isinstance(look, PhysicalLook)
     plan = ScenePlan(look, images, seed, "physical" if physical else "fast", size, valid_share)
-    workers = (os.cpu_count() or 1) if physical and images >= MANY else 0
+    workers = min(MOST_PROCESSES, os.cpu_count() or 1) if physical and images >= MANY else 0
     return write_scenes(folder, plan, workers=workers, progress=progress)

@@ -24,7 +24,7 @@ from finetune.scenes import (
     write_cell,
     write_scenes,
 )
-from finetune.scenes.cells import MANY
+from finetune.scenes.cells import MANY, MOST_PROCESSES
 from finetune.scenes.physical.backend import has
 from finetune.scenes.writing import UNFINISHED
 
@@ -45,11 +45,12 @@ def test_workers_change_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "images", "processes"), [("demo", MANY, 0), ("gantry", MANY - 1, 0), ("dock", MANY, 3)]
+    ("cell", "images", "cores", "processes"),
+    [("demo", MANY, 3, 0), ("gantry", MANY - 1, 3, 0), ("dock", MANY, 3, 3), ("dock", MANY, 64, MOST_PROCESSES)],
 )
-def test_many_physical_scenes_of_a_cell_have_a_process_a_core(tmp_path, monkeypatch, cell, images, processes):
+def test_many_physical_scenes_of_a_cell_have_a_process_a_core(tmp_path, monkeypatch, cell, images, cores, processes):
     asked: list[int] = []
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
     monkeypatch.setattr(
         "finetune.scenes.cells.write_scenes", lambda folder, _plan, *, workers, progress: asked.append(workers)
     )
