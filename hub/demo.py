@@ -93,12 +93,13 @@ class Demo:
         if self.source is not None and not self.source.is_dir():
             raise InputError(f"{self.source}: not a folder")
         own = read_dataset(self.source) if self.source else None  # before anything is made or started
-        cell = "" if own else self.cell or MADE_UP
-        title = f"generated scenes ({cell})" if cell else str(self.source)
+        cell = self.cell or MADE_UP
+        title = f"generated scenes ({cell})" if self.source is None else str(self.source)
         self.out.mkdir(parents=True, exist_ok=True)
         with data_folder(self.out, keep=self.keep) as data:
             settings = own_settings(data.absolute())
-            frames = stored(own or self._scenes(cell, data / "generated", tell), data / "frames")
+            made = self._scenes(cell, data / "generated", tell) if own is None else own
+            frames = stored(made, data / "frames")
             tell.say("starting a hub, Triton and a worker")
             with running_stack(settings, self.out / "up.log"), HubClient.of(settings) as client:
                 return self._story(settings, client, frames, tell, title)
