@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from finetune.scenes import CELLS, write_cell
+from hub.cli.demo import CELLS
 from hub.cli.main import run
 
 SEED = 4101
@@ -30,8 +30,12 @@ def main() -> int:
     parser.add_argument("--max-minutes", type=float, default=5.0, help="training time")
     options = parser.parse_args()
     data = options.out / "dataset"
-    if not data.exists():
-        write_cell(data, CELLS[options.cell], images=options.images * 3 // 2, seed=SEED)
+    if not (data / "README.md").is_file():  # written last
+        # Not before `hub.cli`, which tells numpy and torch how to share the cores.
+        from finetune.scenes import CELLS as LOOKS
+        from finetune.scenes import write_cell
+
+        write_cell(data, LOOKS[options.cell], images=options.images * 3 // 2, seed=SEED)
     report = str(options.out / "report")
     return run(["demo", "--data", str(data), "--out", report, "--max-minutes", str(options.max_minutes)])
 
