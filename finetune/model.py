@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from serving.errors import BaseError
 from serving.families.eomt import Eomt
 from serving.families.load import FAMILIES, load_model
 from serving.families.mask_rcnn import MaskRcnnConfig
-from serving.families.parcelseg import ParcelSegConfig, sine_positions
+from serving.families.parcelseg import ParcelSeg, ParcelSegConfig, sine_positions
 from serving.families.types import InstanceModel
 from serving.preprocess import preprocessor_config
 from serving.segmenter import RESERVED
@@ -200,6 +200,40 @@ def picture_size(model: InstanceModel) -> int:
         if place is not None and getattr(place, "image_size", None):
             return int(place.image_size)
     raise BaseModelError(f"the config of {type(model).__name__} names no image_size")
+
+
+def architecture_of(model: InstanceModel, told: Architecture) -> Architecture:
+    """The family and size of a model; what the config of its family has no one word for is as `told`."""
+    config = model.config
+    found = replace(told, family=str(config.model_type), image_size=picture_size(model))
+    if not isinstance(model, ParcelSeg):
+        return found
+    return replace(
+        found,
+        patch_size=config.patch_size,
+        hidden_size=config.hidden_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        queries=config.num_queries,
+    )
+
+
+def resize(model: InstanceModel, image_size: int) -> None:
+    """Let a model take pictures of `image_size` pixels a side from now on.
+
+    Raises BaseModelError for a family that keeps the size it was made for, or a size that its patches do not fill.
+    """
+    if image_size == picture_size(model):
+        return
+    if not isinstance(model, ParcelSeg):
+        raise BaseModelError(
+            f"a {model.config.model_type} goes on with the pictures it was made for, "
+            f"{picture_size(model)} pixels a side, not {image_size}"
+        )
+    try:
+        model.resize(image_size)
+    except ValueError as error:
+        raise BaseModelError(str(error)) from error
 
 
 def load_base(folder: Path) -> InstanceModel:

@@ -18,10 +18,11 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 
 from finetune.errors import BaseModelError
-from finetune.model import picture_size, save_base
+from finetune.model import picture_size, resize, save_base
 from finetune.scenes import LABELS
 from serving.errors import BaseError
 from serving.families.load import FAMILIES, family_of, load_model
+from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
 from serving.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from serving.segmenter import RESERVED
@@ -99,6 +100,8 @@ def seed_base(
             "LABEL=CLASS, or start with an untrained class head with --new-head"
         )
     seeded = _with_head(model, names, rows)
+    if isinstance(seeded, ParcelSeg):
+        resize(seeded, size)
     mapped = {names[k]: model.labels[theirs] for k, theirs in rows.items() if not names[k].startswith(RESERVED)}
     found = Seeded(family, size, mapped, tuple(name for name in labels if name not in mapped))
     try:

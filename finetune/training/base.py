@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from finetune.model import Architecture, load_base, new_base
+from finetune.model import Architecture, load_base, new_base, resize
 from finetune.scenes import BROAD, LABELS, Look
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
@@ -23,7 +23,8 @@ WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 @dataclass(frozen=True, slots=True)
 class BaseRecipe(FitSettings):
-    """How a base is trained. `start` is a base folder to go on from.
+    """How a base is trained. `start` is a base folder to go on from; of the `architecture` its pictures' size alone is
+    then free.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
     on disk (slower tiers'), of which `written_share` of all examples come.
@@ -73,11 +74,13 @@ def train_base(
     """Train a base and return it with averaged weights, in eval mode on the CPU.
 
     Checkpoints go to `workspace`; a run that finds one there goes on from it. Raises TrainingError when the
-    loss diverges, DatasetError for a folder of written scenes that cannot be used.
+    loss diverges, DatasetError for a folder of written scenes that cannot be used, BaseModelError for a `start` that is
+    no base or takes no pictures of this size.
     """
     examples = scene_examples(recipe)
     if recipe.start:
         model = load_base(recipe.start)
+        resize(model, recipe.architecture.image_size)
     else:
         model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
         start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)

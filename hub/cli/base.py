@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,6 @@ hidden_size_option = click.option(
     "--hidden-size", type=int, default=192, show_default=True, help="Width; a multiple of 32."
 )
 layers_option = click.option("--layers", type=int, default=8, show_default=True)
-image_size_option = click.option(
-    "--image-size", type=int, default=256, show_default=True, help="Pixels a side; a multiple of 16."
-)
 written_option = click.option(
     "--also",
     "written",
@@ -60,7 +58,11 @@ def base() -> None:
 )
 @hidden_size_option
 @layers_option
-@image_size_option
+@click.option(
+    "--image-size",
+    type=click.IntRange(32),
+    help="Pixels a side; a multiple of 16. By default the start's, or else 256.",
+)
 @written_option
 @click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
 @click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
@@ -87,7 +89,7 @@ def train(
     family: str,
     hidden_size: int,
     layers: int,
-    image_size: int,
+    image_size: int | None,
     written: tuple[Path, ...],
     written_share: float,
     close_ups: float,
@@ -109,22 +111,22 @@ def train(
       parcelhub base train --minutes 60 --out ./my-base
       parcelhub scenes write --tier physical --images 1400 --size 256 --out ./physical --workers 2
       parcelhub base train --minutes 60 --start ./my-base --also ./physical --seed 2 --out ./better-base
+      parcelhub base train --minutes 60 --start ./better-base --image-size 320 --seed 3 --out ./finer-base
       RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
     """
     from finetune.base_service import make_base
-    from finetune.model import Architecture
+    from finetune.model import Architecture, architecture_of, load_base
     from finetune.training.base import BaseRecipe
     from finetune.training.fit import is_first_process
 
+    architecture = Architecture(family=family, hidden_size=hidden_size, layers=layers, heads=max(1, hidden_size // 32))
+    if start is not None:
+        architecture = architecture_of(load_base(start), architecture)
+    if image_size is not None:
+        architecture = replace(architecture, image_size=image_size)
     recipe = BaseRecipe(
-        architecture=Architecture(
-            family=family,
-            image_size=image_size,
-            hidden_size=hidden_size,
-            layers=layers,
-            heads=max(1, hidden_size // 32),
-        ),
+        architecture=architecture,
         start=start,
         written=written,
         written_share=written_share,

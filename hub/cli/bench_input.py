@@ -6,7 +6,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from hub.cli.base import hidden_size_option, image_size_option, layers_option, written_option
+from hub.cli.base import hidden_size_option, layers_option, written_option
 from hub.cli.bench_common import json_file, say, write_figures
 from hub.cli.common import out, table
 
@@ -18,7 +18,7 @@ from hub.cli.common import out, table
 @click.option("--threads", type=click.IntRange(1), help="Of the training process; torch's choice by default.")
 @hidden_size_option
 @layers_option
-@image_size_option
+@click.option("--image-size", type=click.IntRange(32), default=256, show_default=True, help="Pixels a side.")
 @written_option
 @json_file
 def bench_input(

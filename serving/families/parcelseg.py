@@ -226,6 +226,20 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
             nn.init.normal_(module.prototypes.weight, std=0.1)
             nn.init.normal_(module.mask_head.weight, std=0.05)
 
+    @torch.no_grad()
+    def resize(self, image_size: int) -> None:
+        """Take pictures of `image_size` pixels a side from now on: positions are interpolated between those learnt
+        (Dosovitskiy et al., arXiv 2010.11929, section 3.2). Raises ValueError for a size that patches do not fill."""
+        if image_size < self.config.patch_size or image_size % self.config.patch_size:
+            raise ValueError(f"{image_size} pixels are no multiple of the patches' {self.config.patch_size}")
+        old, self.side = self.side, image_size // self.config.patch_size
+        self.config.image_size = image_size
+        if old == self.side:  # interpolated in place, values would change by a rounding
+            return
+        grid = self.position_embedding.view(1, old, old, -1).permute(0, 3, 1, 2)
+        finer = F.interpolate(grid, size=(self.side, self.side), mode="bicubic", align_corners=False)
+        self.position_embedding = nn.Parameter(finer.permute(0, 2, 3, 1).reshape(1, self.side**2, -1).contiguous())
+
     def dense(self, pixel_values: Tensor) -> Dense:
         """What every cell says of normalised pictures [B, 3, S, S]."""
         pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)

@@ -125,3 +125,16 @@ def test_a_class_map_that_drops_every_class(sound: Path, tmp_path: Path, capsys:
     code, _, said = command(capsys, "eval", str(sound / "base"), str(cell), "--map", "walrus 1=seal")
     assert code == 2
     assert "'seal'" in said
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [("40", "no multiple of the patches' 16"), ("8", "is not in the range x>=32")]
+)
+def test_a_picture_size_that_does_not_go(
+    sound: Path, size: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [word.format(base=sound / "base", tmp=tmp_path) for word in DOERS["train"]]
+    code, _, said = command(capsys, *line, "--image-size", size)
+    assert code == 2, said
+    assert words in " ".join(said.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
