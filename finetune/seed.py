@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from torch import Tensor
 
 from finetune.errors import BaseModelError
-from finetune.model import picture_size, resize, save_base
+from finetune.model import picture_size, save_base
 from finetune.scenes import LABELS
 from serving.errors import BaseError
 from serving.families.load import FAMILIES, family_of, load_model
@@ -100,11 +100,11 @@ def seed_base(
             "LABEL=CLASS, or start with an untrained class head with --new-head"
         )
     seeded = _with_head(model, names, rows)
-    if isinstance(seeded, ParcelSeg):
-        resize(seeded, size)
     mapped = {names[k]: model.labels[theirs] for k, theirs in rows.items() if not names[k].startswith(RESERVED)}
     found = Seeded(family, size, mapped, tuple(name for name in labels if name not in mapped))
     try:
+        if isinstance(seeded, ParcelSeg):
+            seeded.resize(size)
         with torch.inference_mode():
             seeded.answer(torch.zeros(1, 3, size, size))
     except (RuntimeError, ValueError, IndexError) as error:

@@ -75,7 +75,7 @@ def test_a_checkpoint_is_seeded_at_another_size(tmp_path: Path):
     save_base(new_base(TINY, LABELS), tmp_path / "start", card="# start\n")
     assert seed_base(tmp_path / "start", tmp_path / "base", image_size=96).image_size == 96
     assert picture_size(load_base(tmp_path / "base")) == 96
-    with pytest.raises(BaseModelError, match="40 pixels are no multiple of the patches' 16"):
+    with pytest.raises(BaseModelError, match="takes no 40 x 40 pictures: 40 pixels are no multiple of the patches' 16"):
         seed_base(tmp_path / "start", tmp_path / "base", image_size=40)
 
 
