@@ -138,3 +138,22 @@ def test_a_picture_size_that_does_not_go(
     assert code == 2, said
     assert words in " ".join(said.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("told", [None, 96])
+def test_a_start_s_picture_size_is_kept_unless_told(
+    sound: Path, told: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which recipe the command hands on; the training of one is tests/finetune/test_picture_size.py's."""
+    from finetune import base_service
+
+    recipes = []
+    monkeypatch.setattr(base_service, "make_base", lambda recipe, **_: recipes.append(recipe) or [])
+    line = [word.format(base=sound / "base", tmp=tmp_path) for word in DOERS["train"]]
+    code, _, said = command(capsys, *line, *(["--image-size", str(told)] if told else []))
+    assert code == 0, said
+    config = json.loads((sound / "base" / "config.json").read_text())
+    assert config["image_size"] != 256, "else the default would pass for the start's"
+    architecture = recipes[0].architecture
+    assert architecture.image_size == (told or config["image_size"])
+    assert (architecture.hidden_size, architecture.layers) == (config["hidden_size"], config["num_hidden_layers"])
