@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from finetune.training.boxonly import projection_loss
-from serving.families.parcelseg import OUTSIDE, Dense, inside_boxes
+from serving.families.parcelseg import OUTSIDE, Dense, box_areas, inside_boxes
 
 CELLS_EACH = 9  # at most so many cells answer for one instance while training
 MASKS_A_BATCH = 400  # outlines that are compared pixel by pixel, drawn from the cells that answer
@@ -189,10 +189,8 @@ def _extent(profile: Tensor) -> tuple[Tensor, Tensor]:
 
 def box_overlap(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """IoU and generalised IoU of boxes [..., 4] that broadcast against each other."""
-    corner, far = torch.maximum(one[..., :2], other[..., :2]), torch.minimum(one[..., 2:], other[..., 2:])
-    both = (far - corner).clamp(min=0).prod(-1)
-    areas = [(b[..., 2:] - b[..., :2]).clamp(min=0).prod(-1) for b in (one, other)]
-    union = areas[0] + areas[1] - both
+    both, total = box_areas(one, other)
+    union = total - both
     hull = (torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2])).prod(-1)
     iou = both / union.clamp(min=1e-9)
     return iou, iou - (hull - union) / hull.clamp(min=1e-9)
