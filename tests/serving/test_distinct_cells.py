@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from serving.families.parcelseg import SAME, box_areas, distinct_cells
+from serving.families.parcelseg import SAME, ParcelSeg, box_areas, distinct_cells
+from tests.serving.conftest import CONFIGS
 
 
 def crowd(instances: int, cells_each: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -71,8 +72,7 @@ def test_kept_cells_are_those_that_no_better_one_overlaps(cells):
     # In double precision: of nearly equal boxes float32 gives either answer at the threshold.
     wide = box_iou(boxes.double(), boxes.double())
     torch.testing.assert_close(both / (total - both), wide.float(), atol=1e-4, rtol=0)
-    if ((wide - SAME).abs() < 1e-3).any():
-        return
+    assume(not ((wide - SAME).abs() < 1e-3).any())
     ranked = scores.topk(len(scores)).indices.tolist()
     kept = [c for k, c in enumerate(ranked) if not any(wide[b, c] >= SAME for b in ranked[:k])]
     best = distinct_cells(scores[None], boxes[None], len(cells))[0].tolist()
@@ -86,3 +86,19 @@ def test_pictures_of_a_batch_do_not_meet():
     together = distinct_cells(scores, boxes, 50)
     for row, one in enumerate((first, second)):
         assert together[row].tolist() == distinct_cells(one[0], one[1], 50)[0].tolist()
+
+
+def test_the_network_answers_with_distinct_cells():
+    torch.manual_seed(0)
+    network = ParcelSeg(CONFIGS["parcelseg"]()).eval()
+    torch.nn.init.constant_(network.box_head.bias, 6.0)  # boxes so wide that neighbours say nearly the same
+    pictures = torch.randn(2, 3, network.config.image_size, network.config.image_size)
+    with torch.inference_mode():
+        dense, said = network.dense(pictures), network(pictures)
+    count = network.config.num_queries
+    scores = dense.logits.amax(-1)
+    best = distinct_cells(scores, dense.boxes, count)
+    assert not torch.equal(best, scores.topk(count, dim=1).indices), "else the best scores would pass for them"
+    torch.testing.assert_close(said.boxes, dense.boxes.gather(1, best[..., None].expand(-1, -1, 4)))
+    for boxes in said.boxes:
+        assert box_iou(boxes[:2], boxes[:2])[0, 1] < SAME
