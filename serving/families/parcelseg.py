@@ -310,8 +310,8 @@ def distinct_cells(scores: Tensor, boxes: Tensor, count: int) -> Tensor:
 
     `scores` are logits float32 [B, G], `boxes` [B, G, 4]. A dozen cells answer for each instance: the best hundred of
     all are of ten, and a crowded picture has more. Whoever overlaps with a better cell by `SAME` goes, whether or not
-    that one goes itself (Fast NMS of Bolya et al., arXiv 1904.02689: products of matrices, so that every engine runs
-    it). Where too few are left, those that went come behind them.
+    that one goes itself (Fast NMS of Bolya et al., arXiv 1904.02689: comparisons of all pairs at once, which every
+    engine runs). Where too few are left, those that went come behind them.
     """
     best = scores.topk(min(LOOKED_AT * count, scores.shape[1]), dim=1)
     near = boxes.gather(1, best.indices[..., None].expand(-1, -1, 4))
