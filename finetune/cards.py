@@ -117,7 +117,7 @@ Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.p
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
 {seconds / 60:.0f} minutes{_written(recipe)} and nothing else, no photograph among them.
 Environments: {environments}. {recipe.close_ups:.0%} of these scenes are seen from close by, {recipe.greys:.0%} have no
-colour; in {recipe.dyed:.0%} of all pictures packages were dyed in other colours.
+colour.
 {steps:,} steps of {batch} pictures.
 Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
 {recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.

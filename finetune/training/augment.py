@@ -8,7 +8,7 @@ Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", arXi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from finetune.training.dyes import dye
 from finetune.training.examples import MASK_STRIDE, Example
 from serving.preprocess import Letterbox, resize
 
@@ -56,8 +55,6 @@ class Strength:
     hue: float = 0.05
     blur: float = 0.15
     noise: float = 0.15
-    dyed: float = 0.0  # packages in colours of the ranges `dyes`, see dyes.dye
-    dyes: tuple[tuple[float, float], ...] = ((0.0, 360.0),)
 
 
 class AugmentedExamples(Dataset[Example]):
@@ -112,9 +109,6 @@ class AugmentedExamples(Dataset[Example]):
         s = self._strength
         source = self._sources[self._turn(index)]
         kind = rng.random()
-        # Drawn only where it is asked for: a variant's examples stay what they were.
-        if s.dyed and rng.random() < s.dyed:
-            source = replace(source, pixels=dye(source.pixels, source.masks, s.dyes, rng))
         if kind < s.plain:
             pixels, masks, classes = _letterbox(source, self._size)
             image = tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))

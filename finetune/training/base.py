@@ -27,8 +27,7 @@ class BaseRecipe(FitSettings):
     then free.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
-    on disk (slower tiers'), of which `written_share` of all examples come. In `dyed` of all examples packages
-    have other colours, see dyes.dye.
+    on disk (slower tiers'), of which `written_share` of all examples come.
     """
 
     max_steps: int = 100_000
@@ -48,7 +47,6 @@ class BaseRecipe(FitSettings):
     look: Look = BROAD
     close_ups: float = 0.25
     greys: float = 0.12
-    dyed: float = 0.3
     written: tuple[Path, ...] = ()
     written_share: float = 0.2
 
@@ -58,18 +56,10 @@ def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
     size = recipe.architecture.image_size
     count = recipe.most_examples
     examples: Dataset[Example] = SceneExamples(
-        recipe.look,
-        size=size,
-        seed=recipe.seed,
-        count=count,
-        close_ups=recipe.close_ups,
-        greys=recipe.greys,
-        dyed=recipe.dyed,
+        recipe.look, size=size, seed=recipe.seed, count=count, close_ups=recipe.close_ups, greys=recipe.greys
     )
     if recipe.written:
-        written = written_examples(
-            recipe.written, look=recipe.look, size=size, count=count, seed=recipe.seed, dyed=recipe.dyed
-        )
+        written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)
         examples = Mixture(examples, written, share=recipe.written_share, seed=recipe.seed, count=count)
     return examples
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,6 @@ from finetune.datasets import Sample, read_dataset
 from finetune.errors import DatasetError
 from finetune.scenes import LABELS, Look, SceneGenerator
 from finetune.training.augment import AugmentedExamples, Source, Strength, fit_source
-from finetune.training.dyes import dye
 from finetune.training.examples import MASK_STRIDE, Example
 
 CLOSE_UP = 2  # a close-up is cut from a scene of so many times the side
@@ -30,28 +28,19 @@ WRITTEN_STRENGTH = Strength(
 class SceneExamples(Dataset[Example]):
     """Example k is scene k of a generator, or for `close_ups` of them a part of it; nothing is stored.
 
-    `greys` of them lose their colour, and in `dyed` of them packages get other colours, of the look's hues, so that a
-    class is told by its shape and surface, which do not change with a company's print.
+    `greys` of them lose their colour, so that a class is told by its shape and surface, which do not change with a
+    company's print.
     """
 
     def __init__(
-        self,
-        look: Look,
-        *,
-        size: int,
-        seed: int,
-        count: int,
-        close_ups: float = 0.0,
-        greys: float = 0.0,
-        dyed: float = 0.0,
+        self, look: Look, *, size: int, seed: int, count: int, close_ups: float = 0.0, greys: float = 0.0
     ) -> None:
-        self._hues = look.hues
         self._generator = SceneGenerator(look, size=size, seed=seed)
         # Its own seeds: the same scene again, larger, would be no new one.
         self._large = SceneGenerator(look, size=size * CLOSE_UP, seed=seed + 1_000_000)
         self._count = count
         self._seed = seed
-        self._close_ups, self._greys, self._dyed = close_ups, greys, dyed
+        self._close_ups, self._greys = close_ups, greys
 
     def __len__(self) -> int:
         return self._count
@@ -70,8 +59,6 @@ class SceneExamples(Dataset[Example]):
                 break
         if rng.random() < self._greys:
             pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
-        elif rng.random() < self._dyed:
-            pixels = dye(pixels, masks, self._hues, rng)
         half = masks[:, ::MASK_STRIDE, ::MASK_STRIDE]
         return Example(pixels, half, classes)
 
@@ -144,10 +131,8 @@ class Mixture(Dataset[Example]):
         return (self._other if other else self._main)[index]
 
 
-def written_examples(
-    folders: Sequence[Path], *, look: Look, size: int, count: int, seed: int, dyed: float = 0.0
-) -> AugmentedExamples:
-    """Augmented examples of datasets on disk; in `dyed` of them packages get other colours, of the look's hues. Raises
-    DatasetError as WrittenScenes does."""
-    strength = replace(WRITTEN_STRENGTH, dyed=dyed, dyes=look.hues)
-    return AugmentedExamples(WrittenScenes(folders, side=size), size=size, count=count, seed=seed, strength=strength)
+def written_examples(folders: Sequence[Path], *, size: int, count: int, seed: int) -> AugmentedExamples:
+    """Augmented examples of datasets on disk. Raises DatasetError as WrittenScenes does."""
+    return AugmentedExamples(
+        WrittenScenes(folders, side=size), size=size, count=count, seed=seed, strength=WRITTEN_STRENGTH
+    )

@@ -66,9 +66,6 @@ def base() -> None:
 @written_option
 @click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
 @click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
-@click.option(
-    "--dyed", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Share of pictures with other colours."
-)
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make scenes.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="A base folder to go on from.")
@@ -96,7 +93,6 @@ def train(
     written: tuple[Path, ...],
     written_share: float,
     close_ups: float,
-    dyed: float,
     workers: int,
     seed: int,
     start: Path | None,
@@ -135,7 +131,6 @@ def train(
         written=written,
         written_share=written_share,
         close_ups=close_ups,
-        dyed=dyed,
         max_steps=steps,
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,

@@ -85,7 +85,7 @@ def test_written_scenes_are_the_train_images(cell: Path) -> None:
         assert source.pixels.shape == (SIZE, SIZE, 3)
         assert source.masks.shape == (len(source.classes), SIZE, SIZE)
         assert set(source.classes) <= set(range(len(LABELS)))
-    examples = written_examples([cell, cell], look=BROAD, size=SIZE, count=10, seed=1)
+    examples = written_examples([cell, cell], size=SIZE, count=10, seed=1)
     assert same(examples[7], examples[7])
 
 
@@ -97,7 +97,7 @@ def test_written_scenes_of_other_classes_are_refused(tmp_path: Path) -> None:
 
 def test_a_mixture_draws_its_share(cell: Path) -> None:
     scenes = SceneExamples(BROAD, size=SIZE, seed=3, count=40)
-    written = written_examples([cell], look=BROAD, size=SIZE, count=40, seed=1)
+    written = written_examples([cell], size=SIZE, count=40, seed=1)
     mixture = Mixture(scenes, written, share=0.4, seed=1, count=40)
     drawn = [same(mixture[k], written[k]) for k in range(40)]
     assert all(other or same(mixture[k], scenes[k]) for k, other in enumerate(drawn))
