@@ -85,12 +85,15 @@ def optimizer_for(model: nn.Module, settings: FitSettings, hidden: str) -> MuonA
     inner, others = split_parameters(model, hidden)
     if not inner:  # a network of convolutions
         return None
+    prefix = getattr(model, "pretrained", None)
+    careful = {id(p) for name, p in model.named_parameters() if prefix and name.startswith(prefix)}
     return MuonAdamW(
         inner,
-        others,
+        [p for p in others if id(p) not in careful],
         muon_rate=settings.muon_rate,
         adam_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        pretrained=[p for p in others if id(p) in careful],
     )
 
 
