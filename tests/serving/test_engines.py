@@ -10,10 +10,10 @@ import torch
 from peft import PeftModel
 
 from serving import engines
-from serving.engines import EngineChoice
 from serving.errors import BaseError
 from serving.families.load import load_model
 from serving.preprocess import preprocessor_config
+from serving.runners import EngineChoice
 from serving.segmenter import Segmenter
 from tests.serving.conftest import SIZE, make_variant, scene
 
