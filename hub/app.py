@@ -10,6 +10,7 @@ from typing import Any
 import anyio.to_thread
 from litestar import Litestar, Request, Response, Router
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
@@ -33,6 +34,7 @@ from hub.api.rollout import RobotController, RolloutController, TrialController
 from hub.api.tokens import TeamController, TokenController, UserController, get_me
 from hub.collector import collecting
 from hub.hf.paths import keep_encoded_slashes
+from hub.hf.problems import answer_unrouted
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
@@ -133,6 +135,8 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
 
 def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """For what no router caught, addresses that lead nowhere among it: a page for people, a document for programs."""
+    if isinstance(error, NotFoundException) and (answer := answer_unrouted(request)):
+        return answer
     return (page_error if request.url.path.startswith("/ui/") else answer_error)(request, error)
 
 
