@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 from registry import Registry, RepoId
+from tests.scale import scaled
 
-ROUNDS = 8
+ROUNDS = scaled(4, 40)
 
 # Writes versions of several files in two threads, acknowledges each commit on its own line, until it is killed.
 CHILD = """
