@@ -8,29 +8,35 @@ floors register their own tables with a `MigrationSet`). `examine` finds damage,
 `registry.backup` makes and restores backups. Errors: `registry.errors`.
 """
 
-from registry.blob_writer import BlobInfo, BlobWriter
-from registry.blobs import BlobStore
-from registry.canonical import JSON, canonical_json
-from registry.catalog import Catalog, Cursor
-from registry.directory import Directory, Found, Listed, Readers
-from registry.drafts import CommitDraft
-from registry.gates import EvidenceGate
-from registry.git_ids import GitIds
-from registry.lineage import Edge, Lineage, Relative
-from registry.migrations import MigrationSet
-from registry.registry import Registry
-from registry.repos import AddFile, DeleteFile, DeleteFolder, Operation, Repos
-from registry.stage_types import (
-    Assignment,
-    DecisionRecord,
-    Gate,
-    HeldStage,
-    MoveRequest,
-    Stage,
-    Verdict,
-)
-from registry.stages import Stages
-from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo, Variant
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.blob_writer import BlobInfo, BlobWriter
+    from registry.blobs import BlobStore
+    from registry.canonical import JSON, canonical_json
+    from registry.catalog import Catalog, Cursor
+    from registry.directory import Directory, Found, Listed, Readers
+    from registry.drafts import CommitDraft
+    from registry.gates import EvidenceGate
+    from registry.git_ids import GitIds
+    from registry.lineage import Edge, Lineage, Relative
+    from registry.migrations import MigrationSet
+    from registry.registry import Registry
+    from registry.repos import AddFile, DeleteFile, DeleteFolder, Operation, Repos
+    from registry.stage_types import (
+        Assignment,
+        DecisionRecord,
+        Gate,
+        HeldStage,
+        MoveRequest,
+        Stage,
+        Verdict,
+    )
+    from registry.stages import Stages
+    from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo, Variant
 
 __all__ = [
     "JSON",
@@ -75,3 +81,74 @@ __all__ = [
     "Verdict",
     "canonical_json",
 ]
+
+
+# Imported when first asked for: who needs only the errors, as the command line does, does not wait for DuckDB.
+_PLACES = {
+    "registry.blob_writer": (
+        "BlobInfo",
+        "BlobWriter",
+    ),
+    "registry.blobs": ("BlobStore",),
+    "registry.canonical": (
+        "JSON",
+        "canonical_json",
+    ),
+    "registry.catalog": (
+        "Catalog",
+        "Cursor",
+    ),
+    "registry.directory": (
+        "Directory",
+        "Found",
+        "Listed",
+        "Readers",
+    ),
+    "registry.drafts": ("CommitDraft",),
+    "registry.gates": ("EvidenceGate",),
+    "registry.git_ids": ("GitIds",),
+    "registry.lineage": (
+        "Edge",
+        "Lineage",
+        "Relative",
+    ),
+    "registry.migrations": ("MigrationSet",),
+    "registry.registry": ("Registry",),
+    "registry.repos": (
+        "AddFile",
+        "DeleteFile",
+        "DeleteFolder",
+        "Operation",
+        "Repos",
+    ),
+    "registry.stage_types": (
+        "Assignment",
+        "DecisionRecord",
+        "Gate",
+        "HeldStage",
+        "MoveRequest",
+        "Stage",
+        "Verdict",
+    ),
+    "registry.stages": ("Stages",),
+    "registry.types": (
+        "UNSET",
+        "Artifact",
+        "Commit",
+        "Digest",
+        "FileEntry",
+        "Ref",
+        "RepoId",
+        "RepoInfo",
+        "Variant",
+    ),
+}
+_PLACE_OF = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_PLACE_OF[name]), name)
+    globals()[name] = found
+    return found
