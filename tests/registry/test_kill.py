@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from registry import Registry, RepoId
 from tests.scale import scaled
 
@@ -55,6 +57,7 @@ def run_until_killed(root: Path, seconds: float) -> list[tuple[str, str]]:
     return [tuple(line.split()) for line in whole]
 
 
+@pytest.mark.slow
 def test_acknowledged_commits_survive_kills(tmp_path):
     repo = RepoId.parse("cells/dock-7")
     dice = random.Random(7)
