@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.contract import FinetuneRequest
 from finetune.deck import Deck
-from finetune.evaluate import Evaluation
+from finetune.evaluate import Evaluation, Judgement
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
 from finetune.training.fit import processes
 from finetune.training.scene_examples import WrittenScenes
 from serving.segmenter import RESERVED
-
-if TYPE_CHECKING:
-    from finetune.base_service import Judgement
 
 
 def variant_card(

@@ -15,7 +15,7 @@ from hub.datasets import Datasets
 from hub.errors import GatedError, UnknownCellError
 from hub.evaluations import Evaluations
 from hub.finetunes import Finetunes
-from hub.hf.lfs import remove_stale_parts
+from hub.hf.parts import remove_stale_parts
 from hub.hf.service import HubProtocol
 from hub.hf.uploads import owner_of
 from hub.hf.xet_access import XetAccess

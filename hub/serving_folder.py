@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,6 +23,7 @@ from hub.bases import FILES as BASE_FILES
 from hub.bases import NAMESPACE as BASE_NAMESPACE
 from hub.bases import Bases
 from hub.cells import Cells
+from hub.rollout_plan import Plan
 from hub.store import Store
 from hub.variants import FILES as VARIANT_FILES
 from hub.variants import Variants, repo_of
@@ -33,9 +34,6 @@ from registry.stages import Stages
 from registry.types import FileEntry, RepoId
 from serving.errors import RoutingError
 from serving.routing import ROUTING, CellRoute, RoutingTable, write_routing
-
-if TYPE_CHECKING:
-    from hub.rollouts import Plan
 
 log = logging.getLogger("parcelhub.serving")
 

@@ -11,7 +11,7 @@ from hub.serving_folder import ServingFolder
 from hub.variants import Variants, repo_of
 from registry.blobs import BlobStore
 from registry.errors import BlobNotFoundError, KeyRingError, NotFoundError, StatementError
-from registry.provenance import Finding, audit_cell
+from registry.provenance.audit import Finding, audit_cell
 from registry.registry import Registry
 from registry.types import Digest, RepoId
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from serving.adapter_files import Adapter, LayerShape, read_adapter
 from serving.adapters import AdapterBank
-from serving.engines import EAGER, EagerRunner, EngineChoice, Runner, make_runner
+from serving.engines import make_runner
 from serving.errors import BaseError, UnknownVariant
 from serving.families.load import family_of, load_model
 from serving.families.types import InstanceModel, Prediction
@@ -24,6 +24,7 @@ from serving.instances import Instances
 from serving.pivot import EVEN, answered, checked, network_floor
 from serving.postprocess import Choice, Row, postprocess
 from serving.preprocess import Image, Preprocess, check_pixels
+from serving.runners import EAGER, EagerRunner, EngineChoice, Runner
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hub.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from finetune.base_service import Judgement
+    from finetune.evaluate import Judgement
     from finetune.training.loop import Tick
 
 judge_option = click.option(

@@ -24,7 +24,6 @@ import torch.utils.dlpack
 import triton_python_backend_utils as pb
 
 from serving.captures import Capture, CaptureStore
-from serving.engines import EngineChoice
 from serving.errors import (
     DeadlinePassed,
     InternalError,
@@ -36,6 +35,7 @@ from serving.errors import (
     VariantWarming,
 )
 from serving.preprocess import Image
+from serving.runners import EngineChoice
 from serving.telemetry import Prediction, Recorder
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply

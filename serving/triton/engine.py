@@ -15,11 +15,11 @@ from torchvision.io import encode_jpeg
 
 from serving.access import RobotAccess
 from serving.digests import check_base
-from serving.engines import EAGER, EngineChoice
 from serving.errors import AdapterError, InternalError, RequestError, ServingError, UnknownVariant, VariantWarming
 from serving.instances import Instances
 from serving.preprocess import Image, check_pixels, decode_image
 from serving.routing import Resolved, RoutingTable, ServingFolder
+from serving.runners import EAGER, EngineChoice
 from serving.segmenter import Order, Segmenter
 
 log = logging.getLogger(__name__)

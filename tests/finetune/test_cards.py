@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from finetune.cards import base_card
 from finetune.scenes import DEMO_CELL, LABELS, write_cell
 from finetune.training.base import BaseRecipe
 
 
+@pytest.mark.slow
 def test_a_card_quotes_what_its_start_and_its_written_scenes_say(tmp_path: Path) -> None:
     first = tmp_path / "first"
     first.mkdir()
