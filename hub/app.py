@@ -15,8 +15,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from hub import __version__
+from hub.access_policy import entrance
 from hub.api.audit import AuditController, record_change
-from hub.api.auth import BearerMiddleware, signed_in
+from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
@@ -110,7 +111,6 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
             RobotController,
             MaintenanceController,
         ],
-        guards=[signed_in],
         middleware=[BearerMiddleware],
         dependencies={
             "services": Provide(services_of, sync_to_thread=False),
@@ -120,6 +120,7 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
     )
     app = HubApp(
         route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
+        guards=[entrance],
         lifespan=[lifespan],
         exception_handlers={Exception: _answer_error},
         before_send=[add_request_id, record_change, secure],

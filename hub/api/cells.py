@@ -17,7 +17,7 @@ from hub.schemas import Cell, CellIn, Health
 from hub.tokens import Identity, Scope
 
 
-@get("/health", sync_to_thread=True, opt={"public": True}, tags=["service"])
+@get("/health", sync_to_thread=True, tags=["service"])
 def health(services: Hub) -> Health:
     """Whether the hub answers, and the newest base it has."""
     return Health(status="ok", version=__version__, base=services.bases.newest_name())

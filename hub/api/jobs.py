@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import FOR_JOBS, identity_of, is_job, requires
+from hub.api.auth import identity_of, is_job, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.errors import UnknownJobError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -92,7 +92,7 @@ class JobController(Controller):
         )
         return paged(request, found, limit, lambda job: job.id)
 
-    @get("/{job_id:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @get("/{job_id:str}", sync_to_thread=True)
     def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """One job: its state, its newest progress, its result."""
         return visible_job(services, job_id, identity_of(request))
@@ -190,7 +190,6 @@ class ReportController(Controller):
     path = "/jobs/{job_id:str}"
     tags = ("workers",)
     guards = (is_job,)
-    opt = FOR_JOBS
 
     @post("/progress", sync_to_thread=True, status_code=HTTP_200_OK)
     def progress(self, services: Hub, job_id: Text, data: JSONBody[s.ProgressIn]) -> s.Heartbeat:

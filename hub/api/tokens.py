@@ -9,7 +9,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import identity_of, is_person, requires
+from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.errors import ForbiddenError, InputError, UnknownTeamError, UnknownTokenError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -18,7 +18,7 @@ from hub.tokens import Identity, Scope, TokenInfo
 from hub.users import Team, User
 
 
-@get("/me", sync_to_thread=True, guards=[is_person], tags=["accounts"])
+@get("/me", sync_to_thread=True, tags=["accounts"])
 def get_me(request: Asked) -> s.Me:
     """Whose token this is, and what it may do."""
     who = identity_of(request)
@@ -62,7 +62,7 @@ class TeamController(Controller):
     path = "/teams"
     tags = ("accounts",)
 
-    @get(sync_to_thread=True, guards=[is_person])
+    @get(sync_to_thread=True)
     def list_teams(
         self, services: Hub, request: Asked, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[r.Team]]:
@@ -72,7 +72,7 @@ class TeamController(Controller):
         found = [_team(team) for team in services.users.teams(limit=limit + 1, after=after, only=only)]
         return paged(request, found, limit, lambda team: team.name)
 
-    @get("/{name:str}", sync_to_thread=True, guards=[is_person])
+    @get("/{name:str}", sync_to_thread=True)
     def get_team(self, services: Hub, request: Asked, name: Text) -> r.Team:
         """One team and its members."""
         _require_insight(identity_of(request), name)
@@ -101,7 +101,7 @@ class TeamController(Controller):
         """Take a user out of a team."""
         return _team(services.users.set_member(name, user, False))
 
-    @get("/{name:str}/quota", sync_to_thread=True, guards=[is_person])
+    @get("/{name:str}/quota", sync_to_thread=True)
     def get_quota(self, services: Hub, request: Asked, name: Text) -> r.Quota:
         """What a team may use, and what it uses; a user's own namespace is a team, too."""
         _require_insight(identity_of(request), name)
@@ -118,7 +118,6 @@ class TokenController(Controller):
 
     path = "/tokens"
     tags = ("accounts",)
-    guards = (is_person,)
 
     @get(sync_to_thread=True)
     def list_tokens(self, services: Hub, request: Asked) -> list[s.Token]:

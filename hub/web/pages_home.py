@@ -29,7 +29,7 @@ _YEAR = 365 * 86_400
 MAX_TOKEN_DAYS = 3650
 
 
-@get("/", include_in_schema=False, opt={"public": True})
+@get("/", include_in_schema=False)
 async def root() -> Redirect:
     """The hub's address in a browser: its pages."""
     return Redirect("/ui/")
@@ -41,7 +41,7 @@ def no_such_page(rest: Text) -> Response[str]:
     raise NotFoundException(rest)
 
 
-@get("/static/{name:str}", sync_to_thread=False, opt={"public": True})
+@get("/static/{name:str}", sync_to_thread=False)
 def static_file(name: Text) -> Response[bytes]:
     """Style, scripts and the mark. Their addresses carry their digest, so browsers keep them."""
     found = static_files().get(name)
@@ -54,7 +54,7 @@ def static_file(name: Text) -> Response[bytes]:
 # --- signing in and out -----------------------------------------------------------------------------------------------
 
 
-@get("/sign-in", sync_to_thread=False, opt={"public": True})
+@get("/sign-in", sync_to_thread=False)
 def sign_in_page(request: WebRequest) -> Response[Any]:
     """The form; who has a session already goes on."""
     back = _inside(request.query_params.get("next", ""))
@@ -63,7 +63,7 @@ def sign_in_page(request: WebRequest) -> Response[Any]:
     return _form(request, back)
 
 
-@post("/sign-in", opt={"public": True}, status_code=HTTP_200_OK)
+@post("/sign-in", status_code=HTTP_200_OK)
 async def sign_in(request: WebRequest, web: Parts) -> Response[Any]:
     """A token for a session. Ten wrong ones from an address, and it has to wait."""
     fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
