@@ -111,7 +111,11 @@ def _table() -> dict[str, Rule]:
         (_API, OPERATOR, "GET /users, PUT /users/{name}, GET /users/{name}, DELETE /users/{name}"),
         (_API, OPERATOR, "PUT /teams/{name}, DELETE /teams/{name}, PUT /teams/{name}/quota"),
         (_API, OPERATOR, "PUT /teams/{name}/members/{user}, DELETE /teams/{name}/members/{user}"),
-        (_API + "/provenance", SEE, "GET /statement, GET /keys, GET /verify, GET /lineage, GET /decisions, GET /policy"),
+        (
+            _API + "/provenance",
+            SEE,
+            "GET /statement, GET /keys, GET /verify, GET /lineage, GET /decisions, GET /policy",
+        ),
         (_API + "/provenance", OPERATOR, "POST /statement, PUT /policy"),
         (_API + "/provenance", CHANGE, "POST /approvals"),
         (_API, REPORT, "POST /outcomes"),

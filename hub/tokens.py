@@ -172,7 +172,7 @@ class Identity:
             self._require_namespace(repo)
         elif self.kind is Kind.JOB:
             if type_ != "model" or _WRITE + repo not in self.scopes:
-                raise ForbiddenError(f"the token {self.name!r} is a job's: it writes its own cell's repository")
+                raise ForbiddenError(f"the token {self.name!r} lacks the scope: a job writes its cell alone")
         elif type_ == "dataset":
             self.require(Scope.CONTRIBUTE)
         else:

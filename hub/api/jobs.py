@@ -63,6 +63,11 @@ def visible_job(services: Services, job_id: str, who: Identity) -> s.Job:
     raise UnknownJobError(f"there is no job {job_id!r}")
 
 
+def require_data(services: Services, job: s.Job, who: Identity) -> None:
+    """Raise RepoNotFoundError or GatedError unless `who` may have the dataset that a run of the job would read."""
+    services.readable(RepoId.parse(job.spec.dataset, "dataset"), who, files=True)
+
+
 class JobController(Controller):
     """Jobs."""
 
@@ -82,7 +87,7 @@ class JobController(Controller):
     ) -> Response[list[s.Job]]:
         """The jobs that the caller may see, newest first."""
         who = identity_of(request)
-        teams: Collection[str] | None = None if who.user is None or who.may(Scope.ADMIN) else who.namespaces
+        teams: Collection[str] | None = None if who.sees_all else who.namespaces
         mine = who.owner
         if team is not None:
             teams = {team.lower()} if who.owns(team) else set()
@@ -145,7 +150,7 @@ class JobController(Controller):
     def retry(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """Queue a job again that failed or was cancelled; it goes on from its checkpoint."""
         who = identity_of(request)
-        visible_job(services, job_id, who)
+        require_data(services, visible_job(services, job_id, who), who)
         return services.jobs.retry(job_id, who.owner)
 
 

@@ -39,7 +39,8 @@ class RepoController(Controller):
         type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
     ) -> Response[list[s.Repo]]:
         """The repositories that the caller may see, or those of one type, by type and name."""
-        found = services.store.page(type_, identity_of(request), limit=limit + 1, after=after)
+        who = identity_of(request)
+        found = services.store.page(type_, who, limit=limit + 1, after=after, also=services.privacy.listed(who))
         return paged(request, found, limit, lambda one: f"{one.type} {one.namespace}/{one.name}")
 
     @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK)

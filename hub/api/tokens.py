@@ -157,7 +157,7 @@ class TokenController(Controller):
 
 
 def _sees_all(who: Identity) -> bool:
-    return who.user is None or who.may(Scope.ADMIN)
+    return who.sees_all
 
 
 def _require_insight(who: Identity, team: str) -> None:

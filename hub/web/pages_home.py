@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_404_NOT_
 from hub import schemas as s
 from hub.api.audit import note
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownUserError
-from hub.tokens import Scope
+from hub.tokens import Identity, Scope
 from hub.web.guards import CSRF_FIELD, WebRequest, check_form, form_of, identity_of, session_of
 from hub.web.parts import Parts, Text, Web, to, whole
 from hub.web.render import page, static_files
@@ -123,13 +124,14 @@ def overview(request: WebRequest, web: Parts) -> Response[str]:
     who, services = identity_of(request), web.services
     jobs = web.jobs(who, limit=_SHOWN)
     datasets = services.datasets.page(who, limit=_SHOWN)
-    variants = services.variants.page(limit=_SHOWN)
-    serving = services.registry.stages.assignments(stages=HELD_STAGES)
+    hidden = services.privacy.hidden(who)
+    variants = services.variants.page(limit=_SHOWN, hidden=hidden)
+    serving = [one for one in services.registry.stages.assignments(stages=HELD_STAGES) if one.cell not in hidden]
     return page(
         request,
         "overview.html",
         here="home",
-        counts=_counts(web),
+        counts=_counts(web, who, hidden),
         jobs=jobs,
         datasets=datasets,
         variants=variants,
@@ -141,10 +143,16 @@ def overview(request: WebRequest, web: Parts) -> Response[str]:
     )
 
 
-def _counts(web: Web) -> dict[str, int]:
+def _counts(web: Web, who: Identity, hidden: Collection[str]) -> dict[str, int]:
+    """How many there are of what the caller may see."""
+    everything, mine = who.sees_all, sorted(who.namespaces)
     rows = web.services.registry.catalog.query(
-        "SELECT (SELECT count(*) FROM repos WHERE type = 'dataset'), (SELECT count(*) FROM hub_cells), "
-        "(SELECT count(*) FROM hub_variants), (SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running'))"
+        "SELECT (SELECT count(*) FROM repos WHERE type = 'dataset'"
+        " AND (? OR NOT private OR list_contains(?::VARCHAR[], lower(namespace)))), (SELECT count(*) FROM hub_cells), "
+        "(SELECT count(*) FROM hub_variants WHERE NOT list_contains(?::VARCHAR[], cell)),"
+        " (SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running')"
+        " AND (? OR list_contains(?::VARCHAR[], team) OR created_by = ?))",
+        [everything, mine, sorted(hidden), everything, mine, who.owner],
     )
     return dict(zip(("datasets", "cells", "variants", "jobs"), rows[0], strict=True))
 
