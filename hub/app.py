@@ -37,6 +37,7 @@ from hub.hf.paths import keep_encoded_slashes
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
+from hub.redaction import redact_logs
 from hub.services import Services
 from hub.settings import Settings
 from hub.web.guards import secure
@@ -68,6 +69,8 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
     the process, a new one opens it again.
     """
+
+    redact_logs()
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:

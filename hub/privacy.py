@@ -1,8 +1,9 @@
-"""Privacy follows the data: a variant's report holds photographs, its predictions labels, its lineage names. So what was made for a cell is as private as the most private dataset that any of it was made of.
+"""Privacy follows the data: what was made for a cell is as private as the most private dataset it was made of.
 
-A cell's sources are the datasets that its jobs read. While one of them is private (or gated), the repository of the
-cell is private, and its variants, reports, lineage, evaluations and decisions exist for those alone who may see all of
-these datasets. The state of the datasets counts as it is now; of a dataset that was deleted, as it was then.
+A variant's report holds photographs, its predictions labels, its lineage names. A cell's sources are the datasets that
+its jobs read. While one of them is private (or gated), the repository of the cell is private, and its variants,
+reports, lineage, evaluations and decisions exist for those alone who may see all of these datasets. The state of the
+datasets counts as it is now; of a dataset that was deleted, as it was then.
 """
 
 from __future__ import annotations

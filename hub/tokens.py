@@ -344,6 +344,10 @@ class Tokens:
         names = frozenset(team.lower() for team in (teams or [()])[0])
         return Identity(row[1], frozenset(row[2].split()), row[4], names, row[3])
 
+    def seconds_left(self, who: Identity) -> float | None:
+        """How long the token behind an identity is good for; None without an end."""
+        return None if who.expires_at is None else max(0.0, who.expires_at - self._now())
+
     def ensure_admin(self, file: Path) -> None:
         """At the first start make the admin token and leave it, for its owner alone, to local commands.
 

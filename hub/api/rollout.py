@@ -10,6 +10,7 @@ from hub import schemas_serving as v
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.errors import UnknownTrialError
+from hub.minting import require_lifetime
 from hub.services import Services
 from hub.tokens import Scope
 
@@ -81,8 +82,9 @@ class RobotController(Controller):
         return services.production.robots.all()
 
     @post(sync_to_thread=True)
-    def create_robot(self, services: Hub, data: JSONBody[v.RobotIn]) -> v.NewRobot:
-        """Make a robot's token."""
+    def create_robot(self, services: Hub, request: Asked, data: JSONBody[v.RobotIn]) -> v.NewRobot:
+        """Make a robot's token. It has no end, so a token that has one makes none."""
+        require_lifetime(identity_of(request), None)
         return v.NewRobot(token=services.production.robots.add(data.name, data.cells))
 
     @delete("/{robot_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT)

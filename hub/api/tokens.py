@@ -11,7 +11,8 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
-from hub.errors import ForbiddenError, InputError, UnknownTeamError, UnknownTokenError
+from hub.errors import UnknownTeamError, UnknownTokenError
+from hub.minting import mint
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.tables import timestamp
 from hub.tokens import Identity, Scope, TokenInfo
@@ -129,19 +130,8 @@ class TokenController(Controller):
     @post(sync_to_thread=True)
     def create_token(self, services: Hub, request: Asked, data: JSONBody[s.TokenIn]) -> s.NewToken:
         """Make a token: the operator for anybody, users for themselves and with no more scopes than they use now."""
-        who = identity_of(request)
-        user = data.user
-        if not who.may(Scope.ADMIN):
-            if who.user is None or user not in (None, who.user) or data.value is not None:
-                raise ForbiddenError(f"the token {who.name!r} lacks the scope 'admin'")
-            user = who.user
-            for scope in data.scopes:
-                who.require(Scope(scope))
-        if user is not None:
-            user = services.users.get(user).name
-            if "admin" in data.scopes:
-                raise InputError("a user's token cannot be the operator's; leave the user out")
-        value = services.tokens.issue(data.name, data.scopes, seconds=data.seconds, user=user, value=data.value)
+        value = mint(services.tokens, services.users, identity_of(request), data)
+        user = data.user or identity_of(request).user
         note(request, name=data.name, user=user, scopes=list(data.scopes))
         return s.NewToken(token=value)
 

@@ -18,6 +18,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_404_NOT_
 from hub import schemas as s
 from hub.api.audit import note
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownUserError
+from hub.minting import mint
 from hub.tokens import Identity, Scope
 from hub.web.guards import CSRF_FIELD, WebRequest, check_form, form_of, identity_of, session_of
 from hub.web.parts import Parts, Text, Web, to, whole
@@ -191,19 +192,21 @@ async def make_token(request: WebRequest, web: Parts) -> Response[str]:
 
 
 def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[str]:
-    identity_of(request).require(Scope.ADMIN)
+    who = identity_of(request)
+    who.require(Scope.ADMIN)
     scopes = [scope.value for scope in Scope if fields.get(f"scope-{scope.value}")]
     user = fields.get("user", "").strip() or None
     if not scopes or not fields.get("name", "").strip():
         return _settings(request, web, problem="A token needs a name and at least one thing that it may do.")
     try:
-        if user is not None:
-            user = web.services.users.get(user).name
+        most = web.services.tokens.seconds_left(who)
         days = whole(fields.get("days", ""), low=1, high=MAX_TOKEN_DAYS, default=90)
-        name = fields["name"].strip()
-        msgspec.convert({"name": name, "scopes": scopes}, s.TokenIn)  # the API's own rules
-        token = web.services.tokens.issue(name, scopes, seconds=days * 86_400.0, user=user)
-    except (InputError, UnknownUserError, msgspec.ValidationError) as error:
+        name, seconds = fields["name"].strip(), days * 86_400.0
+        if not fields.get("days") and most is not None:
+            seconds = min(seconds, most)  # nothing was asked for: as long as may be
+        asked = msgspec.convert({"name": name, "scopes": scopes, "seconds": seconds, "user": user}, s.TokenIn)
+        token = mint(web.services.tokens, web.services.users, who, asked)
+    except (InputError, ForbiddenError, UnknownUserError, msgspec.ValidationError) as error:
         return _settings(request, web, problem=str(error))
     note(request, name=name, scopes=scopes, user=user)
     return _settings(request, web, made=token)

@@ -62,6 +62,8 @@ class Sessions:
         if identity.kind not in _OF_PEOPLE:
             raise UnauthorizedError(f"a {identity.kind}'s token opens no session")
         secret, now = secrets.token_urlsafe(32), self._now()
+        left = self._tokens.seconds_left(identity)
+        seconds = self._seconds if left is None else min(self._seconds, left)
         digest = _sha256(token)
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_sessions WHERE expires_at < ?", [now])
@@ -71,9 +73,7 @@ class Sessions:
             ).fetchall()
             for row in old:
                 db.execute("DELETE FROM hub_sessions WHERE sha256 = ?", [row[0]])
-            db.execute(
-                "INSERT INTO hub_sessions VALUES (?, ?, ?, ?)", [_sha256(secret), digest, now, now + self._seconds]
-            )
+            db.execute("INSERT INTO hub_sessions VALUES (?, ?, ?, ?)", [_sha256(secret), digest, now, now + seconds])
         return Session(secret, identity)
 
     def find(self, secret: str) -> Session | None:
