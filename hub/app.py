@@ -17,8 +17,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from hub import __version__
+from hub.access_policy import entrance
 from hub.api.audit import AuditController, record_change
-from hub.api.auth import BearerMiddleware, signed_in
+from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
@@ -39,6 +40,7 @@ from hub.hf.problems import answer_unrouted
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
+from hub.redaction import redact_logs
 from hub.services import Services
 from hub.settings import Settings
 from hub.web.guards import secure
@@ -73,6 +75,8 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
     the process, a new one opens it again.
     """
+
+    redact_logs()
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -116,7 +120,6 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
             RobotController,
             MaintenanceController,
         ],
-        guards=[signed_in],
         middleware=[BearerMiddleware],
         dependencies={
             "services": Provide(services_of, sync_to_thread=False),
@@ -126,6 +129,7 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
     )
     app = HubApp(
         route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
+        guards=[entrance],
         lifespan=[lifespan],
         state=State({"settings": settings}),
         exception_handlers={Exception: _answer_error},

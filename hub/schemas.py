@@ -89,6 +89,8 @@ class TokenIn(_In, frozen=True):
     seconds: Annotated[float, Meta(gt=0)] | None = None
     value: Annotated[str, Meta(max_length=200)] | None = None
     """A token made elsewhere that is to be good here."""
+    team: Annotated[str, Meta(max_length=96)] | None = None
+    """A token of a team: it acts in the team's namespace, with no person behind it. The operator makes it."""
 
 
 class Token(_Out, frozen=True):

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -204,3 +204,15 @@ def _holds(folder: Path, entries: Iterable[FileEntry]) -> bool:
             if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                 return False
     return True
+
+
+def of_cells(table: Mapping[str, Any], cells: Collection[str]) -> dict[str, Any]:
+    """The table (as `ServingFolder.read` gives it) without what it says of other cells than these."""
+    found = dict(table)
+    found["cells"] = {name: route for name, route in table.get("cells", {}).items() if name in cells}
+    found["digests"] = {
+        path: digest
+        for path, digest in table.get("digests", {}).items()
+        if not path.startswith("variants/") or path.split("/")[1].partition("@")[0] in cells
+    }
+    return found

@@ -32,7 +32,7 @@ from hub.hf.context import (
 from hub.hf.files import BytesAnswer
 from hub.hf.parts import LINK_SECONDS, remove_parts
 from hub.hf.service import HubProtocol
-from hub.tokens import Identity
+from hub.tokens import Identity, Kind
 from registry.blobs import CHUNK
 from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
 from registry.types import RepoId, RepoInfo
@@ -53,11 +53,12 @@ class UploadGrant(msgspec.Struct, frozen=True):
     user: str | None
     name: str
     part_bytes: int = 0
+    kind: Kind | None = None
 
     @property
     def identity(self) -> Identity:
         """Whose possession an upload proves; no rights come with it."""
-        return Identity.known_as(self.name, self.user)
+        return Identity.known_as(self.name, self.user, self.kind)
 
     @property
     def parts(self) -> int:
@@ -134,7 +135,8 @@ def _upload(
     if asked.size > hf.max_file_bytes:
         return view | {"error": {"code": 413, "message": f"more than the {hf.max_file_bytes} bytes allowed"}}
     part = max(PART_BYTES, -(-asked.size // MAX_PARTS)) if multipart else 0
-    grant = UploadGrant(asked.oid, asked.size, who.user, who.name, part)
+    name = who.owner if who.kind is Kind.TEAM else who.name
+    grant = UploadGrant(asked.oid, asked.size, who.user, name, part, who.kind)
     token = hf.signer.sign(grant, seconds=LINK_SECONDS)
     check = {"href": verify, "header": {}}
     if not multipart:
