@@ -182,6 +182,12 @@ class RoutingError(ServingError):
     code = "routing"
 
 
+class StatusError(ServingError):
+    """Raised when status.json is malformed or over its limits."""
+
+    code = "status"
+
+
 # --- the Triton process -----------------------------------------------------------------------------------------------
 
 

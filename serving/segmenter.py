@@ -222,7 +222,7 @@ class Segmenter:
 
         `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`;
         `classes` as of `Order`.
-        Raises ImageError, UnknownVariant (before anything runs), NoFreeSlot, and NotFinite where the network's answer to
+        Raises ImageError, UnknownVariant (before anything runs), NoFreeSlot, and NotFinite where the answer to
         an image is not finite numbers.
         """
         floor = self.choice.min_score if min_score is None else min_score
