@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hub.schemas_serving import Place
 from serving.errors import StatusError
@@ -30,12 +31,12 @@ class Placement:
             return None
         return found if found is not None and abs(time.time() - found.at) <= STALE_S else None
 
-    def of(self, held: Mapping[str, str | None]) -> dict[str, Place]:
+    def of(self, held: Mapping[Any, str | None]) -> dict[str, Place]:
         """Stage to what became of its variant `<cell>@<version>`, for each stage that has one."""
         status, version = self.status(), self._version()
         return {stage: _place(variant, status, version) for stage, variant in held.items() if variant is not None}
 
-    def settled(self, held: Mapping[str, str | None], *, seconds: float = 2.0) -> dict[str, Place]:
+    def settled(self, held: Mapping[Any, str | None], *, seconds: float = 2.0) -> dict[str, Place]:
         """`of`, once the server has tried the newest table; at once where no server speaks, else within `seconds`."""
         deadline = time.monotonic() + seconds
         while True:

@@ -145,10 +145,10 @@ class RoutingTable:
             if isinstance(digest, str) and _SHA256.fullmatch(digest):
                 sound[path] = digest
                 continue
-            error = RoutingError(f"digests: '{path}' has no SHA-256")
+            unsound = RoutingError(f"digests: '{path}' has no SHA-256")
             if faults is None:
-                raise error
-            faults[path] = error
+                raise unsound
+            faults[path] = unsound
         return cls(version, base, routes, sound)
 
     def to_json(self) -> bytes:
@@ -205,8 +205,10 @@ class RoutingTable:
                 kept.append(variant if variant not in broken else old if old not in broken else None)
             station, beta, fleet = kept
             cells[name] = replace(route, station=station, beta=beta, fleet=fleet)
-            for stayed in (set(kept) - set(route.variants()) - {None}) if previous is not None else ():
-                digests |= {f"variants/{stayed}/{n}": s for n, s in previous.digests_of(f"variants/{stayed}").items()}
+            if previous is not None:
+                for stayed in {one for one in kept if one is not None} - set(route.variants()):
+                    files = previous.digests_of(f"variants/{stayed}")
+                    digests |= {f"variants/{stayed}/{file}": sha256 for file, sha256 in files.items()}
         return replace(self, cells=cells, digests=digests)
 
 
