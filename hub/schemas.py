@@ -297,6 +297,8 @@ class Version(_Out, frozen=True):
     deck: str
     dataset: str
     job: str | None
+    not_in_place: str = ""
+    """Why it does not answer though it was promoted; empty where it does, where it was not, and where none can say."""
 
 
 class Base(_Out, frozen=True):
@@ -334,3 +336,7 @@ class Moved(_Out, frozen=True):
     previous: str | None
     decision: str
     routing_version: int
+    state: str = "unknown"
+    """`in place`, `promoted, not in place`, `on its way`, or `unknown` where no server speaks."""
+    reason: str = ""
+    """Why it is not in place."""

@@ -23,6 +23,7 @@ from hub.bases import FILES as BASE_FILES
 from hub.bases import NAMESPACE as BASE_NAMESPACE
 from hub.bases import Bases
 from hub.cells import Cells
+from hub.placement import Placement
 from hub.rollout_plan import Plan
 from hub.store import Store
 from hub.variants import FILES as VARIANT_FILES
@@ -60,6 +61,8 @@ class ServingFolder:
         self._bases = bases
         self._variants = variants
         self._lock = threading.Lock()
+        self.placement = Placement(folder, self.version)
+        """What the robots' server says of it."""
         self.plans: Callable[[], Mapping[str, Plan]] = dict
         """Which lines of which cells are on an earlier stage, and the canaries' shares."""
         self._whole: set[Path] = set()

@@ -31,8 +31,8 @@ class BaseRecipe(FitSettings):
     then free.
 
     `foundation` names an encoder that learnt from photographs before (`finetune.training.foundation`); with a `start`
-    too, its heads are kept. Such an encoder keeps its weights for the first `frozen` of the budget, and its stem and first
-    `kept_stages` stages for all of it.
+    too, its heads are kept. Such an encoder keeps its weights for the first `frozen` of the budget, and its stem and
+    first `kept_stages` stages for all of it.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
     on disk (slower tiers'), of which `written_share` of all examples come.

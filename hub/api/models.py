@@ -20,6 +20,7 @@ from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
 from hub.serving_folder import of_cells
 from hub.tokens import Scope
+from registry.stage_types import HELD_STAGES
 from registry.types import UNSET
 
 
@@ -86,7 +87,7 @@ class ModelController(Controller):
             expected=UNSET if isinstance(data.expected, msgspec.UnsetType) else data.expected,
         )
         note(request, decision=moved.decision, before=moved.previous, now=moved.version)
-        return moved
+        return _placed(services, moved)
 
     @post(
         "/{cell:str}/rollback",
@@ -99,7 +100,7 @@ class ModelController(Controller):
         actor = _promoter(services, request, cell)
         moved = services.promotions.rollback(cell, data.stage, actor=actor, note=data.note)
         note(request, decision=moved.decision, before=moved.previous, now=moved.version)
-        return moved
+        return _placed(services, moved)
 
 
 class EvaluationController(Controller):
@@ -146,6 +147,20 @@ class EvaluationController(Controller):
         )
 
 
+def _placed(services: Services, moved: s.Moved) -> s.Moved:
+    """The move, with what the robots' server says of it; waits a moment for it to be tried."""
+    place = services.serving_folder.placement.settled({moved.stage: moved.version}).get(moved.stage)
+    return moved if place is None else msgspec.structs.replace(moved, state=place.state, reason=place.reason)
+
+
+def _with_places(services: Services, found: Sequence[s.Version]) -> list[s.Version]:
+    """The variants, each with why it does not answer though it was promoted."""
+    held = {one.name: one.name for one in found if one.stage in HELD_STAGES}
+    places = services.serving_folder.placement.of(held) if held else {}
+    bad = {name: one.reason for name, one in places.items() if one.state == "promoted, not in place"}
+    return [msgspec.structs.replace(one, not_in_place=bad[one.name]) if one.name in bad else one for one in found]
+
+
 def _promoter(services: Services, request: Asked, cell: str) -> str:
     """Who asks, if the cell is theirs to change."""
     who = identity_of(request)
@@ -156,6 +171,7 @@ def _promoter(services: Services, request: Asked, cell: str) -> str:
 
 def _shown(services: Services, request: Asked, found: Sequence[s.Version]) -> list[s.Version]:
     """The variants, without the names of datasets that the caller does not see."""
+    found = _with_places(services, found)
     names = [one.dataset.partition("@")[0] for one in found]
     seen = services.datasets.readable_names(names, identity_of(request)) if any(names) else set()
     return [

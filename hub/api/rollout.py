@@ -115,4 +115,5 @@ def _rollout(services: Services, cell: str) -> v.Rollout:
         beta_share=plan.share,
         routing_version=services.serving_folder.version(),
         trials=services.production.trials.of_cell(cell, limit=20),
+        placement=services.serving_folder.placement.of(held),
     )

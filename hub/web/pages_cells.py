@@ -71,6 +71,13 @@ def _serving(web: Web, cells: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+def _places(web: Web, cell: str) -> dict[str, str]:
+    """Stage to why its variant does not answer, for those that were promoted and are not in place."""
+    held = {stage: f"{cell}@{version}" for stage, version in _serving(web, [cell]).get(cell, {}).items()}
+    found = web.services.serving_folder.placement.of(held)
+    return {stage: one.reason for stage, one in found.items() if one.state == "promoted, not in place"}
+
+
 def _variant_counts(web: Web, cells: list[str]) -> dict[str, int]:
     rows = web.services.registry.catalog.query(
         "SELECT cell, count(*) FROM hub_variants WHERE list_contains(?::VARCHAR[], cell) GROUP BY cell", [cells]
@@ -124,6 +131,7 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         more=variants[LISTED - 1].name if len(variants) > LISTED else "",
         serving={} if secret else _serving(web, [found.name]).get(found.name, {}),
         stages=HELD_STAGES,
+        places={} if secret else _places(web, found.name),
         decisions=[] if secret else [told(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
         jobs=web.jobs(who, limit=5, cell=found.name),
         mine=who.owns(found.team) or not found.team,

@@ -6,8 +6,8 @@ Every cell of a fine grid answers for the instance it lies in: which class it is
 scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
 
 The encoder is convolutions, then a plain vision transformer at a sixteenth of the picture. The convolutions are a stem
-of the family's own, or an EfficientNet-Lite that learnt from photographs before. All that an adapter may want to change is
-a linear layer or a convolution with the batch axis first.
+of the family's own, or an EfficientNet-Lite that learnt from photographs before. All that an adapter may want to change
+is a linear layer or a convolution with the batch axis first.
 """
 
 from __future__ import annotations
