@@ -138,6 +138,8 @@ def test_every_route_has_a_rule_and_every_rule_a_route(world: World, capsys: pyt
         pass
     assert found - set(RULES) == set()
     assert set(RULES) - found == set()
+    shapes = [re.sub(r"\{\w+\}", "{}", route) for route in RULES]
+    assert len(shapes) == len(set(shapes)), "two rules for one address"
 
 
 def address(route: str, names: dict[str, str]) -> str:
@@ -177,7 +179,7 @@ NAMED = ("{name}", "{cell}", "{capture_id}", "{job_id}", "{evaluation_id}", "pro
 @pytest.mark.parametrize("kind", list(Kind))
 def test_what_each_kind_reads(world: World, kind: Kind) -> None:
     """Each route that reads, asked for own, another team's and public things."""
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for route in READING:
         reach = RULES[route].of(kind)
         for subject in SUBJECTS:
@@ -211,12 +213,13 @@ CHANGING = sorted(
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.OPERATOR])
 def test_what_each_kind_changes(world: World, kind: Kind) -> None:
     """Each route that changes something, asked with another team's private things: refused, and nothing is told."""
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for route in CHANGING:
         reach = RULES[route].of(kind)
         for subject in ("other", "public") if reach is Reach.NONE else ("other",):
             answer = ask(world, kind, route, subject)
             label = (route, subject, reach.value, answer.status_code, answer.text[:160])
+            assert "it has no rule" not in answer.text, label
             if answer.status_code >= 500 or (reach is Reach.NONE and answer.status_code not in REFUSED):
                 wrong.append(label)
             theirs = any(part in route for part in ("{namespace}", "{cell}", "{job_id}"))

@@ -33,7 +33,7 @@ def test_messages_values_and_tracebacks(lines: io.StringIO) -> None:
     log.error("token %s", token)
     log.error(f"GET /lfs/objects/{link}")  # what a careless line does
     try:
-        raise RuntimeError(f"PUT http://hub/xet-fetch/{link} with Bearer {token}")
+        raise RuntimeError(f"PUT http://hub/xet-fetch/{link} with Bearer {token}")  # noqa: TRY301
     except RuntimeError as error:
         log.exception("%s failed", f"/lfs/parts/{link}/3", exc_info=error)
     said = lines.getvalue()
