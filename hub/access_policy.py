@@ -7,6 +7,7 @@ kind of identity what it reaches. The table is the first guard of every request.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -190,6 +191,13 @@ def _table() -> dict[str, Rule]:
 RULES: Final[Mapping[str, Rule]] = _table()
 """`METHOD /path/with/{parameters}` to the rule."""
 
+
+def _shape(route: str) -> str:
+    """A route without its parameters' names: of routes that share an address, Litestar tells those of one alone."""
+    return re.sub(r"\{\w+\}", "{}", route)
+
+
+_BY_SHAPE: Final = {_shape(route): rule for route, rule in RULES.items()}
 _REFUSED: Final = {
     Kind.ROBOT: "is a robot's: it may ask Triton and report outcomes",
     Kind.JOB: "is a job's, and may only work on it",
@@ -206,7 +214,7 @@ def entrance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
     method, path = connection.scope["method"], connection.scope.get("path_template", "")  # type: ignore[typeddict-item]
     if method == "OPTIONS":  # tells the methods of an address, nothing else
         return
-    rule = RULES.get(f"{method} {path}")
+    rule = _BY_SHAPE.get(_shape(f"{method} {path}"))
     if rule is None:
         raise ForbiddenError("nobody may use this address: it has no rule")
     who = connection.scope.get("user")
