@@ -122,6 +122,6 @@ def first_model(recipe: BaseRecipe, examples: Dataset[Example]) -> InstanceModel
         raise BaseModelError(f"a {recipe.architecture.family} takes no foundation; a parcelseg does")
     model = new_base(replace(recipe.architecture, encoder=recipe.foundation), LABELS, seed=recipe.seed)
     fill_encoder(model.encoder, foundation_weights(recipe.foundation))
-    if start is not None:
+    if start is not None and isinstance(model, ParcelSeg):
         inherit(model, start, [examples[k] for k in range(FITTING_SCENES)])
     return model

@@ -61,7 +61,8 @@ def fill_encoder(encoder: LiteEncoder, weights: Mapping[str, Tensor]) -> None:
         if shaped.shape != layer.weight.shape:
             raise BaseModelError(f"{name} is {tuple(shaped.shape)}, the encoder wants {tuple(layer.weight.shape)}")
         layer.weight.copy_(shaped)
-        layer.bias.copy_(bias)
+        if layer.bias is not None:  # an encoder of ours always has one
+            layer.bias.copy_(bias)
 
 
 def _layers(encoder: LiteEncoder) -> Iterator[nn.Conv2d | nn.Linear]:
@@ -109,19 +110,20 @@ def inherit(model: ParcelSeg, start: ParcelSeg, examples: Sequence[Example]) -> 
         if source is None or source.shape != state[name].shape:
             raise BaseModelError(f"the start has no {name} of the shape {tuple(state[name].shape)}")
         state[name].copy_(source)
+    encoder = model.encoder
     fits = {"project4": _Ridge(), "project8": _Ridge(), "project16": _Ridge()}
     for at in range(0, len(examples), FIT_BATCH):
         pixels = collate(examples[at : at + FIT_BATCH])["pixel_values"]
         channels_last = pixels.permute(0, 2, 3, 1).contiguous()
-        fourth, eight, tokens = start._see(channels_last)
-        seen = model.encoder(channels_last)
+        fourth, eight, tokens = start.see(channels_last)
+        seen = encoder(channels_last)
         tokens = start.through(tokens, skipped)
         fits["project4"].add(seen[0].flatten(0, 2), fourth.flatten(0, 2))
         fits["project8"].add(seen[1].flatten(0, 2), eight.flatten(0, 2))
         fits["project16"].add(model.deepest(seen).flatten(0, 2), tokens.flatten(0, 1))
     explained = {}
     for name, fitted in fits.items():
-        layer = model.get_submodule(name)
+        layer: nn.Linear = getattr(model, name)
         weight, bias, explained[name] = fitted.solve()
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)

@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -49,6 +48,9 @@ _STAGES = (
     _Stage(4, 5, 2, 6, 192),
     _Stage(1, 3, 1, 6, 320),
 )
+# ImageNet-normalised channels times the one plus the other are (pixel - 127) / 128.
+_SCALE = tuple(deviation * 255 / 128 for deviation in (0.229, 0.224, 0.225))
+_SHIFT = tuple((mean * 255 - 127) / 128 for mean in (0.485, 0.456, 0.406))
 _STEM = 32
 _TAPPED = (1, 2, 4, 6)  # the stages whose last block is the finest at a fourth, eighth, sixteenth, thirty-second
 
@@ -131,13 +133,11 @@ class LiteEncoder(nn.Module):
             self.stages.append(nn.ModuleList(blocks))
             if number in _TAPPED:
                 self.channels.append(outer)
-        scale, shift = _to_their_scale()
-        self.register_buffer("scale", scale, persistent=False)
-        self.register_buffer("shift", shift, persistent=False)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """[B, S, S, 3] to four features [B, s, s, C], the finest first."""
-        x = pixels * self.scale.to(pixels.dtype) + self.shift.to(pixels.dtype)
+        # Not buffers: what a file does not hold, the library leaves undefined when it loads a network.
+        x = pixels * pixels.new_tensor(_SCALE) + pixels.new_tensor(_SHIFT)
         x = F.relu6(self.stem(x))
         features = []
         for number, stage in enumerate(self.stages):
@@ -152,10 +152,3 @@ class LiteEncoder(nn.Module):
         kept: list[Any] = [self.stem, *self.stages[:stages]] if stages else []
         for part in (self.stem, *self.stages):
             part.requires_grad_(part not in kept)
-
-
-def _to_their_scale() -> tuple[Tensor, Tensor]:
-    """What ImageNet-normalised channels are multiplied by and what is added, so that they are (pixel - 127) / 128."""
-    mean = torch.tensor((0.485, 0.456, 0.406))
-    deviation = torch.tensor((0.229, 0.224, 0.225))
-    return deviation * 255 / 128, (mean * 255 - 127) / 128

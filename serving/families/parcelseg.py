@@ -258,7 +258,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
     def dense(self, pixel_values: Tensor) -> Dense:
         """What every cell says of normalised pictures [B, 3, S, S]."""
         pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        fourth, eight, tokens = self.run_stage(self._see, pixels)
+        fourth, eight, tokens = self.run_stage(self.see, pixels)
         tokens = self.layernorm(self.through(tokens, len(self.layers)))
         grid = tokens.reshape(tokens.shape[0], self.side, self.side, -1)
         logits, reach, coefficients, prototypes = self.run_stage(self._say, grid, eight, fourth)
@@ -268,7 +268,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         return Dense(logits.float(), boxes, coefficients, prototypes)
 
     def through(self, tokens: Tensor, count: int) -> Tensor:
-        """Tokens [B, T, width] of `_see` with their positions through the first `count` layers: the same shape."""
+        """Tokens [B, T, width] of `see` with their positions through the first `count` layers: the same shape."""
         tokens = tokens + self.position_embedding
         registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         tokens = torch.cat([registers, tokens], dim=1)
@@ -284,7 +284,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         wide = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
         return torch.cat([sixteenth, wide], dim=-1)
 
-    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures [B, S, S, 3] to features at a fourth and an eighth of the side and tokens [B, T, width]."""
         if self.config.encoder != "stem":
             features = self.encoder(pixels)
@@ -299,7 +299,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         return fourth, eight, tokens.flatten(1, 2)
 
     def _say(self, grid: Tensor, eight: Tensor, fourth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What attention made of the tokens, [B, side, side, width], and the features of `_see` to logits, reaches and
+        """What attention made of the tokens, [B, side, side, width], and the features of `see` to logits, reaches and
         coefficients of every cell and the prototypes, as `Dense` has them but for the reaches' scale."""
         eight = self.mix8(_unfold(self.widen8(grid)) + self.lateral8(eight))
         fourth = self.mix4(_unfold(self.widen4(eight)) + self.lateral4(fourth))
