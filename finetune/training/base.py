@@ -101,6 +101,7 @@ def train_base(
         should_stop=should_stop,
         schedule=hold_then_fall,
         hidden=learner.hidden,
+        pretrained=learner.pretrained,
         on_progress=learner.stage,
     )
     return model

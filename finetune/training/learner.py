@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,9 @@ class Learner(nn.Module):
     need not look for those without.
     """
 
-    all_used: ClassVar[bool] = False
+    all_used: bool = False
+    pretrained: str | None = None
+    """Prefix of the parameters that learnt from photographs before and are to move slowly."""
 
     def __init__(self, model: InstanceModel) -> None:
         super().__init__()
@@ -77,23 +79,16 @@ class AlignedLearner(Learner):
 
     def __init__(self, model: ParcelSeg, *, frozen: float = 0.0, kept_stages: int = 0) -> None:
         super().__init__(model)
-        self.founded = model.config.encoder != "stem"
+        founded = model.config.encoder != "stem"
+        self.all_used = not founded
+        self.pretrained = "model.encoder." if founded else None
         self.frozen, self.kept_stages = frozen, kept_stages
         self._kept: int | None = None
 
-    @property
-    def all_used(self) -> bool:  # type: ignore[override]
-        """Whether every parameter has a gradient in every step: without a foundation all have."""
-        return not self.founded
-
-    @property
-    def pretrained(self) -> str | None:
-        """Prefix of the parameters that learnt from photographs before."""
-        return "model.encoder." if self.founded else None
-
     def stage(self, progress: float) -> None:
-        """The encoder joins in after its share of the budget."""
-        if not self.founded:
+        """The encoder joins in after its share of the budget. A training that keeps nothing leaves it as it finds it:
+        under LoRA all of the base is kept, and that is for its adapters to say."""
+        if self.pretrained is None or not (self.frozen or self.kept_stages):
             return
         kept = len(self.model.encoder.stages) if progress < self.frozen else self.kept_stages
         if kept != self._kept:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from finetune.errors import BaseModelError
 from finetune.model import Architecture, new_base, random_model
+from finetune.training.adapt import Method, adapt, recipe_for
+from finetune.training.augment import Source
 from finetune.training.base import BaseRecipe
 from finetune.training.examples import Example
 from finetune.training.fit import optimizer_for
@@ -109,7 +113,7 @@ def test_the_encoder_joins_in_after_its_share() -> None:
 def test_what_learnt_before_moves_slowly_and_does_not_decay() -> None:
     model = founded()
     learner = learner_for(model, scratch=True)
-    optimizer = optimizer_for(learner, BaseRecipe(), learner.hidden)
+    optimizer = optimizer_for(learner, BaseRecipe(), learner.hidden, learner.pretrained)
     assert optimizer is not None
     encoder = {id(p) for p in model.encoder.parameters()}
     careful = [g for g in optimizer.param_groups if any(id(p) in encoder for p in g["params"])]
@@ -128,3 +132,28 @@ def test_a_base_on_a_foundation_answers_and_is_read_back(tmp_path) -> None:
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(again.answer(pixels).scores, model.answer(pixels).scores)
+
+
+def sources(count: int) -> list[Source]:
+    made = [example(k) for k in range(count)]
+    return [Source(e.pixels, e.masks.repeat(2, 1).repeat(2, 2), e.classes) for e in made]
+
+
+def test_lora_leaves_the_encoder_as_it_is(tmp_path) -> None:
+    base = founded()
+    before = {name: weight.clone() for name, weight in base.encoder.state_dict().items()}
+    recipe = replace(recipe_for("lora", seconds=None, steps=3), workers=0, batch_size=2)
+    adapt(base, sources(2), recipe, tmp_path, report=lambda _: None)
+    after = base.encoder.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert not any(p.requires_grad for p in base.encoder.parameters())
+
+
+@pytest.mark.parametrize("method", ["full", "scratch"])
+def test_the_other_ways_train_the_encoder_too(method: Method, tmp_path) -> None:
+    base = founded()
+    before = {name: weight.clone() for name, weight in base.encoder.state_dict().items()}
+    recipe = replace(recipe_for(method, seconds=None, steps=3), workers=0, batch_size=2)
+    model = adapt(base, sources(2), recipe, tmp_path, report=lambda _: None)
+    after = model.encoder.state_dict()
+    assert any(not torch.equal(after[name], weight) for name, weight in before.items())
