@@ -115,8 +115,8 @@ def fit(
     """Train `model` in place and leave it on the CPU in eval mode with its averaged weights.
 
     `hidden` is the prefix of the parameters that Muon takes, `pretrained` of those that are to move slowly;
-    `on_progress` is told the spent share of the budget before each step. Checkpoints go to `workspace`, and a run that finds one there goes on from it. Raises TrainingError when
-    the loss diverges.
+    `on_progress` is told the spent share of the budget before each step. Checkpoints go to `workspace`, and a
+    run that finds one there goes on from it. Raises TrainingError when the loss diverges.
     """
     cuda = torch.cuda.is_available()
     clock = time.process_time if settings.cpu_seconds and not cuda else time.monotonic
