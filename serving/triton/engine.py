@@ -20,7 +20,6 @@ from serving.digests import check_base
 from serving.errors import (
     AdapterError,
     AdapterUnreadable,
-    InternalError,
     NotFinite,
     RequestError,
     ServingError,
@@ -33,12 +32,13 @@ from serving.runners import EAGER, EngineChoice
 from serving.segmenter import Order, Segmenter
 from serving.server_status import ServerStatus
 from serving.triton.looks import Looks
-from serving.triton.queries import MAX_HELD, MAX_HELD_BYTES, Counts, Held, Query, Ready, Reply
+from serving.triton.queries import Counts, Held, Query, Ready, Reply, as_serving_error
 from serving.triton.refusals import FIRST_S, LONGEST_S, Refusals, stamp_of
 from serving.triton.reporting import Reporter
 from serving.triton.state import State
+from serving.triton.waiting import Waiting
 
-__all__ = ["MAX_HELD", "MAX_HELD_BYTES", "Engine", "Query", "Reply"]
+__all__ = ["Engine", "Query", "Reply"]
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Engine:
         self._choice = choice
         self._decoders = ThreadPoolExecutor(4, "decode")
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._loading: dict[str, list[Held]] = {}  # who waits for a variant to be read
+        self._waiting = Waiting()
         self._refusals = Refusals(first_s=retry_s)
         self._looks = Looks(self._folder)
         self._unlooked: list[str] = []
@@ -86,10 +86,11 @@ class Engine:
         self._closed = False
         self._server = uuid.uuid4().hex[:16]
         self._problem, self._tried_version = "", 0
+        self._reporter = Reporter(folder, self.status)
         self._state = self._next_state(self._folder.table(), None)
         self._tried_version = self._state.source.version
         self._warm_decoders()
-        self._reporter = Reporter(folder, self.status)
+        self._reporter.start()
         self._watcher = threading.Thread(target=self._watch, name="routing", daemon=True)
         self._watcher.start()
 
@@ -101,20 +102,18 @@ class Engine:
 
     def close(self) -> None:
         """Stop the background thread, and tell those who wait for a variant that it will not come."""
-        with self._lock:
-            self._closed = True
+        self._waiting.close()
+        self._closed = True
         self._wanted.put(None)
         self._watcher.join()
         self._reporter.close()
-        for variant in tuple(self._loading):
-            self._tell_waiting(variant)
+        self._waiting.tell_all()
         self._decoders.shutdown()
 
     @property
     def held(self) -> int:
         """How many requests wait for their variant to be read."""
-        with self._lock:
-            return sum(map(len, self._loading.values()))
+        return len(self._waiting)
 
     @property
     def swaps(self) -> int:
@@ -189,7 +188,7 @@ class Engine:
             answers: Iterator[Reply | ServingError] = iter(self._run(state, ready))
         except Exception as error:
             if len(ready) == 1:
-                failure = _as_serving_error(error)
+                failure = as_serving_error(error)
                 return [failure if isinstance(item, Ready) else item for item in prepared]
             # One row must not take its neighbours down: on this rare path each row runs alone.
             answers = (self._alone(state, row) for row in ready)
@@ -207,7 +206,7 @@ class Engine:
                 replies.append(self._not_finite(state, row, said))
                 continue
             variant = row.order.variant
-            served_by = self._served_by(state, variant)
+            served_by = state.served_by(variant)
             base, version = state.segmenter.base_name, state.table.version
             replies.append(Reply(said, served_by, variant, base, row.stage, version, row.instead_of))
         return replies
@@ -229,7 +228,7 @@ class Engine:
         try:
             return self._run(state, [row])[0]
         except Exception as error:
-            return _as_serving_error(error)
+            return as_serving_error(error)
 
     def _prepare(self, state: State, query: Query) -> Ready | ServingError:
         try:
@@ -239,7 +238,7 @@ class Engine:
                 self._count(self.counts.hits, resolved.variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
-            return _as_serving_error(error)
+            return as_serving_error(error)
         order = Order(resolved.variant, query.min_score, resolved.classes)
         route = state.source.cells.get(query.cell) if query.cell is not None else None
         classes = route.classes if route is not None else ()
@@ -247,7 +246,7 @@ class Engine:
 
     def _admit(self, state: State, query: Query) -> Resolved:
         if self._access is not None:
-            self._access.check(query.token, query.cell or _cell_of(query.variant))
+            self._access.check(query.token, query.of_cell)
         if query.cell is None:
             return Resolved(query.variant, None if query.variant is None else "pinned")
         if query.variant is not None:
@@ -264,30 +263,15 @@ class Engine:
             return True
         self._folder.variant_folder(variant)
         self._count(self.counts.misses, variant)
-        with self._lock:
-            if held is not None and not self._has_room(held):
-                raise VariantWarming("too many requests wait for variants to be read; ask again")
-            if variant not in self._loading:
-                self._loading[variant] = []
-                self._wanted.put(variant)
-            if held is not None:
-                self._loading[variant].append(held)
-                return False
+        if self._waiting.join(variant, held):
+            self._wanted.put(variant)
+        if held is not None:
+            return False
         raise VariantWarming(f"variant '{variant}' is being read; ask again")
-
-    def _has_room(self, one: Held) -> bool:
-        sizes = [other.size for waiting in self._loading.values() for other in waiting]
-        small = not sizes or sum(sizes) + one.size <= MAX_HELD_BYTES
-        return len(sizes) < MAX_HELD and small and not self._closed
 
     def _count(self, counts: dict[str, int], variant: str) -> None:
         with self._lock:
             self.counts.add(counts, variant)
-
-    @staticmethod
-    def _served_by(state: State, variant: str | None) -> str:
-        base = f"base/{state.segmenter.base_name}"
-        return base if variant is None else f"{variant} on {base}"
 
     # --- the background thread ----------------------------------------------------------------------------------------
 
@@ -360,7 +344,7 @@ class Engine:
             # Whatever it is: it concerns this variant, and nobody else's.
             self._refuse(state, variant, error)
         finally:
-            self._tell_waiting(variant)
+            self._waiting.tell(variant)
 
     def _refuse(self, state: State, variant: str, error: Exception) -> None:
         if isinstance(error, UnknownVariant):
@@ -373,7 +357,7 @@ class Engine:
         log.warning("%s", refusal)
         self._refusals.add(variant, refusal, self._stamp(variant))
         state.segmenter.remove_variant(variant)
-        self._reporter_changed()
+        self._reporter.changed()
 
     def _tend(self) -> None:
         """What else this thread does between two glances at the table."""
@@ -398,7 +382,7 @@ class Engine:
             if self._refusals.get(variant) is None and self._looks.look(
                 state.segmenter, variant, state.digests_of(variant)
             ):
-                self._reporter_changed()
+                self._reporter.changed()
         except UnknownVariant:  # others pushed it out of memory
             return
         except Exception as error:
@@ -407,28 +391,7 @@ class Engine:
     def _stamp(self, variant: str) -> tuple[tuple[int, int, int], ...]:
         return stamp_of(self._folder.path / "variants" / variant)
 
-    def _reporter_changed(self) -> None:
-        if (reporter := getattr(self, "_reporter", None)) is not None:
-            reporter.changed()
-
-    def _tell_waiting(self, variant: str) -> None:
-        with self._lock:
-            waiting = self._loading.pop(variant, [])
-        for one in waiting:
-            one.later()
-
 
 def _compute_alone() -> None:
     """A second team of threads would make the first one, which answers robots, wait asleep (see scheduler.py)."""
     torch.set_num_threads(1)
-
-
-def _cell_of(variant: str | None) -> str | None:
-    return None if variant is None else variant.partition("@")[0]
-
-
-def _as_serving_error(error: Exception) -> ServingError:
-    if isinstance(error, ServingError):
-        return error
-    log.error("a request failed unexpectedly", exc_info=error)
-    return InternalError(error)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from serving.errors import InternalError, ServingError
 from serving.instances import Instances
 from serving.preprocess import Image
 from serving.segmenter import Order
+
+log = logging.getLogger(__name__)
 
 MAX_HELD, MAX_HELD_BYTES = 64, 128 * 1024 * 1024
 """Requests that wait for variants to be read, and the bytes of their frames. More are told to ask again; one alone may
@@ -32,6 +36,11 @@ class Query:
     min_score: float = 0.05
     robot: str | None = None
     token: str | None = None
+
+    @property
+    def of_cell(self) -> str | None:
+        """The cell that it names, or whose variant it names."""
+        return self.cell or (None if self.variant is None else self.variant.partition("@")[0])
 
     @property
     def size(self) -> int:
@@ -88,3 +97,11 @@ class Counts:
         if variant not in counts and len(counts) >= MAX_COUNTED:
             variant = OTHER
         counts[variant] = counts.get(variant, 0) + 1
+
+
+def as_serving_error(error: Exception) -> ServingError:
+    """The error that a robot is told; what was not expected is logged and told as the server's own fault."""
+    if isinstance(error, ServingError):
+        return error
+    log.error("a request failed unexpectedly", exc_info=error)
+    return InternalError(error)

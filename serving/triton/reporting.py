@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Writes what `collect` says, at once when told that something changed, and every few seconds."""
+    """Once started, writes what `collect` says: at once when something changed, and every few seconds."""
 
     def __init__(self, folder: Path, collect: Callable[[], ServerStatus], *, every_s: float = EVERY_S) -> None:
         self._folder = folder
@@ -28,6 +28,9 @@ class Reporter:
         self._written: ServerStatus | None = None
         self._failed = ""
         self._thread = threading.Thread(target=self._run, name="status", daemon=True)
+
+    def start(self) -> None:
+        """From now on there is something to tell."""
         self._thread.start()
 
     def changed(self) -> None:

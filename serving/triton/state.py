@@ -44,6 +44,11 @@ class State:
         wanted = self.source.route(cell, line, robot).variant
         return found if wanted == found.variant else replace(found, instead_of=wanted)
 
+    def served_by(self, variant: str | None) -> str:
+        """What an answer is told to be from: `dock-7@v3 on base/universal@v1`, or the base alone."""
+        base = f"base/{self.segmenter.base_name}"
+        return base if variant is None else f"{variant} on {base}"
+
     def digests_of(self, variant: str) -> dict[str, str]:
         """File name -> SHA-256 of a variant's files."""
         return self.table.digests_of(f"variants/{variant}")
