@@ -10,7 +10,15 @@ from typing import Any
 
 from hub.schemas_serving import Place
 from serving.errors import StatusError
-from serving.server_status import STALE_S, ServerStatus, read_status
+from serving.routing import WEIGHTS
+from serving.server_status import (
+    STALE_S,
+    ServerStatus,
+    ask_for_look,
+    looked_key,
+    read_status,
+    take_back_look,
+)
 
 log = logging.getLogger("parcelhub.serving")
 
@@ -35,6 +43,32 @@ class Placement:
         """Stage to what became of its variant `<cell>@<version>`, for each stage that has one."""
         status, version = self.status(), self._version()
         return {stage: _place(variant, status, version) for stage, variant in held.items() if variant is not None}
+
+    def look(self, variant: str, base: str, digests: Mapping[str, str], *, seconds: float = 5.0) -> str:
+        """What the robots' server finds wrong with what a variant says, before anybody is served by it.
+
+        `variant` is `<cell>@<version>`, its files lie in the serving folder; `base` is `<name>@<version>`; `digests`
+        are file name -> SHA-256. Empty text: nothing. Also empty where no server with this base answers in time: it
+        looks again before it serves the variant. Raises OSError where the folder takes no request.
+        """
+        status, digest = self.status(), digests.get(WEIGHTS)
+        if status is None or status.base != base or digest is None:
+            return ""
+        key = looked_key(variant, digest)
+        if key in status.looked:
+            return status.looked[key]
+        ask_for_look(self._folder, variant, digests)
+        try:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                status = self.status()
+                if status is not None and key in status.looked:
+                    return status.looked[key]
+                time.sleep(0.05)
+        finally:
+            take_back_look(self._folder, variant)
+        log.warning("the robots' server did not look at %s within %.0f s", variant, seconds)
+        return ""
 
     def settled(self, held: Mapping[Any, str | None], *, seconds: float = 2.0) -> dict[str, Place]:
         """`of`, once the server has tried the newest table; at once where no server speaks, else within `seconds`."""

@@ -91,14 +91,23 @@ class ServingFolder:
         promoted = [each for each in self._promoted() if (each.cell, each.stage) != leaving_out]
         return str(self._variants.document(promoted[0].cell, promoted[0].commit).base) if promoted else None
 
-    def add_variant(self, cell: str, version: str, commit: str) -> None:
-        """Put a variant's files there; nobody is served by them until the table says so.
+    def add_variant(self, cell: str, version: str, commit: str) -> dict[str, str]:
+        """Put a variant's files there; nobody is served by them until the table says so. Returns their digests by name.
 
         Raises StatementError unless a trusted key vouches for the variant.
         """
         self._statements.require(repo_of(cell), commit)
         with self._lock:
-            self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
+            made = self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
+        return {Path(path).name: digest for path, digest in made.items()}
+
+    def look(self, one: s.Version) -> str:
+        """What the robots' server finds wrong with what a variant says; empty text where nothing is found.
+
+        Raises StatementError as `add_variant`.
+        """
+        digests = self.add_variant(one.cell, one.version, one.commit)
+        return self.placement.look(one.name, one.base.removeprefix(f"{BASE_NAMESPACE}/"), digests)
 
     def sync(self) -> int:
         """Make the folder say what the registry says. Returns the version of the table that is in force.

@@ -15,9 +15,9 @@ from safetensors.torch import load as load_safetensors
 
 from serving.errors import AdapterError, AdapterUnreadable, DigestMismatch, WrongBase
 from serving.pivot import EVEN, checked
+from serving.routing import WEIGHTS as WEIGHTS
 
 CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 VARIANT = "variant.json"
 FILES = (CONFIG, WEIGHTS, VARIANT)
 

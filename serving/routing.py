@@ -25,6 +25,8 @@ from serving.errors import RoutingError, UnknownCell, UnknownVariant
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = "adapter_model.safetensors"
+"""Of a variant; their digest tells two variants apart."""
 ROUTING = "routing.json"
 STAGES = ("station", "beta", "fleet")
 MAX_BYTES = 64 * 1024 * 1024

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from serving.routing import PINNED, sync_directory
 
 STATUS = "status.json"
 LOOKS = "looks"
-"""Folder of the hub's requests to look at a variant (`serving.triton.reporting`)."""
+"""Folder of the hub's requests to look at a variant (`serving.triton.looks`)."""
 FORMAT = 1
 EVERY_S = 5.0
 """Seconds between two writings of a server that has nothing new to say."""
@@ -114,6 +115,27 @@ class ServerStatus:
             _count(value, "refused_count"),
             {_plain(key): _plain(said) for key, said in looked.items()},
         )
+
+
+def looked_key(variant: str, sha256: str) -> str:
+    """Under what `looked` has a variant whose weights have this digest."""
+    return f"{variant} {sha256}"
+
+
+def ask_for_look(folder: Path, variant: str, digests: Mapping[str, str]) -> None:
+    """Ask the server to look at a variant whose files lie in the folder; `digests`: file name -> SHA-256.
+
+    Whoever asks takes it back. Raises OSError.
+    """
+    (folder / LOOKS).mkdir(exist_ok=True)
+    part = folder / LOOKS / f".{variant}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    part.write_text(json.dumps(dict(digests)))
+    part.replace(folder / LOOKS / variant)
+
+
+def take_back_look(folder: Path, variant: str) -> None:
+    """Nobody waits for the look any more. Raises OSError."""
+    (folder / LOOKS / variant).unlink(missing_ok=True)
 
 
 def write_status(folder: Path, status: ServerStatus, *, durably: bool = True) -> None:

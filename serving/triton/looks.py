@@ -14,9 +14,11 @@ import json
 import logging
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 
 import numpy as np
 
@@ -26,11 +28,13 @@ from serving.instances import Instances
 from serving.preprocess import Image
 from serving.routing import PINNED, ServingFolder
 from serving.segmenter import Order, Segmenter
-from serving.server_status import LOOKS, MAX_LISTED, read_status
+from serving.server_status import LOOKS, MAX_LISTED, looked_key, read_status
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 64 * 1024
+REQUEST_S = 60.0
+"""A request of this age was left by a hub that died."""
 AT_ONCE = 8
 """Looks that are taken up between two glances at the routing table."""
 PICTURES = 2
@@ -105,13 +109,14 @@ class Looks:
 
     def get(self, variant: str, sha256: str) -> str | None:
         """What was found wrong; empty text: nothing; None: nobody looked."""
-        return self._found.get(f"{variant} {sha256}")
+        return self._found.get(looked_key(variant, sha256))
 
     def keep(self, variant: str, sha256: str, found: str) -> None:
         """Remember what was found."""
         with self._lock:
-            self._found[f"{variant} {sha256}"] = found
-            self._found.move_to_end(f"{variant} {sha256}")
+            key = looked_key(variant, sha256)
+            self._found[key] = found
+            self._found.move_to_end(key)
             while len(self._found) > MAX_LISTED:
                 self._found.popitem(last=False)
 
@@ -140,7 +145,7 @@ class Looks:
     def answer_asked(self, segmenter: Segmenter) -> bool:
         """Look at what the hub is about to promote; nothing of that stays in memory. Whether there was something."""
         count = 0
-        for variant, digests in self._asked():
+        for variant, digests in islice(self._asked(), AT_ONCE):
             found = self._look_first(segmenter, variant, digests)
             if found is not None:
                 self.keep(variant, digests[WEIGHTS], found)
@@ -168,7 +173,8 @@ class Looks:
         """Variants that the hub asks about and that nobody has looked at, with the digests of their files."""
         try:
             with os.scandir(self._folder / LOOKS) as entries:
-                names = sorted(entry.name for entry in entries if PINNED.fullmatch(entry.name))[:AT_ONCE]
+                oldest = time.time() - REQUEST_S
+                names = sorted(e.name for e in entries if PINNED.fullmatch(e.name) and e.stat().st_mtime > oldest)
         except OSError:
             return
         for name in names:
