@@ -8,7 +8,6 @@ those that the earlier ones lack, and each byte that is copied is checked agains
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import tempfile
 import time
@@ -20,9 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from registry.backup_vault import STORES, Manifest, Record, Vault
-from registry.blob_places import Stored, fsync_folder, store_errors
+from registry.blob_places import Stored, store_errors
 from registry.blobs import CHUNK, BlobStore
 from registry.catalog import wal_of
+from registry.durable import sync_folder, write_file
 from registry.errors import BackupError, BlobNotFoundError, DigestMismatchError
 from registry.folder import BLOBS_FOLDER, CATALOG_FILE, KEYS_FOLDER
 from registry.fsck import examine, examine_folder
@@ -149,7 +149,7 @@ def restore(
             progress("blobs", done, manifest.count)
     for file in sorted(manifest.files, key=lambda one: one.name == CATALOG_FILE):
         _restore_file(vault, root, file)
-    fsync_folder(root)
+    sync_folder(root)
     (root / _MARK).unlink()
     report = examine_folder(root, blobs_url=blobs_url, quick=True, progress=progress)
     return RestoreDone(name, manifest.count, manifest.size, time.perf_counter() - started, report)
@@ -244,13 +244,4 @@ def _restore_file(vault: Vault, root: Path, file: Record) -> None:
         raise BackupError(f"the backup has a file {file.name!r}, which no backup has")
     with store_errors(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = target.with_name(f".{target.name}.part")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            for chunk in vault.records.checked(file.sha256):
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(target)
-        fsync_folder(target.parent)
+        write_file(target, vault.records.checked(file.sha256), mode=0o600)

@@ -17,6 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
+from registry.durable import sync_folder
 from registry.errors import BlobNotFoundError, BlobStoreError
 from registry.types import Digest, check_digest
 
@@ -102,7 +103,7 @@ class Folder:
                 # Hard links of a blob lie in serving folders: nobody may write through them.
                 staged.chmod(0o444)
                 staged.replace(final)
-            fsync_folder(final.parent)
+            sync_folder(final.parent)
 
     def size(self, sha256: Digest) -> int | None:
         with store_errors(f"look up blob {sha256}"):
@@ -150,7 +151,7 @@ class Folder:
             path = self._root / key_of(sha256)
             if path.exists():
                 path.unlink()
-                fsync_folder(path.parent)
+                sync_folder(path.parent)
 
     def delete_older(self, sha256: Digest, before: float) -> int | None:
         path = self._root / key_of(sha256)
@@ -172,7 +173,7 @@ class Folder:
         if folder != self._root:
             self._make_durable(folder.parent)
         folder.mkdir(exist_ok=True)
-        fsync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._durable.add(folder)
 
 
@@ -329,12 +330,3 @@ def store_errors(doing: str, *, missing: Digest | None = None) -> Iterator[None]
             raise BlobNotFoundError(missing) from error
         # obstore adds a dump of its inner state after the first line.
         raise BlobStoreError(f"cannot {doing}: {str(error).partition(chr(10))[0]}") from error
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names inside `folder` survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
