@@ -14,7 +14,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from hub import __version__
+from hub import __version__, housekeeping
 from hub.api.audit import AuditController, record_change
 from hub.api.auth import BearerMiddleware, signed_in
 from hub.api.captures import CaptureController
@@ -75,7 +75,10 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
         app.state.services = services
         app.state.web = web = Web.over(services)
         try:
-            with collecting(services.maintenance.collect):
+            with (
+                collecting(services.maintenance.collect),
+                collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
+            ):
                 yield
         finally:
             await anyio.to_thread.run_sync(web.close)

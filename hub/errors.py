@@ -154,6 +154,18 @@ class HubUnavailableError(HubError):
         super().__init__(f"no hub answers at {url} ({cause}); start one with `parcelhub up`, or name it with --hub")
 
 
+class AnotherServiceError(HubUnavailableError):
+    """Raised by the client when what answers at the hub's address does not speak as a hub does."""
+
+    def __init__(self, url: str, what: str) -> None:
+        self.url = url
+        HubError.__init__(
+            self,
+            f"another service answers at {url} ({what}), not a hub; is the address right (--hub, PARCELHUB_HUB_URL), "
+            "and does something else listen on the hub's port?",
+        )
+
+
 class HubAnswerError(HubError):
     """Raised by the client when the hub refuses: the problem document it sent."""
 
@@ -229,6 +241,7 @@ TABLE: dict[type[Exception], Problem] = {
     TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
     UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
+    AnotherServiceError: Problem(503, "another-service", "Another service answers", _failed),
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
     HubError: INTERNAL,
     # serving
@@ -279,6 +292,8 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.XetProofError: Problem(403, "no-proof", "The shard does not prove possession", _refused),
     registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
+    registry_errors.DiskFullError: Problem(507, "disk-full", "Disk full", _failed),
+    registry_errors.StoreMismatchError: Problem(503, "store-mismatch", "Catalog and blobs do not fit", _bad),
     registry_errors.BackupError: Problem(409, "backup", "The backup cannot be used so", _bad),
     registry_errors.CatalogBrokenError: Problem(503, "catalog-broken", "The hub is about to start again", _failed),
     registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),

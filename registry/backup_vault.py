@@ -54,6 +54,8 @@ class Manifest:
     count: int
     size: int
     damaged: tuple[str, ...]
+    store: str = ""
+    """The id of the store that it is a backup of (`registry.identity`); "" in backups from before there were any."""
 
     def document(self) -> bytes:
         """As it is stored."""

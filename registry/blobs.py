@@ -59,11 +59,17 @@ class BlobStore:
             staging = staging or Path(tempfile.gettempdir()) / f"parcelhub-{os.getuid()}"
         with store_errors(f"use the staging folder {staging}"):
             staging.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for leftover in staging.iterdir():
+        store = cls(place, staging)
+        store.forget_staged()
+        return store
+
+    def forget_staged(self) -> None:
+        """Remove what somebody began to stage a day ago or earlier and never stored. Raises BlobStoreError."""
+        with store_errors(f"use the staging folder {self._staging}"):
+            for leftover in list(self._staging.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
-                    if leftover.stat().st_mtime < time.time() - _STALE_SECONDS:
+                    if leftover.is_file() and leftover.stat().st_mtime < time.time() - _STALE_SECONDS:
                         leftover.unlink()
-        return cls(place, staging)
 
     def backed_by(self, source: Source) -> Self:
         """This store, able to read the source's blobs as if they were its own."""
@@ -157,6 +163,14 @@ class BlobStore:
         Raises BlobStoreError.
         """
         self._place.delete(sha256)
+
+    def mark(self) -> str | None:
+        """What the store is marked with, None if nothing. Raises BlobStoreError."""
+        return self._place.mark()
+
+    def set_mark(self, text: str) -> None:
+        """Mark the store, durably. Raises BlobStoreError."""
+        self._place.set_mark(text)
 
     def all(self) -> Iterator[Stored]:
         """All blobs that lie here themselves (not those of a source), by digest. Raises BlobStoreError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from registry import heads
+from registry import heads, identity
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
 from registry.collection import BlobsCollected, collect_blobs
@@ -68,15 +68,20 @@ class Registry:
         """Open or create the registry in the folder `root`; blobs lie in `root/blobs` or at `blobs_url`.
 
         The signing key in `root/keys` is made if there is none. Without a `gate`, the policy that a move names decides
-        (`policies`). Raises CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
+        (`policies`). Raises StoreMismatchError if the catalog or the blobs are gone or not of one hub,
+        CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
         """
+        place = blobs_url or root / BLOBS_FOLDER
+        own = BlobStore.open(place, staging=root / "staging")
+        identity.check_catalog_there(root, own, place)
         catalog = Catalog.open(root / CATALOG_FILE, (REGISTRY, XET, PROVENANCE, *extra_migrations))
         try:
-            place = blobs_url or root / BLOBS_FOLDER
             xet = XetStore.open(catalog, place, staging=root / "staging")
             # A file that came in chunks is read like any other blob.
-            blobs = BlobStore.open(place, staging=root / "staging").backed_by(xet)
-            blobs.put_bytes(FIRST.document, expected=FIRST.digest)
+            blobs = own.backed_by(xet)
+            identity.tie(catalog, blobs, root, place)
+            if blobs.sizes([FIRST.digest])[FIRST.digest] is None:
+                blobs.put_bytes(FIRST.document, expected=FIRST.digest)
             heads.catch_up(catalog, blobs)
             return cls(catalog, blobs, xet, KeyRing.open(root / KEYS_FOLDER), gate)
         except BaseException:
@@ -90,10 +95,12 @@ class Registry:
 
         Rows have the same `grace` as blobs, from when a collection first found that nothing reaches them.
 
-        A dry run only counts, and of chunks not even that. Raises BlobStoreError, CatalogError; what is left over
-        then, the next collection removes.
+        A dry run only counts, and of chunks not even that. Raises StoreMismatchError before anything
+        goes; BlobStoreError, CatalogError: what is left over then, the next collection removes.
         """
         with self.sweeping:
+            identity.check(self.catalog, self.blobs)
+            self.blobs.forget_staged()
             # Rows first: what they were the last to name can go with them.
             rows = collect_rows(self.catalog, self.blobs, grace, dry_run=dry_run, progress=progress)
             found = collect_blobs(

@@ -39,14 +39,15 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
     from hub.supervisor import Supervisor
 
     set_up_logging()
-    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    # These parts belong together, wherever the clients of this machine's environment turn to.
+    settings = replace(settings, host=host or settings.host, port=port or settings.port, hub_url="")
     with data_folder_lock(settings.data, "up"):
         check_machine(settings)
         supervisor = Supervisor(build_parts(settings))
         _on_stop_signals(supervisor.request_stop)
         supervisor.start()
         try:
-            err.print(f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}")
+            err.print(f"[bold green]up[/]: hub {settings.told_url} (docs at /schema), robots at {settings.triton_grpc}")
             supervisor.watch()
         finally:
             supervisor.stop()

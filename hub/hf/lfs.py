@@ -34,6 +34,7 @@ from hub.hf.files import BytesAnswer
 from hub.hf.service import HubProtocol
 from hub.tokens import Identity
 from registry.blobs import CHUNK
+from registry.durable import make_folder, publish
 from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
 from registry.types import RepoId, RepoInfo
 
@@ -204,7 +205,7 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
     if not (grant.part_bytes and 1 <= number <= grant.parts):
         raise InputError("there is no such part")
     folder, limit = grant.folder(hf.parts_folder), grant.part_size(number)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    make_folder(folder, mode=0o700)
     digest, size = hashlib.sha256(), 0
     draft = folder / f".{number}.{time.monotonic_ns()}"
     try:
@@ -221,7 +222,7 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
             await _receive(request, write)
         if size != limit:
             raise InputError(f"part {number} has {size} bytes, not {limit}")
-        draft.replace(folder / f"{number}")
+        await anyio.to_thread.run_sync(publish, draft, folder / f"{number}")
     finally:
         draft.unlink(missing_ok=True)
     return Response(None, headers={"ETag": f'"{digest.hexdigest()}"'})
@@ -265,12 +266,15 @@ def remove_parts(folder: Path) -> None:
         folder.rmdir()
 
 
-def remove_stale_parts(root: Path, *, older_than_seconds: float = 2 * LINK_SECONDS) -> None:
-    """Forget uploads that nobody can finish any more: their links have expired."""
-    for folder in root.iterdir():
+def remove_stale_parts(root: Path, *, older_than_seconds: float = 2 * LINK_SECONDS) -> int:
+    """Forget uploads that nobody can finish any more: their links have expired. Gives their number."""
+    gone = 0
+    for folder in list(root.iterdir()):
         with contextlib.suppress(OSError):
             if folder.is_dir() and folder.stat().st_mtime < time.time() - older_than_seconds:
                 remove_parts(folder)
+                gone += 1
+    return gone
 
 
 async def _receive(request: Asked, write: Any) -> None:  # noqa: ANN401  # any sink of bytes
