@@ -61,7 +61,12 @@ class HubApp(Litestar):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], None] = lambda _: None) -> Litestar:
+def create_app(
+    settings: Settings,
+    *,
+    on_broken: Callable[[CatalogBrokenError], None] = lambda _: None,
+    opening: Callable[[Settings], Services] = Services.open,
+) -> Litestar:
     """The application; its services open with it and close with it.
 
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
@@ -70,7 +75,7 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        services = await anyio.to_thread.run_sync(Services.open, settings)
+        services = await anyio.to_thread.run_sync(opening, settings)
         services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)

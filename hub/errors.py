@@ -6,12 +6,14 @@ Lookup goes up the class hierarchy, so a new error is covered by its nearest rel
 
 from __future__ import annotations
 
+import errno
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from finetune import errors as finetune_errors
 from registry import errors as registry_errors
+from registry.disk import is_full
 from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
@@ -315,7 +317,19 @@ _EXIT_OF_SLUG = {problem.slug: problem.exit_code for problem in TABLE.values()}
 
 def problem_of(error: BaseException) -> Problem:
     """The row of the error's class or of its nearest listed ancestor."""
+    error = plain(error)
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def plain(error: BaseException) -> BaseException:
+    """The error as people are told it: whatever a full or read-only disk made fail, it is that."""
+    if isinstance(error, HubAnswerError):
+        return error
+    if is_full(error):
+        return error if isinstance(error, registry_errors.DiskFullError) else registry_errors.DiskFullError()
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return registry_errors.BlobStoreError("the disk of the hub's data folder is read-only: nothing can be stored")
+    return error
 
 
 def exit_code_of(error: BaseException) -> int:

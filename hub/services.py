@@ -84,7 +84,12 @@ class Services:
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
-        registry = Registry.open(settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT])
+        registry = Registry.open(
+            settings.data,
+            blobs_url=settings.blobs or None,
+            extra_migrations=[HUB, ROLLOUT],
+            reserve=settings.reserve_bytes,
+        )
         try:
             return cls._wire(settings, registry)
         except BaseException:

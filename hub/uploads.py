@@ -118,6 +118,7 @@ class Uploads:
             sizes = self._sizes_for(who, asked.files)
             new = {file.sha256: file.size for file in asked.files if sizes[file.sha256] is None}
             self._quotas.check_bytes(dataset.namespace, sum(new.values()))
+            self._blobs.check_room(len(document) + sum(new.values()))
             place = self._folder / row.id
             make_folder(place, mode=0o700)
             try:
@@ -209,6 +210,7 @@ class Uploads:
         have = path.stat().st_size if path.exists() else 0
         if offset != have:
             raise UploadStateError(f"{file.path!r}: {have} bytes have arrived, the next part begins there")
+        self._blobs.check_room(len(data))
         append(path, data)
         have += len(data)
         if have < file.size:
@@ -262,7 +264,7 @@ class Uploads:
         return msgspec.structs.replace(row, commit=commit)
 
     def _check_stored(self, files: Sequence[ManifestFile]) -> None:
-        """Look at the contents that came another way than through this door."""
+        """Look at what came through other doors."""
         wanted = {(file.sha256, door.kind_of(file.path)): file for file in files}
         digests = sorted({digest for digest, _ in wanted})
         known: set[tuple[str, str]] = set()

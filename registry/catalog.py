@@ -17,7 +17,14 @@ from typing import Any, Generic, Self, TypeVar
 import duckdb
 
 from registry import catalog_indexes
-from registry.errors import CatalogBrokenError, CatalogError, CatalogLockedError, CatalogTooNewError
+from registry.disk import is_full
+from registry.errors import (
+    CatalogBrokenError,
+    CatalogError,
+    CatalogLockedError,
+    CatalogTooNewError,
+    DiskFullError,
+)
 from registry.migrations import REGISTRY, MigrationSet
 
 log = logging.getLogger(__name__)
@@ -63,6 +70,8 @@ class Cursor:
         except duckdb.FatalException as error:
             raise CatalogBrokenError(str(error)) from error
         except duckdb.Error as error:
+            if is_full(error):
+                raise DiskFullError from error
             raise CatalogError(str(error)) from error
         return self
 
@@ -134,6 +143,8 @@ class Catalog:
         self._led = False
         self.on_broken: Callable[[CatalogBrokenError], None] = lambda _: None
         """Called once, by whatever thread meets it, when DuckDB gives up: who owns the process should end it."""
+        self.check_room: Callable[[], None] = lambda: None
+        """Raises DiskFullError if rows may not be written now: DuckDB gives up on a file whose log finds no room."""
         self._broken = threading.Lock()  # taken for good by the first who meets it
         self.transactions = 0
         """Write transactions that were committed by this process, each with one fdatasync if it changed anything."""
@@ -192,6 +203,7 @@ class Catalog:
         CatalogError if a statement or the commit fails, and for a write inside a write, which could only be half
         rolled back.
         """
+        self.check_room()
         with self._lock, self._as_writer(), self._transaction() as cursor:
             yield cursor
         self.transactions += 1
@@ -207,6 +219,7 @@ class Catalog:
         """
         if self._writer == threading.get_ident():
             raise CatalogError("a write transaction is already open in this thread")
+        self.check_room()
         job = _Job(work)
         with self._queueing:
             self._queue.append(job)

@@ -69,6 +69,7 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
     from hub.app import create_app
     from hub.locks import check_ports, data_folder_lock
     from hub.processes import die_with_parent
+    from hub.services import Services
 
     die_with_parent()
     set_up_logging()
@@ -87,8 +88,9 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with data_folder_lock(settings.data, "hub"):
+        services = Services.open(settings)  # here, so that what keeps it from opening is told in its own sentence
         config = uvicorn.Config(
-            create_app(settings, on_broken=give_up),
+            create_app(settings, on_broken=give_up, opening=lambda _: services),
             host=settings.host,
             port=settings.port,
             log_config=None,

@@ -205,6 +205,7 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
     if not (grant.part_bytes and 1 <= number <= grant.parts):
         raise InputError("there is no such part")
     folder, limit = grant.folder(hf.parts_folder), grant.part_size(number)
+    hf.registry.blobs.check_room(limit)
     make_folder(folder, mode=0o700)
     digest, size = hashlib.sha256(), 0
     draft = folder / f".{number}.{time.monotonic_ns()}"
