@@ -7,8 +7,8 @@ needed stays for a grace period from the time when it was last stored, or when s
 (`BlobStore.sizes`).
 
 Beside commits it is safe without regard to the grace: a commit holds its blobs from looking at them until its rows are
-written (`BlobStore.holding`), and a removal looks for such rows once more while nobody can hold the blob. A process that
-dies here leaves nothing half done: what is left over, the next collection finds.
+written (`BlobStore.holding`), and a removal looks for such rows once more while nobody can hold the blob. A process
+that dies here leaves nothing half done: what is left over, the next collection finds.
 """
 
 from __future__ import annotations
