@@ -1,7 +1,7 @@
 """Telemetry files that cannot be read: they are set aside under `telemetry/damaged/`, and everything else goes on.
 
 A file keeps its name there, below the folder that it lay in, so an operator can put back what was mended. Each is named
-in the log when it goes, in `parcelhub registry fsck` and in `parcelhub doctor` for as long as it lies there.
+in the log when it goes, and in `parcelhub doctor` for as long as it lies there.
 """
 
 from __future__ import annotations
