@@ -16,7 +16,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from hub import __version__
+from hub import __version__, housekeeping
 from hub.access_policy import entrance
 from hub.api.audit import AuditController, record_change
 from hub.api.auth import BearerMiddleware
@@ -66,7 +66,12 @@ class HubApp(Litestar):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], None] = lambda _: None) -> Litestar:
+def create_app(
+    settings: Settings,
+    *,
+    on_broken: Callable[[CatalogBrokenError], None] = lambda _: None,
+    opening: Callable[[Settings], Services] = Services.open,
+) -> Litestar:
     """The application; its services open with it and close with it.
 
     It opens what `state.settings` names when it starts, so that one application, which takes a second to build, may
@@ -80,12 +85,15 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        services = await anyio.to_thread.run_sync(Services.open, app.state.settings)
+        services = await anyio.to_thread.run_sync(opening, app.state.settings)
         services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)
         try:
-            with collecting(services.maintenance.collect):
+            with (
+                collecting(services.maintenance.collect),
+                collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
+            ):
                 yield
         finally:
             await anyio.to_thread.run_sync(web.close)

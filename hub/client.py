@@ -13,7 +13,16 @@ import httpx
 import msgspec
 
 from hub import schemas as s
-from hub.client_calls import CHUNK, JSON_HEADERS, chunks_of, sha256_of, split_name
+from hub.client_calls import (
+    CHUNK,
+    JSON_HEADERS,
+    away,
+    check_answer,
+    chunks_of,
+    decoded,
+    sha256_of,
+    split_name,
+)
 from hub.client_production import ProductionCalls
 from hub.client_provenance import ProvenanceCalls
 from hub.client_service import ServiceCalls
@@ -81,15 +90,15 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         digest = hashlib.sha256()
         try:
             with self._http.stream("GET", route) as response:
-                if response.is_error:
+                if not response.is_success:
                     response.read()
-                    raise HubAnswerError.of(response.status_code, response.content)
+                    check_answer(response)
                 with partial.open("wb") as out:
                     for chunk in response.iter_bytes(CHUNK):
                         digest.update(chunk)
                         out.write(chunk)
         except httpx.HTTPError as error:
-            raise HubUnavailableError(str(self._http.base_url), error) from error
+            raise away(str(self._http.base_url), error) from error
         partial.replace(target)
         return digest.hexdigest()
 
@@ -237,9 +246,9 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         headers = {"Last-Event-ID": str(after)} if after else {}
         timeout = httpx.Timeout(60.0, read=60.0)  # the hub sends a comment every few seconds
         with self._http.stream("GET", f"/api/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as response:
-            if response.is_error:
+            if not response.is_success:
                 response.read()
-                raise HubAnswerError.of(response.status_code, response.content)
+                check_answer(response)
             for line in response.iter_lines():
                 if line.startswith("data:"):
                     yield msgspec.json.decode(line[5:], type=s.JobEvent)
@@ -250,7 +259,7 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         response = self._send(
             "POST", "/jobs/claim", content=msgspec.json.encode({"worker": worker}), headers=JSON_HEADERS
         )
-        return None if response.status_code == 204 else msgspec.json.decode(response.content, type=s.Claim)
+        return None if response.status_code == 204 else decoded(response, s.Claim)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> s.Heartbeat:
         return self._call("POST", f"/jobs/{job_id}/heartbeat", s.Heartbeat, {"worker": worker, "attempt": attempt})

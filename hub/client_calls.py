@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import httpx
 import msgspec
 
-from hub.errors import HubAnswerError, HubUnavailableError, InputError
+from hub.errors import AnotherServiceError, HubAnswerError, HubUnavailableError, InputError
 from hub.settings import Settings
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Calls:
         content = None if body is None else msgspec.json.encode(body)
         headers = None if content is None else JSON_HEADERS
         response = self._send(method, route, content=content, headers=headers, params=params)
-        return msgspec.json.decode(response.content, type=type_)
+        return decoded(response, type_)
 
     def _send(
         self,
@@ -71,9 +71,9 @@ class Calls:
         try:
             response = self._http.request(method, "/api/v1" + route, content=content, headers=headers, params=params)
         except httpx.HTTPError as error:
-            raise HubUnavailableError(str(self._http.base_url), error) from error
-        if response.is_error and response.status_code not in accept:
-            raise HubAnswerError.of(response.status_code, response.content)
+            raise away(str(self._http.base_url), error) from error
+        if response.status_code not in accept:
+            check_answer(response)
         return response
 
     def _pages(
@@ -83,11 +83,57 @@ class Calls:
         query = {**(params or {}), "limit": str(min(limit or PAGE, PAGE))}
         response = self._send("GET", route, params=query)
         while True:
-            yield msgspec.json.decode(response.content, type=type_)
+            yield decoded(response, type_)
             following = response.links.get("next", {}).get("url", "")
             if not following or limit is not None:
                 return
             response = self._send("GET", following.removeprefix("/api/v1"))
+
+
+def away(url: str, error: httpx.HTTPError) -> HubUnavailableError:
+    """The error to raise for one of the transport: nobody answers there, or one who speaks no HTTP."""
+    said = str(error)
+    broken = any(words in said for words in ("without sending", "peer closed"))
+    if (isinstance(error, httpx.RemoteProtocolError) and not broken) or "WRONG_VERSION_NUMBER" in said:
+        return AnotherServiceError(url, said)
+    return HubUnavailableError(url, error)
+
+
+def check_answer(response: httpx.Response) -> None:
+    """Raise HubAnswerError if the hub said no, AnotherServiceError if it was no hub that answered.
+
+    The body has been read. A hub's refusal is a problem document, and a hub never redirects.
+    """
+    if response.is_success:
+        return
+    if response.is_redirect or (response.content and not _is_problem(response.content)):
+        raise AnotherServiceError(_origin(response), _described(response))
+    raise HubAnswerError.of(response.status_code, response.content)
+
+
+def decoded(response: httpx.Response, type_: type[T]) -> T:
+    """The body of a success. Raises AnotherServiceError if it is not what a hub sends."""
+    try:
+        return msgspec.json.decode(response.content, type=type_)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AnotherServiceError(_origin(response), f"{_described(response)}: {error}") from error
+
+
+def _is_problem(content: bytes) -> bool:
+    try:
+        problem = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return isinstance(problem, dict) and ("type" in problem or "detail" in problem)
+
+
+def _origin(response: httpx.Response) -> str:
+    return str(response.url.copy_with(path="/", query=None)).rstrip("/")
+
+
+def _described(response: httpx.Response) -> str:
+    kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
+    return f"HTTP {response.status_code}, {kind}"
 
 
 def split_name(name: str) -> tuple[str, str]:

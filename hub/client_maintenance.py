@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
-from hub.errors import HubAnswerError, HubUnavailableError
+from hub.client_calls import away, check_answer
+from hub.errors import AnotherServiceError, HubAnswerError, HubUnavailableError
 from hub.maintenance import BackupView, CollectedView, ReportView
 from hub.settings import Settings
 from registry.fsck_report import Progress, silent
@@ -48,17 +49,21 @@ class MaintenanceClient:
         headers = {"Content-Type": "application/json"}
         try:
             with self._http.stream("POST", f"/api/v1/maintenance/{route}", content=content, headers=headers) as answer:
-                if answer.is_error:
-                    raise HubAnswerError.of(answer.status_code, answer.read())
+                if not answer.is_success:
+                    answer.read()
+                    check_answer(answer)
                 for line in answer.iter_lines():
-                    said = msgspec.json.decode(line)
+                    try:
+                        said = msgspec.json.decode(line, type=dict[str, Any])
+                    except msgspec.DecodeError as error:
+                        raise AnotherServiceError(str(self._http.base_url), "its answer is no JSON") from error
                     if "at" in said:
                         progress(*said["at"])
                     elif "result" in said:
                         return msgspec.convert(said["result"], type_)
-                    else:
+                    elif "error" in said:
                         problem = {"type": said["error"]["code"], "detail": said["error"]["detail"]}
                         raise HubAnswerError.of(_STATUS, msgspec.json.encode(problem))
         except httpx.HTTPError as error:
-            raise HubUnavailableError(str(self._http.base_url), error) from error
+            raise away(str(self._http.base_url), error) from error
         raise HubUnavailableError(str(self._http.base_url), EOFError("the answer ended in the middle"))

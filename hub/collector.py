@@ -32,7 +32,9 @@ def collecting(collect: Callable[[], object], *, first: timedelta = FIRST, every
             wait = every
             try:
                 log.info("collected %s", collect())
-            except RegistryError:
+            except RegistryError as error:
+                log.warning("the collection failed, and will be tried again: %s", error)
+            except Exception:  # this thread is the only one that collects
                 log.exception("the collection failed, and will be tried again")
 
     thread = threading.Thread(target=run, name="collector", daemon=True)

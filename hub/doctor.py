@@ -19,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from hub import __version__
 from hub.locks import port_is_free
 from hub.settings import GIB, Settings
+from hub.telemetry_files import set_aside
 from serving.errors import TritonError
 from serving.triton.installation import Installation
 
@@ -46,6 +47,7 @@ def examine(settings: Settings) -> list[Check]:
         _triton,
         lambda: _ports(settings),
         lambda: _data_folder(settings),
+        lambda: _telemetry(settings),
         lambda: _base(settings),
         _machine,
         _gpu,
@@ -139,6 +141,13 @@ def _data_folder(settings: Settings) -> Iterator[Check]:
     status: Status = "ok" if free >= GOOD_DISK_GIB else "warn" if free >= MIN_DISK_GIB else "fail"
     advice = "" if status == "ok" else f"keep {GOOD_DISK_GIB} GiB free for blobs and job workspaces"
     yield Check("disk", status, f"{free:.1f} GiB free", advice)
+
+
+def _telemetry(settings: Settings) -> Iterator[Check]:
+    lost = set_aside(settings.telemetry_folder)
+    if lost:
+        found = f"{len(lost)} damaged files set aside: {', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}"
+        yield Check("telemetry", "warn", found, "mend and put them back, or delete telemetry/damaged")
 
 
 def _base(settings: Settings) -> Iterator[Check]:

@@ -6,12 +6,14 @@ Lookup goes up the class hierarchy, so a new error is covered by its nearest rel
 
 from __future__ import annotations
 
+import errno
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from finetune import errors as finetune_errors
 from registry import errors as registry_errors
+from registry.disk import is_full
 from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
@@ -154,6 +156,18 @@ class HubUnavailableError(HubError):
         super().__init__(f"no hub answers at {url} ({cause}); start one with `parcelhub up`, or name it with --hub")
 
 
+class AnotherServiceError(HubUnavailableError):
+    """Raised by the client when what answers at the hub's address does not speak as a hub does."""
+
+    def __init__(self, url: str, what: str) -> None:
+        self.url = url
+        HubError.__init__(
+            self,
+            f"another service answers at {url} ({what}), not a hub; is the address right (--hub, PARCELHUB_HUB_URL), "
+            "and does something else listen on the hub's port?",
+        )
+
+
 class HubAnswerError(HubError):
     """Raised by the client when the hub refuses: the problem document it sent."""
 
@@ -229,6 +243,7 @@ TABLE: dict[type[Exception], Problem] = {
     TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
     UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
+    AnotherServiceError: Problem(503, "another-service", "Another service answers", _failed),
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),
     HubError: INTERNAL,
     # serving
@@ -282,6 +297,8 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.XetProofError: Problem(403, "no-proof", "The shard does not prove possession", _refused),
     registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),
+    registry_errors.DiskFullError: Problem(507, "disk-full", "Disk full", _failed),
+    registry_errors.StoreMismatchError: Problem(503, "store-mismatch", "Catalog and blobs do not fit", _bad),
     registry_errors.BackupError: Problem(409, "backup", "The backup cannot be used so", _bad),
     registry_errors.CatalogBrokenError: Problem(503, "catalog-broken", "The hub is about to start again", _failed),
     registry_errors.CatalogError: Problem(500, "catalog", "The catalog failed", _failed),
@@ -303,7 +320,19 @@ _EXIT_OF_SLUG = {problem.slug: problem.exit_code for problem in TABLE.values()}
 
 def problem_of(error: BaseException) -> Problem:
     """The row of the error's class or of its nearest listed ancestor."""
+    error = plain(error)
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def plain(error: BaseException) -> BaseException:
+    """The error as people are told it: whatever a full or read-only disk made fail, it is that."""
+    if isinstance(error, HubAnswerError):
+        return error
+    if is_full(error):
+        return error if isinstance(error, registry_errors.DiskFullError) else registry_errors.DiskFullError()
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return registry_errors.BlobStoreError("the disk of the hub's data folder is read-only: nothing can be stored")
+    return error
 
 
 def exit_code_of(error: BaseException) -> int:

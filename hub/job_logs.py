@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import threading
 from pathlib import Path
 
 from hub.redaction import masked
 from hub.resources import LogPart
+from registry import durable
 
 MAX_LOG_BYTES = 16 * 1024**2
 """What goes beyond is not kept: the end of a log that long says nothing that its first part did not."""
@@ -36,8 +38,7 @@ class JobLogs:
                 return size
             data = data[size - offset :][: max(0, MAX_LOG_BYTES - size)]
             if data:
-                with path.open("ab") as file:
-                    file.write(data)
+                durable.append(path, data)
             return size + len(data)
 
     def size(self, job_id: str) -> int:
@@ -54,8 +55,7 @@ class JobLogs:
             with self._path(job_id).open("rb") as file:
                 file.seek(start)
                 data = file.read(min(limit, MAX_PART))
-        whole = data.decode("utf-8", "ignore") if start + len(data) < size else data.decode("utf-8", "replace")
-        used = len(whole.encode()) if start + len(data) < size else len(data)
+        whole, used = decode_piece(data, final=start + len(data) >= size)
         return LogPart(text=whole, offset=start, next=start + used, size=size, final=final)
 
     def tail(self, job_id: str, lines: int, *, final: bool = False) -> LogPart:
@@ -65,7 +65,7 @@ class JobLogs:
         kept = part.text.splitlines(keepends=True)[-lines:] if lines else []
         return LogPart(
             text="".join(kept),
-            offset=part.next - len("".join(kept).encode()),
+            offset=max(0, part.next - len("".join(kept).encode())),
             next=part.next,
             size=size,
             final=final,
@@ -74,3 +74,13 @@ class JobLogs:
     def _path(self, job_id: str) -> Path:
         # Job ids come from the table, never from a request; this is for whoever changes that.
         return self._folder / f"{Path(job_id).name}.log"
+
+
+def decode_piece(data: bytes, *, final: bool) -> tuple[str, int]:
+    """The text of a piece of a log, and how many of its bytes that is.
+
+    What is no UTF-8 becomes U+FFFD; unless `final`, a character that is cut by the end is left for the next piece.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data, final)
+    return text, len(data) - len(decoder.getstate()[0])

@@ -130,6 +130,17 @@ class Jobs:
         )
         return [row[0] for row in rows]
 
+    def ended(self, before: float) -> list[str]:
+        """The ids of the jobs that ended before a time (epoch seconds), in whatever way."""
+        rows = self._catalog.query(
+            "SELECT id FROM hub_jobs WHERE state IN ('finished', 'failed', 'cancelled') AND finished_at < ?", [before]
+        )
+        return [row[0] for row in rows]
+
+    def known(self) -> set[str]:
+        """The ids of all jobs."""
+        return {row[0] for row in self._catalog.query("SELECT id FROM hub_jobs")}
+
     def that_made(self, version: str) -> Job | None:
         """The job that a variant came from; None for one that was committed by hand."""
         rows = self._catalog.query(f"SELECT {_COLUMNS} FROM hub_jobs WHERE version = ?", [version])  # noqa: S608

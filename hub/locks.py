@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -27,9 +28,9 @@ def data_folder_lock(data: Path, name: str) -> Iterator[None]:
                 f"the data folder {data} is in use by process {owner};"
                 " stop that one, or name another folder with --data"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: the lock is what counts, the number is for people
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from hub.errors import InputError, MaintenanceBusyError, problem_of
+from hub.errors import InputError, MaintenanceBusyError, plain, problem_of
 from hub.settings import Settings
 from registry.backup import BackupDone, make_backup
 from registry.fsck_report import Progress, Report, silent
@@ -147,7 +147,7 @@ class Maintenance:
             lines.put(_line({"result": work(tell)}))
         except Exception as error:  # told to who asked, in the words of the one table of errors
             problem = problem_of(error)
-            lines.put(_line({"error": {"code": problem.slug, "detail": str(error) or type(error).__name__}}))
+            lines.put(_line({"error": {"code": problem.slug, "detail": str(plain(error)) or type(error).__name__}}))
         finally:
             self._busy.release()
             lines.put(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 
 from hub.audit import AuditLog
@@ -19,6 +20,7 @@ from hub.hf.parts import remove_stale_parts
 from hub.hf.service import HubProtocol
 from hub.hf.uploads import owner_of
 from hub.hf.xet_access import XetAccess
+from hub.housekeeping import Housekeeping
 from hub.image_index import ImageIndex
 from hub.job_logs import JobLogs
 from hub.jobs import Jobs
@@ -79,13 +81,17 @@ class Services:
     production: Production
     maintenance: Maintenance
     privacy: CellPrivacy
+    housekeeping: Housekeeping
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
         registry = Registry.open(
-            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS]
+            settings.data,
+            blobs_url=settings.blobs or None,
+            extra_migrations=[HUB, ROLLOUT, ACCESS],
+            reserve=settings.reserve_bytes,
         )
         try:
             return cls._wire(settings, registry)
@@ -125,7 +131,7 @@ class Services:
             settings.data,
             anonymous=bool(settings.anonymous_read),
             max_file_bytes=settings.max_blob_bytes,
-            public_url=settings.hub_url,
+            public_url=settings.public_url,
             xet_hashes_of=registry.xet.hashes_of,
             quotas=quotas,
             requests_per_minute=settings.requests_per_minute,
@@ -145,6 +151,15 @@ class Services:
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, jobs, images)
+        uploads = Uploads(
+            catalog,
+            registry.repos,
+            registry.blobs,
+            hf.ledger,
+            quotas,
+            settings.data / "dataset-uploads",
+            max_file_bytes=settings.max_blob_bytes,
+        )
         return cls(
             settings=settings,
             registry=registry,
@@ -166,15 +181,7 @@ class Services:
             quotas=quotas,
             job_logs=JobLogs(settings.data / "job-logs"),
             datasets=datasets,
-            uploads=Uploads(
-                catalog,
-                registry.repos,
-                registry.blobs,
-                hf.ledger,
-                quotas,
-                settings.data / "dataset-uploads",
-                max_file_bytes=settings.max_blob_bytes,
-            ),
+            uploads=uploads,
             evaluations=evaluations,
             vouching=vouching,
             verification=Verification(registry, bases, cells, variants, folder),
@@ -182,6 +189,14 @@ class Services:
             production=production,
             maintenance=Maintenance.of(registry, settings),
             privacy=privacy,
+            housekeeping=Housekeeping(
+                settings.jobs_folder,
+                ended=jobs.ended,
+                known=jobs.known,
+                forget_uploads=uploads.forget_stale,
+                forget_parts=lambda: remove_stale_parts(hf.parts_folder),
+                workspace_grace=timedelta(days=settings.workspace_days),
+            ),
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

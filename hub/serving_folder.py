@@ -28,6 +28,7 @@ from hub.rollout_plan import Plan
 from hub.store import Store
 from hub.variants import FILES as VARIANT_FILES
 from hub.variants import Variants, repo_of
+from registry.durable import sync_folder
 from registry.errors import KeyRingError, StatementError
 from registry.provenance import Statements
 from registry.stage_types import HELD_STAGES, Assignment
@@ -195,7 +196,9 @@ class ServingFolder:
             for entry in entries:
                 self._store.blobs.export_to(entry.sha256, draft / entry.path)
             shutil.rmtree(target, ignore_errors=True)  # damaged, or left by an older hub
+            sync_folder(draft)
             draft.replace(target)
+            sync_folder(target.parent)
         self._whole.add(target)
         return {(inside / entry.path).as_posix(): entry.sha256 for entry in entries}
 

@@ -29,7 +29,9 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8400
     hub_url: str = ""
-    """Address that clients use; empty: the hub of this machine, at `host:port`."""
+    """Address of the hub that a client asks; empty: the hub of this machine, at `host:port`. No hub looks at it."""
+    public_url: str = ""
+    """What a hub calls itself in the links that it gives; empty: as each request called it."""
     triton_host: str = "127.0.0.1"
     triton_http_port: int = 8410
     triton_grpc_port: int = 8411
@@ -75,6 +77,10 @@ class Settings:
     """1: robots on this machine may hand frames over in shared memory."""
     blob_grace_days: float = 7.0
     """Blobs that nothing names are kept for so long: an upload has a day to be committed, clients resume for longer."""
+    workspace_days: float = 7.0
+    """Workspaces of jobs that ended are kept for so long: failed and cancelled ones go on from there when retried."""
+    reserve_bytes: int = 64 * 1024**2
+    """Room on the disk that is kept for the day when it is full (at most a 32nd of the disk); 0: none."""
     xet_grace_days: float = 28.0
     """Chunks that no repository needs are kept for so long: stock clients build on what they sent for three weeks."""
 
@@ -115,6 +121,10 @@ class Settings:
             raise SettingsError("the bounds of telemetry and captures must not be negative")
         if (self.tls_cert == Path()) != (self.tls_key == Path()):
             raise SettingsError("TLS needs both a certificate and its key")
+        if self.workspace_days < 0 or self.reserve_bytes < 0:
+            raise SettingsError("workspace_days and reserve_bytes must not be negative")
+        if self.public_url and not self.public_url.startswith(("http://", "https://")):
+            raise SettingsError(f"{ENV_PREFIX}PUBLIC_URL: {self.public_url!r} is no http:// or https:// address")
         if not (0 <= self.xet_grace_days <= MAX_GRACE_DAYS and 0 <= self.blob_grace_days <= MAX_GRACE_DAYS):
             raise SettingsError(f"xet_grace_days and blob_grace_days must be between 0 and {MAX_GRACE_DAYS}")
 
@@ -126,7 +136,18 @@ class Settings:
     @property
     def url(self) -> str:
         """Where clients of these settings find the hub."""
-        return (self.hub_url or f"http://{self.host}:{self.port}").rstrip("/")
+        return self.hub_url.rstrip("/") or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """Where the hub of these settings listens, as this machine reaches it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def told_url(self) -> str:
+        """The hub's address as a hub tells it to people."""
+        return self.public_url.rstrip("/") or self.local_url
 
     @property
     def triton_grpc(self) -> str:

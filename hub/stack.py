@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 
+from hub.client import HubClient
+from hub.errors import AnotherServiceError, HubError, StackError
 from hub.locks import check_ports
 from hub.processes import parcelhub_command, spawn
 from hub.settings import Settings
@@ -34,10 +36,24 @@ def check_machine(settings: Settings) -> None:
 def build_parts(settings: Settings) -> list[Part]:
     """The parts in the order of their start: Triton needs the hub's serving folder, the worker needs the hub."""
     return [
-        Part("hub", _starter(settings, "hub"), lambda: _answers(f"{settings.url}/api/v1/health")),
+        Part("hub", _starter(settings, "hub"), lambda: hub_ready(settings)),
         Part("triton", _starter(settings, "serve"), lambda: triton_ready(settings), TRITON_READY_SECONDS),
         Part("worker", _starter(settings, "worker"), lambda: True),
     ]
+
+
+def hub_ready(settings: Settings) -> bool:
+    """Whether a hub answers at the port of these settings. Raises StackError if something else does."""
+    url = settings.local_url
+    try:
+        with HubClient(url, "", timeout=2.0) as client:
+            client.health()
+    except AnotherServiceError as error:
+        said = f"another service answers at {url}, not the hub: free the port, or set PARCELHUB_PORT"
+        raise StackError(said) from error
+    except HubError:
+        return False
+    return True
 
 
 def triton_ready(settings: Settings) -> bool:

@@ -3,6 +3,8 @@
     telemetry/incoming/*.jsonl              what the robots' server and the API wrote a moment ago
     telemetry/predictions/<day>/*.parquet   one row a request      telemetry/outcomes/<day>/*.parquet   one row a pick
 
+A file that cannot be read is set aside, named in the log and counted (`hub.telemetry_files`); the rest goes on.
+
 Each question first takes up what is incoming, so an outcome counts as soon as it was acknowledged. A file taken up
 twice (the hub was killed in between) changes nothing: the Parquet file's name is that of its segments, and of several
 rows of one request id the first counts. DuckDB works in memory here; the catalog is another database.
@@ -16,20 +18,24 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from hub.errors import TelemetryError
+from hub.telemetry_files import Aside, rescue
+from registry.disk import is_full
+from registry.durable import make_folder, publish
 from serving.outcomes import OUTCOMES as OUTCOME_NAMES
 from serving.telemetry import INCOMING, OUTCOMES, PREDICTIONS, write_segment
 
 log = logging.getLogger("parcelhub.telemetry")
 
+R = TypeVar("R")
 MERGE_AT = 24
 """A day's folder with so many files is merged into one."""
 SEGMENTS_AT_ONCE = 500
@@ -94,6 +100,12 @@ class Telemetry:
         self._lock = threading.Lock()
         self._db = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
         self._last_retention = 0.0
+        self._aside = Aside(folder)
+
+    @property
+    def damaged(self) -> list[str]:
+        """Names of the files that could not be read and were set aside, below the telemetry folder."""
+        return self._aside.names()
 
     def close(self) -> None:
         """End the database connection; the files stay."""
@@ -180,16 +192,55 @@ class Telemetry:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _ask(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:
-        with self._lock:
+        def work() -> list[tuple[Any, ...]]:
             self._take_up()
             views = [self._view("o", OUTCOMES, since), self._view("p", PREDICTIONS, since)]
             return self._run(f"WITH {', '.join(views)}, joined AS ({_JOINED}) {sql}", values)
 
+        with self._lock:
+            return self._sifting(work)
+
     def _known(self, request_ids: Sequence[str]) -> set[str]:
-        self._take_up()
-        recent = self._view("o", OUTCOMES, time.time() - REPEATS_WITHIN_S)
-        sql = f"WITH {recent} SELECT request_id FROM o WHERE list_contains(?, request_id)"  # noqa: S608
-        return {row[0] for row in self._run(sql, [list(request_ids)])}
+        def work() -> set[str]:
+            self._take_up()
+            recent = self._view("o", OUTCOMES, time.time() - REPEATS_WITHIN_S)
+            sql = f"WITH {recent} SELECT request_id FROM o WHERE list_contains(?, request_id)"  # noqa: S608
+            return {row[0] for row in self._run(sql, [list(request_ids)])}
+
+        return self._sifting(work)
+
+    def _sifting(self, work: Callable[[], R]) -> R:
+        """Do the work; if it fails for a file that cannot be read, set that aside and do it once more."""
+        try:
+            return work()
+        except TelemetryError:
+            if not self._sift():
+                raise
+            return work()
+
+    def _sift(self) -> int:
+        """Read every file by itself and set aside those that cannot be read. Gives their number."""
+        found = 0
+        for kind, columns in _COLUMNS.items():
+            listed = ", ".join(f'count(CAST("{name}" AS {type_}))' for name, type_ in columns.items())
+            for path in sorted((self.folder / kind).glob("????-??-??/*.parquet")):
+                if why := self._trouble(f"SELECT {listed} FROM read_parquet([{_literal(path)}])"):  # noqa: S608
+                    found += self._aside.put(path, why)
+            for path in sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl")):
+                if why := self._trouble(f"SELECT count(COLUMNS(*)) FROM {_segments(kind, [path])}"):  # noqa: S608
+                    rescue(path)
+                    found += self._aside.put(path, why)
+        return found
+
+    def _trouble(self, sql: str) -> str:
+        """Why a file cannot be read; "" if it can, and for what is no fault of the file."""
+        try:
+            self._db.execute(sql).fetchall()
+        except duckdb.OutOfMemoryException:
+            return ""
+        except duckdb.Error as error:
+            return "" if is_full(error) or "Too many open files" in str(error) else str(error)
+        return ""
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -204,7 +255,9 @@ class Telemetry:
         """
         first = datetime.fromtimestamp(max(since - DAY_S, 0.0), UTC).strftime("%Y-%m-%d")
         days = [folder for folder in (self.folder / kind).glob("????-??-??") if folder.name >= first]
-        files = _paths(path for folder in days for path in folder.glob("*.parquet"))
+        files = _paths(
+            path for folder in days for path in folder.glob("*.parquet") if not self._aside.passed_over(path)
+        )
         if not files:
             empty = ", ".join(f'NULL::{type_} AS "{column}"' for column, type_ in _COLUMNS[kind].items())
             return f"{name} AS (SELECT {empty} WHERE false)"
@@ -217,31 +270,37 @@ class Telemetry:
     def _take_up(self) -> None:
         for kind in (PREDICTIONS, OUTCOMES):
             segments = sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl"))
+            segments = [path for path in segments if not self._aside.passed_over(path)]
             for start in range(0, len(segments), SEGMENTS_AT_ONCE):
-                self._convert(kind, segments[start : start + SEGMENTS_AT_ONCE])
+                try:
+                    self._convert(kind, segments[start : start + SEGMENTS_AT_ONCE])
+                except (TelemetryError, OSError) as error:
+                    if not is_full(error):
+                        raise
+                    # They stay where they are, and are taken up when there is room: what is on record is answered.
+                    log.warning("disk full: %d files of %s are not taken up", len(segments), kind)
+                    break
         if time.monotonic() - self._last_retention > 3600 or not self._last_retention:
             self._last_retention = time.monotonic()
             self._retain()
 
     def _convert(self, kind: str, segments: Sequence[Path]) -> None:
         """Write segments as Parquet, by day, and delete them."""
-        columns = ", ".join(f"'{name}': '{type_}'" for name, type_ in _COLUMNS[kind].items())
-        # A torn last line is what a killed writer leaves; it is skipped.
-        source = f"read_json({_paths(segments)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
+        source = _segments(kind, segments)
         time_column = _TIME[kind]
         self._run(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {source} WHERE request_id IS NOT NULL")  # noqa: S608
         day = f"strftime(make_timestamp(({time_column} * 1e6)::BIGINT), '%Y-%m-%d')"
         name = hashlib.sha256("\n".join(path.name for path in segments).encode()).hexdigest()[:24]
         for (one,) in self._run(f"SELECT DISTINCT {day} FROM taken"):  # noqa: S608
             target = self.folder / kind / str(one)
-            target.mkdir(parents=True, exist_ok=True)
+            make_folder(target)
             self._write(f"SELECT * FROM taken WHERE {day} = '{one}'", target / f"{name}.parquet")  # noqa: S608
             self._merge(kind, target)
         for path in segments:
             path.unlink(missing_ok=True)
 
     def _merge(self, kind: str, folder: Path) -> None:
-        files = sorted(folder.glob("*.parquet"))
+        files = sorted(path for path in folder.glob("*.parquet") if not self._aside.passed_over(path))
         if len(files) < MERGE_AT:
             return
         name = hashlib.sha256("\n".join(path.name for path in files).encode()).hexdigest()[:24]
@@ -255,8 +314,13 @@ class Telemetry:
 
     def _write(self, select: str, target: Path) -> None:
         part = target.with_suffix(".part")
-        self._run(f"COPY ({select}) TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd)")
-        part.replace(target)
+        try:
+            self._run(f"COPY ({select}) TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd)")
+            # The segments go after this: until then, they are what was acknowledged.
+            publish(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
     def _retain(self) -> None:
         oldest = (datetime.now(UTC) - self._keep).strftime("%Y-%m-%d")
@@ -273,8 +337,18 @@ def evidence_digest(picks: Iterable[tuple[str, bool]]) -> str:
 
 
 def _paths(paths: Iterable[Path]) -> str:
-    listed = ", ".join(f"'{_quoted(path)}'" for path in sorted(paths))
+    listed = ", ".join(map(_literal, sorted(paths)))
     return f"[{listed}]" if listed else ""
+
+
+def _segments(kind: str, paths: Iterable[Path]) -> str:
+    """The rows of segments. A torn last line is what a killed writer leaves; it is skipped."""
+    columns = ", ".join(f"'{name}': '{type_}'" for name, type_ in _COLUMNS[kind].items())
+    return f"read_json({_paths(paths)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
+
+
+def _literal(path: Path) -> str:
+    return f"'{_quoted(path)}'"
 
 
 def _quoted(path: Path) -> str:

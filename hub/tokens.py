@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
 from registry.catalog import Catalog, Cursor
+from registry.durable import write_file
 
 PREFIX = "ph_"
 ID_LENGTH = 12
@@ -358,12 +358,7 @@ class Tokens:
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_tokens WHERE name = 'admin'")
             token = self._issue(db, "admin", {Scope.ADMIN}, None)
-        partial = file.with_name(file.name + ".part")
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as out:
-            out.write(token + "\n")
-        partial.replace(file)
+        write_file(file, f"{token}\n".encode("ascii"), mode=0o600)
 
     def _is_admin(self, token: str) -> bool:
         try:

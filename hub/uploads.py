@@ -8,6 +8,7 @@ upload, so a client needs to remember nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import secrets
@@ -32,6 +33,7 @@ from hub.tables import timestamp
 from hub.tokens import Identity
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
+from registry.durable import append, make_folder, write_file
 from registry.errors import DigestMismatchError, RepoNotFoundError, RevisionNotFoundError, TooLargeError
 from registry.repos import MAIN, DeleteFile, Operation, Repos
 from registry.types import Digest, FileEntry, RepoId, check_digest
@@ -39,6 +41,8 @@ from registry.types import Digest, FileEntry, RepoId, check_digest
 PART_BYTES = 32 * 1024**2
 """The most bytes of one request: what fits is checked in memory and written once."""
 STALE_SECONDS = 7 * 86_400.0
+UNNAMED_SECONDS = 86_400.0
+"""A folder that no upload names, or an upload whose folder is gone."""
 _MANIFEST = "manifest.json"
 _COLUMNS = "id, dataset, owner, manifest, message, private, parent, files, bytes, commit, created_at"
 
@@ -84,7 +88,7 @@ class Uploads:
         # A fixed number of locks: two files that share one wait for each other now and then, and nothing grows.
         self._locks = tuple(threading.Lock() for _ in range(64))
         self._by_digest = lru_cache(maxsize=8)(self._read_manifest)
-        self._forget_stale()
+        self.forget_stale()
 
     def start(self, dataset: RepoId, asked: UploadIn, who: Identity) -> Upload:
         """Begin an upload, or go on with one of the same manifest onto the same head.
@@ -114,14 +118,19 @@ class Uploads:
             sizes = self._sizes_for(who, asked.files)
             new = {file.sha256: file.size for file in asked.files if sizes[file.sha256] is None}
             self._quotas.check_bytes(dataset.namespace, sum(new.values()))
+            self._blobs.check_room(len(document) + sum(new.values()))
             place = self._folder / row.id
-            place.mkdir(mode=0o700)
-            (place / _MANIFEST).write_bytes(document)
-            with self._catalog.write() as db:
-                db.execute(
-                    f"INSERT INTO hub_uploads ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                    list(msgspec.structs.astuple(row)),
-                )
+            make_folder(place, mode=0o700)
+            try:
+                write_file(place / _MANIFEST, document)
+                with self._catalog.write() as db:
+                    db.execute(
+                        f"INSERT INTO hub_uploads ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                        list(msgspec.structs.astuple(row)),
+                    )
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
         return self._view(row, asked.files, who)
 
     def get(self, upload_id: str, who: Identity) -> Upload:
@@ -201,8 +210,8 @@ class Uploads:
         have = path.stat().st_size if path.exists() else 0
         if offset != have:
             raise UploadStateError(f"{file.path!r}: {have} bytes have arrived, the next part begins there")
-        with path.open("ab") as out:
-            out.write(data)
+        self._blobs.check_room(len(data))
+        append(path, data)
         have += len(data)
         if have < file.size:
             return PartReceived(sha256=file.sha256, received=have, complete=False)
@@ -255,7 +264,7 @@ class Uploads:
         return msgspec.structs.replace(row, commit=commit)
 
     def _check_stored(self, files: Sequence[ManifestFile]) -> None:
-        """Look at the contents that came another way than through this door."""
+        """Look at what came through other doors."""
         wanted = {(file.sha256, door.kind_of(file.path)): file for file in files}
         digests = sorted({digest for digest, _ in wanted})
         known: set[tuple[str, str]] = set()
@@ -335,19 +344,40 @@ class Uploads:
     def _lock(self, name: str) -> threading.Lock:
         return self._locks[zlib.crc32(name.encode()) % len(self._locks)]
 
-    def _forget_stale(self) -> None:
-        """Uploads that nobody went on with for a week, and folders that no upload names."""
-        oldest = self._now() - STALE_SECONDS
-        known = {row[0] for row in self._catalog.query("SELECT id FROM hub_uploads WHERE commit IS NULL")}
-        for place in self._folder.iterdir():
-            newest = max((path.stat().st_mtime for path in place.iterdir()), default=0.0) if place.is_dir() else 0.0
-            if place.name not in known or newest < oldest:
+    def forget_stale(self) -> int:
+        """Remove uploads that nobody went on with for a week, and folders that no upload names. Gives their number.
+
+        Others may use this object meanwhile. Raises CatalogError, DiskFullError.
+        """
+        now = self._now()
+        rows = self._catalog.query("SELECT id, created_at FROM hub_uploads WHERE commit IS NULL")
+        made = dict(rows)
+        gone = 0
+        for place in list(self._folder.iterdir()):
+            # A folder without a row may be of an upload that begins just now.
+            if place.name not in made and _newest(place) < now - UNNAMED_SECONDS:
                 shutil.rmtree(place, ignore_errors=True)
-                known.discard(place.name)
-        with self._catalog.write() as db:
-            db.execute(
-                "DELETE FROM hub_uploads WHERE commit IS NULL AND NOT list_contains(?::VARCHAR[], id)", [sorted(known)]
-            )
+                gone += 1
+        for upload_id, created_at in made.items():
+            place = self._folder / upload_id
+            newest = _newest(place) if place.is_dir() else 0.0
+            if (newest or created_at) >= now - (STALE_SECONDS if newest else UNNAMED_SECONDS):
+                continue
+            with self._lock(upload_id):  # not while it is committed
+                with self._catalog.write() as db:
+                    db.execute("DELETE FROM hub_uploads WHERE id = ? AND commit IS NULL", [upload_id])
+                shutil.rmtree(place, ignore_errors=True)
+            gone += 1
+        return gone
+
+
+def _newest(place: Path) -> float:
+    """When something in a folder was last written (epoch seconds)."""
+    times = []
+    with contextlib.suppress(OSError):  # it goes just now
+        times.append(place.stat().st_mtime)
+        times += [path.stat().st_mtime for path in place.iterdir()]
+    return max(times, default=0.0)
 
 
 _decode_manifest = msgspec.json.Decoder(list[ManifestFile]).decode
@@ -359,17 +389,3 @@ def _row(values: tuple[Any, ...]) -> _Row:
 
 def _owner(who: Identity) -> str:
     return f"user:{who.user}" if who.user else f"token:{who.name}"
-
-
-def parse_range(header: str) -> tuple[int, int, int]:
-    """(first, end, total) of a `Content-Range`, `end` exclusive. Raises InputError."""
-    try:
-        unit, _, rest = header.strip().partition(" ")
-        span, _, total = rest.partition("/")
-        first, _, last = span.partition("-")
-        found = int(first), int(last) + 1, int(total)
-    except ValueError:
-        raise InputError(f"Content-Range {header[:100]!r} does not read `bytes 0-99/200`") from None
-    if unit != "bytes" or not 0 <= found[0] < found[1] <= found[2]:
-        raise InputError(f"Content-Range {header[:100]!r} does not read `bytes 0-99/200`")
-    return found

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from hub.client import HubClient
 from hub.errors import HubAnswerError, HubError, HubUnavailableError
+from hub.job_logs import decode_piece
 from hub.processes import parcelhub_command, spawn, stop
 from hub.resources import LogIn
 from hub.schemas import Claim
@@ -21,11 +22,17 @@ from hub.settings import Settings
 log = logging.getLogger("parcelhub.worker")
 
 POLL_SECONDS = 1.0
+LONGEST_PAUSE = 30.0
+"""Between two tries, while the hub is away or refuses."""
 LOG_PIECE = 64 * 1024
 GRACE_SECONDS = 15.0
 """What a job process gets between SIGTERM and SIGKILL: enough to write a checkpoint."""
 OVERTIME_SECONDS = 600.0
 """Beyond its training budget a job also downloads, evaluates and uploads; after that it hangs."""
+
+
+_LEASE_LOST = frozenset({401, 403, 404, 409})
+"""What the hub answers a run that no longer speaks for its job."""
 
 
 class _Ending(NamedTuple):
@@ -48,17 +55,20 @@ class LogShipper:
         self._there: int | None = None
         """Where the hub's log is written up to; runs on other machines may be in it."""
 
-    def ship(self) -> None:
-        """Send what is new."""
+    def ship(self, *, final: bool = False) -> None:
+        """Send what is new; `final`: nothing follows, so that half a character at the end goes as well."""
         try:
             if self._there is None:
                 self._there = self._send(0, "")
-            while text := self._read():
+            while (piece := self._read(final=final))[1]:
+                text, taken = piece
                 behind = self._there
                 self._there = self._send(behind, text)
-                self._at += len(text.encode("utf-8", "replace"))
-                if self._there <= behind:  # the hub keeps no more of it
+                if self._there < behind:  # the hub lost the end of its log: this piece follows what it has
+                    continue
+                if self._there < behind + len(text.encode()):  # the hub keeps no more of it
                     return
+                self._at += taken
         except (HubUnavailableError, HubAnswerError) as error:
             log.debug("the log of job %s waits: %s", self._job.id, error)
 
@@ -66,17 +76,12 @@ class LogShipper:
         piece = LogIn(worker=self._worker, attempt=self._job.attempt, offset=offset, text=text)
         return self._client.add_log(self._job.id, piece)
 
-    def _read(self) -> str:
+    def _read(self, *, final: bool) -> tuple[str, int]:
+        """Text, and how many bytes of the file it stands for: what is no UTF-8 comes as U+FFFD, which has three."""
         with self._path.open("rb") as file:
             file.seek(self._at)
             data = file.read(LOG_PIECE)
-        # A character may be cut in two by the end of what is written so far.
-        for cut in range(min(4, len(data)) + 1):
-            try:
-                return data[: len(data) - cut].decode()
-            except UnicodeDecodeError:
-                continue
-        return data.decode("utf-8", "replace")
+        return decode_piece(data, final=final and len(data) < LOG_PIECE)
 
 
 class Worker:
@@ -93,24 +98,33 @@ class Worker:
         self._stopping.set()
 
     def run(self) -> None:
-        """Work until `request_stop`. A hub that is away is waited for."""
-        away = False
+        """Work until `request_stop`. A hub that is away or refuses is waited for; nothing that it says ends us."""
+        said, pause = "", POLL_SECONDS
         while not self._stopping.is_set():
             try:
                 claim = self._client.claim(self.name)
-                if away:
+                if said:
                     log.info("the hub is back")
-                away = False
-            except HubUnavailableError as error:
-                if not away:
-                    log.warning("%s; waiting for it", error)
-                away, claim = True, None
-            if claim is None:
-                self._stopping.wait(POLL_SECONDS)
-            else:
-                self._run_job(claim)
+                said, pause = "", POLL_SECONDS
+                if claim is not None:
+                    self._run_job(claim)
+                    continue
+            except Exception as error:  # whatever it is, the next job may go well
+                if str(error) != said:
+                    known = isinstance(error, HubError)
+                    log.warning("%s; trying again", error, exc_info=None if known else error)
+                said, pause = str(error), min(pause * 2, LONGEST_PAUSE)
+            self._stopping.wait(pause)
 
     def _run_job(self, claim: Claim) -> None:
+        """Run a job to its end. What goes wrong here, a full disk for instance, hands it back."""
+        try:
+            self._run_process(claim)
+        except Exception as error:
+            self._release(claim, _Ending(f"the worker could not run it: {error}", crashed=True))
+            raise
+
+    def _run_process(self, claim: Claim) -> None:
         job = claim.job
         folder = self._settings.jobs_folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +141,7 @@ class Worker:
         shipper = LogShipper(self._client, claim, self.name, log_path, start)
         ending = self._watch(process, claim, shipper)
         status = stop(process, grace_seconds=GRACE_SECONDS)
-        shipper.ship()
+        shipper.ship(final=True)
         if ending is None and status == 0:
             log.info("job %s ended", job.id)
             return
@@ -157,6 +171,9 @@ class Worker:
                 except HubUnavailableError:
                     log.warning("job %s runs on; the hub does not answer", job.id)
                 except HubAnswerError as error:
+                    if error.status not in _LEASE_LOST:  # the hub has troubles of its own, such as a full disk
+                        log.warning("job %s runs on; the hub answers: %s", job.id, error)
+                        continue
                     return _Ending(f"lease lost: {error}", crashed=False)
             self._stopping.wait(0.1)
         return None

@@ -8,7 +8,6 @@ those that the earlier ones lack, and each byte that is copied is checked agains
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import tempfile
 import time
@@ -19,10 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from registry import identity
 from registry.backup_vault import STORES, Manifest, Record, Vault
-from registry.blob_places import Stored, fsync_folder, store_errors
+from registry.blob_places import Stored, store_errors
 from registry.blobs import CHUNK, BlobStore
 from registry.catalog import wal_of
+from registry.durable import sync_folder, write_file
 from registry.errors import BackupError, BlobNotFoundError, DigestMismatchError
 from registry.folder import BLOBS_FOLDER, CATALOG_FILE, KEYS_FOLDER
 from registry.fsck import examine, examine_folder
@@ -33,7 +34,7 @@ from registry.xet.store import xorbs_location
 
 _BATCH: Final = 256
 _PARALLEL: Final = 8
-_MARK: Final = "restoring"
+_MARK: Final = identity.RESTORING
 _DRAFT: Final = ".backup-"
 _LOG: Final = wal_of(Path(CATALOG_FILE)).name
 
@@ -101,9 +102,16 @@ def make_backup(
         damaged = tuple(sorted({*job.damaged, *missing}))
         name = vault.write(
             Manifest(
-                made_at.isoformat(timespec="microseconds"), tuple(files), tuple(lists), job.blobs, job.bytes, damaged
+                made_at.isoformat(timespec="microseconds"),
+                tuple(files),
+                tuple(lists),
+                job.blobs,
+                job.bytes,
+                damaged,
+                identity.of_catalog(registry.catalog) or "",
             )
         )
+    identity.note_backup(root, str(target), name, made_at.isoformat(timespec="seconds"))
     size = sum(file.size for file in files if file.name in (CATALOG_FILE, _LOG))
     seconds = time.perf_counter() - started
     return BackupDone(name, job.blobs, job.bytes, job.copied_blobs, job.copied_bytes, size, damaged, waited, seconds)
@@ -134,7 +142,10 @@ def restore(
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     (root / _MARK).touch()
     place = blobs_url or root / BLOBS_FOLDER
-    targets = (BlobStore.open(at, staging=root / "staging") for at in (place, xorbs_location(place)))
+    targets = [BlobStore.open(at, staging=root / "staging") for at in (place, xorbs_location(place))]
+    found = identity.of_store(targets[0])
+    if found and manifest.store and found != manifest.store:
+        raise BackupError(f"the blobs at {place} are those of store {found}, the backup {name} is of {manifest.store}")
     done = 0
     for listing, target in zip(manifest.lists, targets, strict=True):
         if listing.name not in vault.stores:
@@ -149,7 +160,9 @@ def restore(
             progress("blobs", done, manifest.count)
     for file in sorted(manifest.files, key=lambda one: one.name == CATALOG_FILE):
         _restore_file(vault, root, file)
-    fsync_folder(root)
+    if manifest.store:
+        identity.set_on_store(targets[0], manifest.store)
+    sync_folder(root)
     (root / _MARK).unlink()
     report = examine_folder(root, blobs_url=blobs_url, quick=True, progress=progress)
     return RestoreDone(name, manifest.count, manifest.size, time.perf_counter() - started, report)
@@ -244,13 +257,4 @@ def _restore_file(vault: Vault, root: Path, file: Record) -> None:
         raise BackupError(f"the backup has a file {file.name!r}, which no backup has")
     with store_errors(f"write {target}"):
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = target.with_name(f".{target.name}.part")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            for chunk in vault.records.checked(file.sha256):
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(target)
-        fsync_folder(target.parent)
+        write_file(target, vault.records.checked(file.sha256), mode=0o600)

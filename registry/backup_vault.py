@@ -9,9 +9,7 @@ backups/<time>-<digest>.json    one manifest a backup, written last; `<digest>` 
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -19,9 +17,10 @@ from typing import Final, Self
 import obstore
 from obstore.store import from_url
 
-from registry.blob_places import fsync_folder, store_errors
+from registry.blob_places import store_errors
 from registry.blobs import BlobStore
 from registry.canonical import canonical_json, sha256_of
+from registry.durable import write_file
 from registry.errors import BackupError
 from registry.types import Digest, check_digest
 
@@ -55,6 +54,8 @@ class Manifest:
     count: int
     size: int
     damaged: tuple[str, ...]
+    store: str = ""
+    """The id of the store that it is a backup of (`registry.identity`); "" in backups from before there were any."""
 
     def document(self) -> bytes:
         """As it is stored."""
@@ -133,15 +134,7 @@ class Vault:
         name = f"{made_at}Z-{sha256_of(document)[:12]}"
         with store_errors(f"write the backup {name}"):
             if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                draft = self._folder / f".{uuid.uuid4().hex}"
-                with draft.open("xb") as file:
-                    file.write(document)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(self._folder / f"{name}.json")
-                fsync_folder(self._folder)
-                fsync_folder(self._folder.parent)
+                write_file(self._folder / f"{name}.json", document)
             else:
                 assert self._bucket is not None  # noqa: S101  # one of the two is set
                 obstore.put(self._bucket, f"{_FOLDER}/{name}.json", document)

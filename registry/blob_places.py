@@ -17,11 +17,16 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore, from_url
 
-from registry.errors import BlobNotFoundError, BlobStoreError
+from registry.disk import is_full
+from registry.durable import sync_folder, write_file
+from registry.errors import BlobNotFoundError, BlobStoreError, DiskFullError
 from registry.types import Digest, check_digest
 
 _PARALLEL = 16
 _PROMISED_SECONDS: Final = 24 * 3600.0
+MARK: Final = "store.json"
+"""A place's mark lies beside its blobs."""
+MAX_MARK: Final = 4096
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -51,6 +56,12 @@ class Place(Protocol):
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
         """The bytes [start, stop), which lie inside the blob and are at least one. Raises BlobNotFoundError."""
+
+    def mark(self) -> str | None:
+        """The text of the place's mark, None if it has none."""
+
+    def set_mark(self, text: str) -> None:
+        """Leave a mark, durably."""
 
     def local_path(self, sha256: Digest) -> Path | None:
         """The blob's file on this machine, if it has one."""
@@ -102,7 +113,7 @@ class Folder:
                 # Hard links of a blob lie in serving folders: nobody may write through them.
                 staged.chmod(0o444)
                 staged.replace(final)
-            fsync_folder(final.parent)
+            sync_folder(final.parent)
 
     def size(self, sha256: Digest) -> int | None:
         with store_errors(f"look up blob {sha256}"):
@@ -141,6 +152,18 @@ class Folder:
                 left -= len(data)
                 yield data
 
+    def mark(self) -> str | None:
+        with store_errors("read the mark of the blob store"):
+            try:
+                with (self._root / MARK).open("rb") as file:
+                    return file.read(MAX_MARK).decode("utf-8", "replace")
+            except FileNotFoundError:
+                return None
+
+    def set_mark(self, text: str) -> None:
+        with store_errors("mark the blob store"):
+            write_file(self._root / MARK, text.encode())
+
     def local_path(self, sha256: Digest) -> Path | None:
         path = self._root / key_of(sha256)
         return path if path.is_file() else None
@@ -150,7 +173,7 @@ class Folder:
             path = self._root / key_of(sha256)
             if path.exists():
                 path.unlink()
-                fsync_folder(path.parent)
+                sync_folder(path.parent)
 
     def delete_older(self, sha256: Digest, before: float) -> int | None:
         path = self._root / key_of(sha256)
@@ -172,7 +195,7 @@ class Folder:
         if folder != self._root:
             self._make_durable(folder.parent)
         folder.mkdir(exist_ok=True)
-        fsync_folder(folder.parent)
+        sync_folder(folder.parent)
         self._durable.add(folder)
 
 
@@ -235,6 +258,17 @@ class Bucket:
                 for at in range(0, len(view), chunk):
                     yield bytes(view[at : at + chunk])
 
+    def mark(self) -> str | None:
+        with store_errors("read the mark of the blob store"):
+            try:
+                return bytes(obstore.get(self._store, MARK).bytes())[:MAX_MARK].decode("utf-8", "replace")
+            except FileNotFoundError:
+                return None
+
+    def set_mark(self, text: str) -> None:
+        with store_errors("mark the blob store"):
+            obstore.put(self._store, MARK, text.encode())
+
     def local_path(self, sha256: Digest) -> Path | None:
         check_digest(sha256)
         return None
@@ -286,6 +320,12 @@ class Backed:
         place = self._source if self._place.size(sha256) is None else self._place
         return place.read(sha256, start, stop, chunk)
 
+    def mark(self) -> str | None:
+        return self._place.mark()
+
+    def set_mark(self, text: str) -> None:
+        self._place.set_mark(text)
+
     def local_path(self, sha256: Digest) -> Path | None:
         return self._place.local_path(sha256)
 
@@ -327,14 +367,7 @@ def store_errors(doing: str, *, missing: Digest | None = None) -> Iterator[None]
     except (BaseError, OSError, ValueError) as error:
         if missing is not None and isinstance(error, FileNotFoundError):
             raise BlobNotFoundError(missing) from error
+        if is_full(error):
+            raise DiskFullError from error
         # obstore adds a dump of its inner state after the first line.
         raise BlobStoreError(f"cannot {doing}: {str(error).partition(chr(10))[0]}") from error
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names inside `folder` survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

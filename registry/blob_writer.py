@@ -10,6 +10,7 @@ from pathlib import Path
 
 from registry.blob_holds import Holds
 from registry.blob_places import Place, store_errors
+from registry.disk import Room
 from registry.errors import DigestMismatchError, TooLargeError
 from registry.types import Digest
 
@@ -26,8 +27,16 @@ class BlobWriter:
     """A sink for one blob. Not shared by threads at the same time, but any thread may go on with it."""
 
     def __init__(
-        self, staging: Path, place: Place, holds: Holds, *, expected: Digest | None, max_bytes: int | None
+        self,
+        staging: Path,
+        place: Place,
+        holds: Holds,
+        *,
+        expected: Digest | None,
+        max_bytes: int | None,
+        room: Room | None = None,
     ) -> None:
+        self._room = room
         self._place = place
         self._holds = holds
         self._expected = expected
@@ -44,6 +53,8 @@ class BlobWriter:
         view = memoryview(chunk).cast("B")
         if self._max_bytes is not None and self.size + len(view) > self._max_bytes:
             raise TooLargeError(self._max_bytes)
+        if self._room is not None:
+            self._room.for_file(len(view))
         self._hasher.update(view)
         self.size += len(view)
         with store_errors("stage a blob"):

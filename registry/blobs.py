@@ -8,7 +8,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from urllib.request import url2pathname
 from registry.blob_holds import Holds
 from registry.blob_places import Backed, Bucket, Folder, Place, Source, Stored, store_errors
 from registry.blob_writer import BlobInfo, BlobWriter
+from registry.disk import Room
 from registry.errors import BlobNotFoundError, DigestMismatchError, InvalidRangeError
 from registry.types import Digest, check_digest
 
@@ -35,13 +36,14 @@ class BlobStore:
     than a chunk of a file is ever in memory.
     """
 
-    def __init__(self, place: Place, staging: Path, holds: Holds | None = None) -> None:
+    def __init__(self, place: Place, staging: Path, holds: Holds | None = None, room: Room | None = None) -> None:
+        self._room = room
         self._place = place
         self._staging = staging
         self._holds = holds or Holds()
 
     @classmethod
-    def open(cls, location: str | Path, *, staging: Path | None = None) -> Self:
+    def open(cls, location: str | Path, *, staging: Path | None = None, room: Room | None = None) -> Self:
         """Open the store at a folder or at a URL (`s3://bucket/prefix`, `gs://…`, `az://…`, `file://…`).
 
         Credentials of an object store come from its usual environment variables. `staging` is where uploads to an
@@ -59,22 +61,36 @@ class BlobStore:
             staging = staging or Path(tempfile.gettempdir()) / f"parcelhub-{os.getuid()}"
         with store_errors(f"use the staging folder {staging}"):
             staging.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for leftover in staging.iterdir():
+        store = cls(place, staging, room=room)
+        store.forget_staged()
+        return store
+
+    def forget_staged(self) -> None:
+        """Remove what somebody began to stage a day ago or earlier and never stored. Raises BlobStoreError."""
+        with store_errors(f"use the staging folder {self._staging}"):
+            for leftover in list(self._staging.iterdir()):
                 with contextlib.suppress(FileNotFoundError):
-                    if leftover.stat().st_mtime < time.time() - _STALE_SECONDS:
+                    if leftover.is_file() and leftover.stat().st_mtime < time.time() - _STALE_SECONDS:
                         leftover.unlink()
-        return cls(place, staging)
 
     def backed_by(self, source: Source) -> Self:
         """This store, able to read the source's blobs as if they were its own."""
-        return type(self)(Backed(self._place, source), self._staging, self._holds)
+        return type(self)(Backed(self._place, source), self._staging, self._holds, self._room)
+
+    def check_room(self, size: int = 0) -> None:
+        """Raise DiskFullError unless the disk has room for a client's file of so many bytes."""
+        if self._room is not None:
+            self._room.for_file(size)
 
     @contextlib.contextmanager
     def writer(self, *, expected: Digest | None = None, max_bytes: int | None = None) -> Iterator[BlobWriter]:
         """A sink for callers that push: `write` chunks, then `commit`; leaving the block before discards all."""
         if expected is not None:
             check_digest(expected)
-        writer = BlobWriter(self._staging, self._place, self._holds, expected=expected, max_bytes=max_bytes)
+        self.check_room()
+        writer = BlobWriter(
+            self._staging, self._place, self._holds, expected=expected, max_bytes=max_bytes, room=self._room
+        )
         try:
             yield writer
         finally:
@@ -158,6 +174,14 @@ class BlobStore:
         """
         self._place.delete(sha256)
 
+    def mark(self) -> str | None:
+        """What the store is marked with, None if nothing. Raises BlobStoreError."""
+        return self._place.mark()
+
+    def set_mark(self, text: str) -> None:
+        """Mark the store, durably. Raises BlobStoreError."""
+        self._place.set_mark(text)
+
     def all(self) -> Iterator[Stored]:
         """All blobs that lie here themselves (not those of a source), by digest. Raises BlobStoreError."""
         return self._place.all()
@@ -166,12 +190,14 @@ class BlobStore:
         """While the block runs, `discard` leaves these alone: check them, and write down that they are needed."""
         return self._holds.hold(digests)
 
-    def discard(self, sha256: Digest, before: float) -> int | None:
+    def discard(self, sha256: Digest, before: float, *, unless: Callable[[], bool] = lambda: False) -> int | None:
         """Remove a blob that is not held, and was neither stored nor promised since `before` (epoch seconds).
+
+        `unless` is asked while nobody can hold it.
 
         Gives its size in bytes, None if it stays or is gone. Raises BlobStoreError.
         """
-        return self._holds.unless_held(sha256, lambda: self._place.delete_older(sha256, before))
+        return self._holds.unless_held(sha256, lambda: None if unless() else self._place.delete_older(sha256, before))
 
     def local_path(self, sha256: Digest) -> Path | None:
         """Where the blob lies on this machine; None if it is not stored, or not here. Never write to it."""

@@ -19,6 +19,12 @@ class BoundedCache(Generic[K, V]):
         self._weight = 0
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
+        self._cleared = 0
+
+    @property
+    def generation(self) -> int:
+        """How often the cache was emptied: ask before you look something up, and give it to `put`."""
+        return self._cleared
 
     def get(self, key: K) -> V | None:
         with self._lock:
@@ -28,9 +34,11 @@ class BoundedCache(Generic[K, V]):
             self._entries.move_to_end(key)
             return entry[0]
 
-    def put(self, key: K, value: V, weight: int) -> None:
-        """Keep `value`, unless it alone is heavier than the whole cache."""
+    def put(self, key: K, value: V, weight: int, *, generation: int | None = None) -> None:
+        """Keep `value`, unless it alone is heavier than the whole cache, or was looked up before the last `clear`."""
         with self._lock:
+            if generation is not None and generation != self._cleared:
+                return
             if (old := self._entries.pop(key, None)) is not None:
                 self._weight -= old[1]
             if weight > self._capacity:
@@ -43,5 +51,6 @@ class BoundedCache(Generic[K, V]):
 
     def clear(self) -> None:
         with self._lock:
+            self._cleared += 1
             self._entries.clear()
             self._weight = 0

@@ -90,6 +90,8 @@ class Catalog:
         self._led = False
         self.on_broken: Callable[[CatalogBrokenError], None] = lambda _: None
         """Called once, by whatever thread meets it, when DuckDB gives up: who owns the process should end it."""
+        self.check_room: Callable[[], None] = lambda: None
+        """Raises DiskFullError if rows may not be written now: DuckDB gives up on a file whose log finds no room."""
         self._broken = threading.Lock()  # taken for good by the first who meets it
         self.transactions = 0
         """Write transactions that were committed by this process, each with one fdatasync if it changed anything."""
@@ -148,6 +150,7 @@ class Catalog:
         CatalogError if a statement or the commit fails, and for a write inside a write, which could only be half
         rolled back.
         """
+        self.check_room()
         with self._lock, self._as_writer(), self._transaction() as cursor:
             yield cursor
         self.transactions += 1
@@ -163,6 +166,7 @@ class Catalog:
         """
         if self._writer == threading.get_ident():
             raise CatalogError("a write transaction is already open in this thread")
+        self.check_room()
         job = _Job(work)
         with self._queueing:
             self._queue.append(job)

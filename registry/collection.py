@@ -7,27 +7,31 @@ needed stays for a grace period from the time when it was last stored, or when s
 (`BlobStore.sizes`).
 
 Beside commits it is safe without regard to the grace: a commit holds its blobs from looking at them until its rows are
-written (`BlobStore.holding`), and a removal looks for such rows once more under the write lock. A process that dies
-here leaves nothing half done: what is left over, the next collection finds.
+written (`BlobStore.holding`), and a removal looks for such rows once more while nobody can hold the blob. A process
+that dies here leaves nothing half done: what is left over, the next collection finds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
+from registry.errors import DiskFullError
 from registry.fsck_report import Progress, silent
 from registry.mentions import mentions
 from registry.types import Digest
 
 _SLICE: Final = 20_000
 _BATCH: Final = 64
+_PARALLEL: Final = 8
 
 _IN_TREES = (
     "SELECT DISTINCT w.sha256 FROM (SELECT DISTINCT unnest(p.sha256s) AS sha256 FROM tree_pages p WHERE p.digest IN "
@@ -109,13 +113,20 @@ def _unneeded(
 
 
 def _discard(catalog: Catalog, blobs: BlobStore, digests: Sequence[Digest], before: float) -> list[int]:
-    """Remove those that no commit has come to name; gives the sizes of what went."""
-    with catalog.write() as tx:
-        marks = ", ".join("?" * len(digests))
-        named = tx.execute(f"SELECT sha256 FROM repo_blobs WHERE sha256 IN ({marks})", digests).fetchall()  # noqa: S608
-        kept = {row[0] for row in named}
-        gone = {one: blobs.discard(one, before) for one in digests if one not in kept}
-        removed = [one for one, size in gone.items() if size is not None]
-        if removed:
+    """Remove those that no commit has come to name; gives the sizes of what went.
+
+    An object store takes its time, and no writer waits for it: while a blob goes, nobody can hold that one, and who
+    held it before has committed its rows, which are looked for then.
+    """
+
+    def unnamed(sha256: Digest) -> bool:
+        return not catalog.query("SELECT 1 FROM repo_blobs WHERE sha256 = ? LIMIT 1", [sha256])
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        sizes = list(pool.map(lambda one: blobs.discard(one, before, unless=lambda: not unnamed(one)), digests))
+    removed = [one for one, size in zip(digests, sizes, strict=True) if size is not None]
+    if removed:
+        # On a full disk they stay: git's name of bytes is right for ever.
+        with contextlib.suppress(DiskFullError), catalog.write() as tx:
             tx.execute("DELETE FROM blob_git_ids WHERE list_contains(?::VARCHAR[], sha256)", [removed])
-    return [size for size in gone.values() if size is not None]
+    return [size for size in sizes if size is not None]

@@ -7,7 +7,8 @@ from typing import Any, Self
 
 import duckdb
 
-from registry.errors import CatalogBrokenError, CatalogError
+from registry.disk import is_full
+from registry.errors import CatalogBrokenError, CatalogError, DiskFullError
 
 _ROWS = 8
 
@@ -21,12 +22,14 @@ class Cursor:
         self._raw = raw
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> Self:
-        """Run one statement, or a script without parameters. Raises CatalogError."""
+        """Run one statement, or a script without parameters. Raises CatalogError, DiskFullError."""
         try:
             self._raw.execute(sql, list(params))
         except duckdb.FatalException as error:
             raise CatalogBrokenError(str(error)) from error
         except duckdb.Error as error:
+            if is_full(error):
+                raise DiskFullError from error
             raise CatalogError(str(error)) from error
         return self
 

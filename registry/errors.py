@@ -183,6 +183,20 @@ class BlobStoreError(RegistryError):
     """Raised when the blob store itself fails: a bad URL, refused credentials, a full disk."""
 
 
+class DiskFullError(BlobStoreError):
+    """Raised when there is no room on the disk for what is to be stored; nothing of it was stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "disk full: the hub has no room for this until its operator makes some (`parcelhub registry gc`); "
+            "what was stored before is safe, and nothing of this was stored"
+        )
+
+
+class StoreMismatchError(RegistryError):
+    """Raised when catalog and blob store do not belong together, or one of them is gone."""
+
+
 class BackupError(RegistryError):
     """Raised when there is no such backup, it cannot be read, or it cannot be restored there."""
 

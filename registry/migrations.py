@@ -176,5 +176,7 @@ REGISTRY = MigrationSet(
             PRIMARY KEY (kind, id)
         );
         """,
+        # Which blob store this catalog belongs to: `registry.identity`.
+        "CREATE TABLE store_identity (id VARCHAR NOT NULL);",
     ),
 )

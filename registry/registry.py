@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from registry import heads
+from registry import heads, identity
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
 from registry.collection import BlobsCollected, collect_blobs
 from registry.directory import Directory
+from registry.disk import Room
 from registry.folder import BLOBS_FOLDER, CATALOG_FILE, KEYS_FOLDER
 from registry.fsck import examine
 from registry.fsck_report import Progress, Report, silent
@@ -38,7 +39,10 @@ from registry.xet.tables import XET
 class Registry:
     """All parts over one catalog and one blob store; made by `open`, closed by `close` or a `with` block."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, xet: XetStore, keys: KeyRing, gate: Gate | None) -> None:
+    def __init__(
+        self, catalog: Catalog, blobs: BlobStore, xet: XetStore, keys: KeyRing, gate: Gate | None, room: Room
+    ) -> None:
+        self.room = room
         self.catalog = catalog
         self.blobs = blobs
         self.sweeping = threading.Lock()
@@ -64,24 +68,40 @@ class Registry:
         blobs_url: str | None = None,
         extra_migrations: Sequence[MigrationSet] = (),
         gate: Gate | None = None,
+        reserve: int = 0,
     ) -> Self:
         """Open or create the registry in the folder `root`; blobs lie in `root/blobs` or at `blobs_url`.
 
-        The signing key in `root/keys` is made if there is none. Without a `gate`, the policy that a move names decides
-        (`policies`). Raises CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
+        `reserve` bytes of the disk are kept free for maintenance (`registry.disk`). On a full disk that reserve is
+        given back here, and nothing is written that is there already. The signing
+        key in `root/keys` is made if there is none. Without a `gate`, the policy that a move names decides
+        (`policies`). Raises StoreMismatchError if the catalog or the blobs are gone or not of one hub,
+        CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
         """
+        place = blobs_url or root / BLOBS_FOLDER
+        root.mkdir(parents=True, exist_ok=True)
+        room = Room(root, reserve)
+        if room.is_low():
+            room.give_back()
+        own = BlobStore.open(place, staging=root / "staging", room=room)
+        identity.check_catalog_there(root, own, place)
         catalog = Catalog.open(root / CATALOG_FILE, (REGISTRY, XET, PROVENANCE, *extra_migrations))
         try:
-            place = blobs_url or root / BLOBS_FOLDER
-            xet = XetStore.open(catalog, place, staging=root / "staging")
+            xet = XetStore.open(catalog, place, staging=root / "staging", room=room)
             # A file that came in chunks is read like any other blob.
-            blobs = BlobStore.open(place, staging=root / "staging").backed_by(xet)
-            blobs.put_bytes(FIRST.document, expected=FIRST.digest)
+            blobs = own.backed_by(xet)
+            identity.tie(catalog, blobs, root, place)
+            if blobs.sizes([FIRST.digest])[FIRST.digest] is None:
+                blobs.put_bytes(FIRST.document, expected=FIRST.digest)
             heads.catch_up(catalog, blobs)
-            return cls(catalog, blobs, xet, KeyRing.open(root / KEYS_FOLDER), gate)
+            keys = KeyRing.open(root / KEYS_FOLDER)
+            opened = cls(catalog, blobs, xet, keys, gate, room)
         except BaseException:
             catalog.close()
             raise
+        catalog.check_room = room.for_rows
+        room.take()
+        return opened
 
     def collect(
         self, grace: timedelta, xet_grace: timedelta, *, dry_run: bool = False, progress: Progress = silent
@@ -90,14 +110,24 @@ class Registry:
 
         Rows have the same `grace` as blobs, from when a collection first found that nothing reaches them.
 
-        A dry run only counts, and of chunks not even that. Raises BlobStoreError, CatalogError; what is left over
-        then, the next collection removes.
+        A dry run only counts, and of chunks not even that. Raises StoreMismatchError before anything
+        goes; BlobStoreError, CatalogError: what is left over then, the next collection removes.
         """
-        with self.sweeping:
+        with self.sweeping, self.room.spending():
+            identity.check(self.catalog, self.blobs)
+            early = BlobsCollected(0, 0, 0)
+            if self.room.is_low() and not dry_run:
+                self.room.give_back()
+                # Bytes before rows: they need no room to go.
+                early = collect_blobs(self.catalog, self.blobs, grace, pinned=self.pinned, progress=progress)
+            self.blobs.forget_staged()
             # Rows first: what they were the last to name can go with them.
             rows = collect_rows(self.catalog, self.blobs, grace, dry_run=dry_run, progress=progress)
             found = collect_blobs(
                 self.catalog, self.blobs, grace, pinned=self.pinned, dry_run=dry_run, progress=progress
+            )
+            found = BlobsCollected(
+                max(found.looked_at, early.looked_at), found.blobs + early.blobs, found.bytes + early.bytes
             )
             return found, Collected(0, 0, 0) if dry_run else self.xet.collect(xet_grace), rows
 

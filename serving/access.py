@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.durable import write_file
 from serving.errors import RoutingError, Unauthorized
 
 log = logging.getLogger(__name__)
@@ -70,15 +70,7 @@ def write_grants(folder: Path, grants: Mapping[str, RobotGrant]) -> None:
     target = folder / ROBOTS
     if target.is_file() and target.read_bytes() == data:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{ROBOTS}.{os.getpid()}.part"
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)
+    write_file(target, data, mode=0o600)
 
 
 class RobotAccess:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from registry.durable import write_file
 from serving.errors import CaptureNotFound
 from serving.instances import Instances
 
@@ -96,8 +97,8 @@ class CaptureStore:
         with self._lock:
             if not self._indexed:
                 self._index()
-            self._write(f"{name}{suffix}", data)
-            self._write(f"{name}.json", text)
+            write_file(self.folder / f"{name}{suffix}", data)
+            write_file(self.folder / f"{name}.json", text)
             self._sizes[name] = len(data) + len(text)
             self._total += self._sizes[name]
             self._bound()
@@ -158,11 +159,6 @@ class CaptureStore:
             oldest, size = self._sizes.popitem(last=False)
             self._total -= size
             self.remove(oldest)
-
-    def _write(self, name: str, data: bytes) -> None:
-        part = self.folder / f".{name}"
-        part.write_bytes(data)
-        part.replace(self.folder / name)
 
 
 def _encoded(image: bytes | npt.NDArray[np.uint8]) -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from registry.durable import sync_file, sync_folder, write_file
 from serving.errors import RoutingError, UnknownCell, UnknownVariant
 
 log = logging.getLogger(__name__)
@@ -323,14 +324,7 @@ def write_routing(folder: Path, table: RoutingTable) -> None:
     """Replace routing.json atomically and durably; call it after everything the table names is in place."""
     # What could not be read back would leave the backend on its old table without anyone noticing.
     RoutingTable.parse(table.to_json())
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{ROUTING}.{os.getpid()}.part"
-    with part.open("wb") as file:
-        file.write(table.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / ROUTING)
-    sync_directory(folder)
+    write_file(folder / ROUTING, table.to_json())
 
 
 def materialise(folder: Path, name: str, files: Mapping[str, Path]) -> Path:
@@ -347,16 +341,8 @@ def materialise(folder: Path, name: str, files: Mapping[str, Path]) -> Path:
     for file, source in files.items():
         with source.open("rb") as reader, (part / file).open("wb") as writer:
             shutil.copyfileobj(reader, writer, 1024 * 1024)
-            writer.flush()
-            os.fsync(writer.fileno())
+        sync_file(part / file)
+    sync_folder(part)
     part.rename(target)
-    sync_directory(target.parent)
+    sync_folder(target.parent)
     return target
-
-
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from registry.durable import write_file
 from serving.errors import StatusError, bounded
-from serving.routing import PINNED, sync_directory
+from serving.routing import PINNED
 
 STATUS = "status.json"
 LOOKS = "looks"
@@ -140,15 +141,12 @@ def take_back_look(folder: Path, variant: str) -> None:
 
 def write_status(folder: Path, status: ServerStatus, *, durably: bool = True) -> None:
     """Replace status.json; a beat that says nothing new need not wait for the disk. Raises OSError."""
-    part = folder / f".{STATUS}.{os.getpid()}.part"
-    with part.open("wb") as file:
-        file.write(status.to_json())
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
-    part.replace(folder / STATUS)
     if durably:
-        sync_directory(folder)
+        write_file(folder / STATUS, status.to_json())
+        return
+    part = folder / f".{STATUS}.{os.getpid()}.part"
+    part.write_bytes(status.to_json())
+    part.replace(folder / STATUS)
 
 
 def read_status(folder: Path) -> ServerStatus | None:

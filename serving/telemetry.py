@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from registry.durable import publish, write_file
 from serving.captures import Capture, CaptureStore
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,11 @@ class SegmentWriter:
         """Make what was written visible to readers."""
         if self._file is None or self._part is None:
             return
-        self._file.close()
-        self._part.replace(self._part.with_suffix(".jsonl"))
-        self._file = self._part = None
+        try:
+            self._file.close()
+            publish(self._part, self._part.with_suffix(".jsonl"))
+        finally:  # of a full disk: what could be written is adopted later, and the next segment is a new one
+            self._file = self._part = None
         self._bound()
 
     def _adopt(self) -> None:
@@ -191,18 +194,6 @@ def _line(prediction: Prediction) -> bytes:
 
 def write_segment(folder: Path, kind: str, rows: Sequence[dict[str, Any]]) -> Path:
     """Write rows as one sealed segment, durably: the hub answers a robot only after this."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"{kind}-{time.time_ns():020d}-{os.getpid()}-{threading.get_ident()}"
-    part = folder / f"{name}.part"
-    with part.open("wb") as file:
-        file.write(b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
-        file.flush()
-        os.fsync(file.fileno())
-    target = part.with_suffix(".jsonl")
-    part.replace(target)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    target = folder / f"{kind}-{time.time_ns():020d}-{os.getpid()}-{threading.get_ident()}.jsonl"
+    write_file(target, b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
     return target

@@ -15,10 +15,11 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
+from hub.content_range import parse_range
 from hub.errors import InputError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.tokens import Scope
-from hub.uploads import PART_BYTES, parse_range
+from hub.uploads import PART_BYTES
 from registry.errors import TooLargeError
 from registry.types import RepoId
 

@@ -181,6 +181,7 @@ class WorkerController(Controller):
     def add_log(self, services: Hub, job_id: Text, data: JSONBody[r.LogIn]) -> r.LogSize:
         """Keep a piece of what the job's process printed; the answer says where the next one begins."""
         services.jobs.require_run(job_id, data.worker, data.attempt)
+        services.registry.blobs.check_room(len(data.text))
         return r.LogSize(size=services.job_logs.append(job_id, data.offset, data.text))
 
     @post("/{job_id:str}/release", sync_to_thread=True, status_code=HTTP_200_OK)

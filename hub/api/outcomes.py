@@ -48,6 +48,7 @@ class OutcomeController(Controller):
         for outcome in data.outcomes:
             row = msgspec.structs.asdict(outcome)
             rows.append(row | {"cell": require_cell(who, outcome.cell)})
+        services.registry.blobs.check_room()
         taken, repeated = services.production.telemetry.add_outcomes(rows, reporter=who.name)
         services.production.watch.arrived({row["cell"] for row in rows})
         return v.OutcomesTaken(taken=taken, repeated=repeated)

@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from hub.errors import EXIT_FAILURE, INTERNAL, Problem, problem_of
+from hub.errors import EXIT_FAILURE, INTERNAL, Problem, plain, problem_of
 
 log = logging.getLogger("parcelhub.api")
 
@@ -27,7 +27,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         headers = dict(error.headers or {})
         return _document(request, Problem(error.status_code, slug, phrase, EXIT_FAILURE), error.detail, headers=headers)
     problem = problem_of(error)
-    detail = str(error)
+    detail = str(plain(error))
     if problem.status >= 500:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if problem is INTERNAL:  # the sentence was written for us, and may hold paths or SQL

@@ -86,6 +86,29 @@ def reindex(settings: Settings) -> None:
         out.print(f"made anew: {', '.join(catalog.rebuild_indexes())}")
 
 
+@registry.command("reserve")
+@click.option("--give-back", is_flag=True, help="Remove it, so that the disk has that much room.")
+@settings_options
+def reserve(settings: Settings, give_back: bool) -> None:
+    """Show the room that is kept for the day when the disk is full, or give it back. Works on a running hub, too.
+
+    `registry gc` gives it back by itself where it needs it; it is made again when there is
+    room for three times as much.
+
+    \b
+    Example:
+      parcelhub registry reserve --give-back --data ./parcelhub-data
+    """
+    from registry.disk import Room
+
+    if not settings.data.is_dir():
+        raise SettingsError(f"there is no data folder {settings.data}")
+    room = Room(settings.data, settings.reserve_bytes)
+    if give_back:
+        out.print(f"given back: {_size(room.give_back())}")
+    out.print(f"reserve: {_size(room.held)} of {_size(room.size)}; free on the disk: {_size(room.free())}")
+
+
 @registry.command("gc")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, say what would go.")
 @json_option
@@ -198,7 +221,7 @@ def _either(settings: Settings, local: Callable[[Maintenance], T], remote: Calla
     if not (settings.data / CATALOG_FILE).is_file():
         raise SettingsError(f"{settings.data} is no data folder of a hub: it has no {CATALOG_FILE}")
     try:
-        with Registry.open(settings.data, blobs_url=settings.blobs or None) as opened:
+        with Registry.open(settings.data, blobs_url=settings.blobs or None, reserve=settings.reserve_bytes) as opened:
             return local(Maintenance.of(opened, settings))
     except CatalogLockedError as locked:
         return _remote(settings, remote, locked)

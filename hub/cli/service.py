@@ -39,14 +39,15 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
     from hub.supervisor import Supervisor
 
     set_up_logging()
-    settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    # These parts belong together, wherever the clients of this machine's environment turn to.
+    settings = replace(settings, host=host or settings.host, port=port or settings.port, hub_url="")
     with data_folder_lock(settings.data, "up"):
         check_machine(settings)
         supervisor = Supervisor(build_parts(settings))
         _on_stop_signals(supervisor.request_stop)
         supervisor.start()
         try:
-            err.print(f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}")
+            err.print(f"[bold green]up[/]: hub {settings.told_url} (docs at /schema), robots at {settings.triton_grpc}")
             supervisor.watch()
         finally:
             supervisor.stop()
@@ -68,6 +69,7 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
     from hub.app import create_app
     from hub.locks import check_ports, data_folder_lock
     from hub.processes import die_with_parent
+    from hub.services import Services
 
     die_with_parent()
     set_up_logging()
@@ -86,8 +88,9 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with data_folder_lock(settings.data, "hub"):
+        services = Services.open(settings)  # here, so that what keeps it from opening is told in its own sentence
         config = uvicorn.Config(
-            create_app(settings, on_broken=give_up),
+            create_app(settings, on_broken=give_up, opening=lambda _: services),
             host=settings.host,
             port=settings.port,
             log_config=None,

@@ -34,6 +34,7 @@ from hub.hf.parts import LINK_SECONDS, remove_parts
 from hub.hf.service import HubProtocol
 from hub.tokens import Identity, Kind
 from registry.blobs import CHUNK
+from registry.durable import make_folder, publish
 from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
 from registry.types import RepoId, RepoInfo
 
@@ -204,7 +205,8 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
     if not (grant.part_bytes and 1 <= number <= grant.parts):
         raise InputError("there is no such part")
     folder, limit = grant.folder(hf.parts_folder), grant.part_size(number)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    hf.registry.blobs.check_room(limit)
+    make_folder(folder, mode=0o700)
     digest, size = hashlib.sha256(), 0
     draft = folder / f".{number}.{time.monotonic_ns()}"
     try:
@@ -221,7 +223,7 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
             await _receive(request, write)
         if size != limit:
             raise InputError(f"part {number} has {size} bytes, not {limit}")
-        draft.replace(folder / f"{number}")
+        await anyio.to_thread.run_sync(publish, draft, folder / f"{number}")
     finally:
         draft.unlink(missing_ok=True)
     return Response(None, headers={"ETag": f'"{digest.hexdigest()}"'})

@@ -14,7 +14,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from hub import errors as hub_errors
-from hub.errors import INTERNAL, problem_of
+from hub.errors import INTERNAL, plain, problem_of
 from hub.hf.limits import StorageFullError, TooManyRequestsError
 from hub.hf.views import oid_of
 from registry import errors as registry_errors
@@ -119,4 +119,4 @@ def _describe(request: Request[Any, Any, Any], error: Exception) -> tuple[int, s
     problem = problem_of(error)
     if problem is INTERNAL:  # the sentence was written for us, and may hold paths or SQL
         return 500, "", "Internal Error - We're working to fix this as soon as possible!", headers
-    return problem.status, "", str(error)[:MAX_MESSAGE], headers
+    return problem.status, "", str(plain(error))[:MAX_MESSAGE], headers

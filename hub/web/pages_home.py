@@ -178,7 +178,7 @@ def _settings(request: WebRequest, web: Web, *, made: str = "", problem: str = "
         tokens=tokens,
         sessions=web.sessions.count_like(session.secret),
         scopes=[scope.value for scope in Scope],
-        hub_url=web.services.settings.url,
+        hub_url=web.services.settings.public_url or str(request.base_url).rstrip("/"),
         made=made,
         problem=problem,
     )

@@ -23,6 +23,7 @@ import msgspec
 from hub.processes import parcelhub_command
 from hub.settings import Settings
 from registry.blobs import BlobStore
+from registry.durable import write_file
 from registry.errors import RefConflictError
 from registry.repos import DeleteFile, Operation, Repos
 from registry.types import FileEntry, RepoId
@@ -228,9 +229,7 @@ class QualityRuns:
         return out, err.decode("utf-8", "replace")
 
     def _keep(self, tree: str, quality: Quality) -> None:
-        partial = self._file(tree).with_suffix(".part")
-        partial.write_bytes(msgspec.json.encode(quality))
-        partial.replace(self._file(tree))
+        write_file(self._file(tree), msgspec.json.encode(quality))
 
     def _tree(self, repo: RepoId, commit: str) -> str:
         return self._repos.resolve(repo, commit).tree

@@ -10,7 +10,6 @@ A key's id is the sha256 of its public form (SubjectPublicKeyInfo, DER). To stop
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from registry.durable import write_file
 from registry.errors import KeyRingError
 from registry.types import Digest
 
@@ -97,8 +97,8 @@ class KeyRing:
                 (self.folder / TRUSTED).mkdir(parents=True, exist_ok=True)
                 self.folder.chmod(0o700)
                 # Believed first: a crash in between leaves a key that signs nothing, not signatures nobody believes.
-                _write(self.folder / TRUSTED / f"{keyid}.pem", _pem_of(public), 0o644)
-                _write(self.folder / SIGNING, private_pem, 0o600)
+                write_file(self.folder / TRUSTED / f"{keyid}.pem", _pem_of(public), mode=0o644)
+                write_file(self.folder / SIGNING, private_pem, mode=0o600)
             except OSError as error:
                 raise KeyRingError(f"cannot write keys to {self.folder}: {error.strerror}") from error
         return next(info for info in self.all() if info.id == keyid)
@@ -144,23 +144,6 @@ class KeyRing:
 def _read(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MAX_PEM)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Whole or not at all, and on disk; never readable by others, not even for a moment."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _pem_of(key: Ed25519PublicKey) -> bytes:

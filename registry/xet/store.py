@@ -17,6 +17,7 @@ from registry.blob_writer import BlobWriter
 from registry.blobs import CHUNK, BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
+from registry.disk import Room
 from registry.errors import InvalidRangeError, TooLargeError, XetFileNotFoundError
 from registry.types import Digest, check_digest
 from registry.xet import hashes, rows
@@ -92,9 +93,11 @@ class XetStore:
         self._runs: BoundedCache[XetHash, tuple[XetFile, tuple[Run, ...]]] = BoundedCache(_CACHED_RUNS)
 
     @classmethod
-    def open(cls, catalog: Catalog, blobs_location: str | Path, *, staging: Path | None = None) -> Self:
+    def open(
+        cls, catalog: Catalog, blobs_location: str | Path, *, staging: Path | None = None, room: Room | None = None
+    ) -> Self:
         """Open the store beside the blobs at a folder or URL. Raises BlobStoreError, CatalogError."""
-        xorbs = BlobStore.open(xorbs_location(blobs_location), staging=staging)
+        xorbs = BlobStore.open(xorbs_location(blobs_location), staging=staging, room=room)
         with catalog.write() as tx:
             rows.ensure_identity(tx)
         return cls(catalog, xorbs)
@@ -137,9 +140,10 @@ class XetStore:
 
     def table(self, xorb: StoredXorb) -> ChunkTable:
         """The chunk table of a stored xorb. Raises BlobNotFoundError, BlobStoreError."""
+        generation = self._tables.generation
         if (found := self._tables.get(xorb.key)) is None:
             found = ChunkTable.from_bytes(b"".join(self._xorbs.iter_range(xorb.blob, xorb.packed)))
-            self._tables.put(xorb.key, found, len(found))
+            self._tables.put(xorb.key, found, len(found), generation=generation)
         return found
 
     def _publish(self, name: XetHash, table: ChunkTable, writer: BlobWriter) -> bool:
@@ -289,9 +293,10 @@ class XetStore:
 
     def file_and_runs(self, name: XetHash) -> tuple[XetFile, tuple[Run, ...]]:
         """A file and what it is made of. Raises XetFileNotFoundError, InvalidValueError."""
+        generation = self._runs.generation
         if (found := self._runs.get(name)) is None:
             found = rows.runs_of_file(self._catalog, check_digest(name))
-            self._runs.put(name, found, len(found[1]))
+            self._runs.put(name, found, len(found[1]), generation=generation)
         return found
 
     def _unpacked(self, runs: Iterable[Run]) -> Iterator[bytes | memoryview]:
@@ -346,6 +351,7 @@ class XetStore:
                 with self._catalog.write() as tx:
                     rows.drop_xorb(tx, gone)
                 xorbs += 1
+        self._tables.clear()
         return Collected(files, xorbs, size)
 
 
