@@ -138,6 +138,10 @@ class TrialError(HubError):
     """Raised when a trial makes no sense: nobody holds the stage, or the rates are the wrong way round."""
 
 
+class StageTakenError(HubError):
+    """Raised when a stage is not held by whom the caller judged: nothing was moved."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 
@@ -227,6 +231,7 @@ TABLE: dict[type[Exception], Problem] = {
     TelemetryError: Problem(503, "telemetry", "The telemetry files cannot be used", _failed),
     UnknownTrialError: Problem(404, "unknown-trial", "Unknown trial", _absent),
     TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
+    StageTakenError: Problem(409, "stage-taken", "Another variant has the stage by now", _conflict),
     UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
     HubUnavailableError: Problem(503, "hub-unavailable", "No hub", _failed),

@@ -50,6 +50,8 @@ class Jobs:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
+        self.admission: list[Callable[[Cursor, FinetuneSpec, float], None]] = []
+        """Called inside the transaction that queues a job, with the time it was made: raises for what is gone."""
 
     def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
@@ -64,6 +66,8 @@ class Jobs:
                 ).fetchone()
                 if same is not None:
                     return _get(db, same[0])
+            for admit in self.admission:
+                admit(db, spec, self._now())
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
             job_id = secrets.token_hex(6)
@@ -118,15 +122,6 @@ class Jobs:
             [*params, limit],
         )
         return [_job(row) for row in rows]
-
-    def of_dataset(self, dataset: str) -> list[str]:
-        """The ids of the jobs that need a dataset: queued or running ones."""
-        rows = self._catalog.query(
-            "SELECT id FROM hub_jobs WHERE state IN ('queued', 'running')"
-            " AND json_extract_string(spec, '$.dataset') = ?",
-            [dataset],
-        )
-        return [row[0] for row in rows]
 
     def that_made(self, version: str) -> Job | None:
         """The job that a variant came from; None for one that was committed by hand."""
@@ -253,6 +248,9 @@ class Jobs:
             ).fetchone()
             if other is not None:
                 raise JobStateError(f"job {other[0]} works on the same request already")
+            made = db.execute("SELECT created_at FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
+            for admit in self.admission if made else ():
+                admit(db, job.spec, made[0])
             if self._quotas is not None:
                 self._quotas.check_queue(db, job.team, job.spec.max_seconds / 60)
             db.execute(

@@ -49,9 +49,11 @@ class Production:
         )  # fmt: skip
         robots = Robots(catalog, tokens, cells, settings.serving_folder)
         robots.sync()
+        captures = CaptureStore(settings.telemetry_folder / "captures")
+        cells.before_delete.append(captures.remove_of)
         return cls(
             telemetry=telemetry,
-            captures=CaptureStore(settings.telemetry_folder / "captures"),
+            captures=captures,
             rollouts=Rollouts(catalog, cells, plans, folder),
             trials=trials,
             watch=TrialWatch(trials),

@@ -6,11 +6,12 @@ SHA-256 goes into the serving folder, so that robots are let in while the hub is
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from hub.cells import Cells
-from hub.errors import ForbiddenError, InputError, UnknownRobotError
+from hub.errors import ForbiddenError, InputError, UnknownCellError, UnknownRobotError
 from hub.schemas_serving import Robot
 from hub.tables import timestamp
 from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens
@@ -28,18 +29,22 @@ class Robots:
         self._tokens = tokens
         self._cells = cells
         self._folder = folder
+        self._syncing = threading.Lock()
 
     def add(self, name: str, cells: Sequence[str]) -> str:
         """Make a robot's token, which is returned this once.
 
         Raises UnknownCellError, and InputError for a name that is taken.
         """
-        for cell in cells:
-            if cell != "*":
-                self._cells.get(cell)
-        if any(robot.name == name for robot in self.all()):
-            raise InputError(f"there is a robot {name!r} already; remove it first to give it another token")
-        token = self._tokens.issue(PREFIX + name, {ROBOT_SCOPE, *(CELL_SCOPE + cell for cell in cells)})
+        scopes = {ROBOT_SCOPE, *(CELL_SCOPE + cell for cell in cells)}
+        with self._catalog.write() as db:
+            # Looked at where it is written: no second robot of the name, and no cell that is deleted meanwhile.
+            for cell in cells:
+                if cell != "*" and not db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [cell]).fetchone():
+                    raise UnknownCellError(f"there is no cell {cell!r}; create it with `parcelhub cell create {cell}`")
+            if db.execute("SELECT 1 FROM hub_tokens WHERE name = ?", [PREFIX + name]).fetchone():
+                raise InputError(f"there is a robot {name!r} already; remove it first to give it another token")
+            token = self._tokens.issue_in(db, PREFIX + name, scopes)
         self.sync()
         return token
 
@@ -58,8 +63,9 @@ class Robots:
         self.sync()
 
     def sync(self) -> None:
-        """Make robots.json say what the token table says."""
-        write_grants(self._folder, {d: RobotGrant(name, frozenset(cells)) for d, name, cells, _ in self._rows()})
+        """Make robots.json say what the token table says. One at a time: rows that are read last are written last."""
+        with self._syncing:
+            write_grants(self._folder, {d: RobotGrant(name, frozenset(cells)) for d, name, cells, _ in self._rows()})
 
     def _rows(self) -> list[tuple[str, str, list[str], float]]:
         rows = self._catalog.query(

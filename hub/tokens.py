@@ -245,6 +245,10 @@ class Tokens:
         """A run that ended, or that lost its lease, can no longer speak for the job."""
         db.execute("DELETE FROM hub_tokens WHERE name = ?", [_JOB + job_id])
 
+    def issue_in(self, db: Cursor, name: str, scopes: Iterable[str]) -> str:
+        """As `issue`, as a part of the caller's transaction."""
+        return self._issue(db, name, scopes, None)
+
     def _issue(
         self,
         db: Cursor,

@@ -68,6 +68,8 @@ class Repos:
         self._blobs = blobs
         self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
         self.delete_guards: list[DeleteGuard] = []
+        self.on_delete: list[Callable[[Cursor, RepoId, int], None]] = []
+        """Called inside the transaction that deletes a repo, with its key: what else hangs on it goes with it."""
         self.tag_guards: list[TagGuard] = []
         self.content_guards: list[ContentGuard] = [ContentDoor(blobs)]
 
@@ -107,6 +109,8 @@ class Repos:
             key = rows_.key_of(tx, repo)
             for guard in self.delete_guards:
                 guard(tx, repo)
+            for forget in self.on_delete:
+                forget(tx, repo, key)
             for table in ("refs", "commits", "repo_blobs", "repo_handles", "repo_heads", "repo_tags"):
                 tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of six names
             tx.execute("DELETE FROM repos WHERE key = ?", [key])
