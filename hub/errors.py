@@ -138,6 +138,10 @@ class TrialError(HubError):
     """Raised when a trial makes no sense: nobody holds the stage, or the rates are the wrong way round."""
 
 
+class OutcomesWaitError(HubError):
+    """Raised when a robot reports on more requests that are not on record than the hub keeps."""
+
+
 class StageTakenError(HubError):
     """Raised when a stage is not held by whom the caller judged: nothing was moved."""
 
@@ -231,6 +235,7 @@ TABLE: dict[type[Exception], Problem] = {
     TelemetryError: Problem(503, "telemetry", "The telemetry files cannot be used", _failed),
     UnknownTrialError: Problem(404, "unknown-trial", "Unknown trial", _absent),
     TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
+    OutcomesWaitError: Problem(429, "outcomes-wait", "Too many outcomes without a request", _conflict),
     StageTakenError: Problem(409, "stage-taken", "Another variant has the stage by now", _conflict),
     UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),

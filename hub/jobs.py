@@ -249,8 +249,8 @@ class Jobs:
             if other is not None:
                 raise JobStateError(f"job {other[0]} works on the same request already")
             made = db.execute("SELECT created_at FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
-            for admit in self.admission if made else ():
-                admit(db, job.spec, made[0])
+            for admit in self.admission:
+                admit(db, job.spec, made[0] if made else 0.0)
             if self._quotas is not None:
                 self._quotas.check_queue(db, job.team, job.spec.max_seconds / 60)
             db.execute(

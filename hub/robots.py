@@ -6,19 +6,21 @@ SHA-256 goes into the serving folder, so that robots are let in while the hub is
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from hub.cells import Cells
-from hub.errors import ForbiddenError, InputError, UnknownCellError, UnknownRobotError
+from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownCellError, UnknownRobotError
 from hub.schemas_serving import Robot
 from hub.tables import timestamp
-from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens
+from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens, leave_token
 from registry.catalog import Catalog
 from serving.access import RobotGrant, write_grants
 
 PREFIX = "robot:"
+LOCAL = "local"
 
 
 class Robots:
@@ -48,11 +50,24 @@ class Robots:
         self.sync()
         return token
 
+    def ensure_local(self, file: Path) -> None:
+        """Make the robot `local`, good for every cell, and leave its token for this machine's own use: the demo's
+        robot and `parcelhub segment`. One whose file was lost gets a new token; the old one stops working."""
+        name = PREFIX + LOCAL
+        with contextlib.suppress(OSError, UnauthorizedError):
+            if self._tokens.identify(file.read_text(encoding="ascii").strip()).name == name:
+                return
+        with self._catalog.write() as db:
+            db.execute("DELETE FROM hub_tokens WHERE name = ?", [name])
+            token = self._tokens.issue_in(db, name, {ROBOT_SCOPE, CELL_SCOPE + "*"})
+        leave_token(file, token)
+
     def all(self) -> list[Robot]:
-        """All robots by name."""
+        """All robots by name; not this machine's own, `local`, which the hub makes itself."""
         return [
             Robot(id=digest[:ID_LENGTH], name=name, cells=cells, created_at=timestamp(made))
             for digest, name, cells, made in self._rows()
+            if name != LOCAL
         ]
 
     def remove(self, id_: str) -> None:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,9 @@ from typing import Any
 import duckdb
 
 from hub.errors import TelemetryError
+from hub.votes import MAX_KNOWN, MAX_SAID, Said, Tally, Votes, Wanted
 from serving.outcomes import OUTCOMES as OUTCOME_NAMES
+from serving.statistics import Progress, SequentialTest
 from serving.telemetry import INCOMING, OUTCOMES, PREDICTIONS, write_segment
 
 log = logging.getLogger("parcelhub.telemetry")
@@ -33,6 +36,8 @@ log = logging.getLogger("parcelhub.telemetry")
 MERGE_AT = 24
 """A day's folder with so many files is merged into one."""
 SEGMENTS_AT_ONCE = 500
+TIDY_AT = 32
+"""So many segments are put into Parquet without being asked."""
 DAY_S = 86_400.0
 REPEATS_WITHIN_S = 30 * DAY_S
 """A robot that sends an outcome again does so within this time; the join counts it once whenever it comes."""
@@ -41,14 +46,16 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
         "request_id": "VARCHAR", "at": "DOUBLE", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR",
         "variant": "VARCHAR", "base": "VARCHAR", "stage": "VARCHAR", "table_version": "BIGINT", "instances": "INTEGER",
         "top_score": "DOUBLE", "top_label": "VARCHAR", "labels": "VARCHAR", "latency_ms": "DOUBLE", "batch": "INTEGER",
-        "error": "VARCHAR",
+        "error": "VARCHAR", "caller": "VARCHAR",
     },
     OUTCOMES: {
         "request_id": "VARCHAR", "outcome": "VARCHAR", "picked_at": "DOUBLE", "received_at": "DOUBLE",
         "label": "VARCHAR", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR", "served_by": "VARCHAR",
-        "reporter": "VARCHAR",
+        "reporter": "VARCHAR", "speaker": "VARCHAR",
     },
 }  # fmt: skip
+_ONE = {PREDICTIONS: "request_id", OUTCOMES: "request_id, reporter"}
+"""What there is one row of."""
 _TIME = {PREDICTIONS: '"at"', OUTCOMES: "received_at"}
 DIMENSIONS: Mapping[str, str] = {
     "cell": "cell", "variant": "variant", "base": "base", "stage": "stage", "class": "label", "line": "line",
@@ -65,8 +72,13 @@ _JOINED = """
         coalesce(p.base, nullif(regexp_extract(o.served_by, 'base/(.+)$', 1), '')) AS base,
         p.stage,
         coalesce(o.label, p.top_label) AS label
-    FROM o LEFT JOIN p USING (request_id)
+    FROM o LEFT JOIN p USING (request_id) LEFT JOIN f ON f.cell = coalesce(p.cell, o.cell)
+    WHERE (o.cell IS NULL OR p.cell IS NULL OR o.cell = p.cell)
+        AND (o.speaker IS NULL OR p.caller IS NULL OR o.speaker = p.caller)
+        AND (f.before IS NULL OR coalesce(p."at", o.received_at) >= f.before)
+    QUALIFY row_number() OVER (PARTITION BY o.request_id ORDER BY o.received_at, o.reporter) = 1
 """
+"""Outcomes with their requests: those that count (`hub.votes.counts`), and of one request the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +100,19 @@ class Group:
 class Telemetry:
     """The telemetry folder. Thread-safe; one process (the hub) owns the Parquet files."""
 
-    def __init__(self, folder: Path, *, keep_days: int = 365) -> None:
+    def __init__(
+        self, folder: Path, *, keep_days: int = 365, forgotten: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        """`forgotten` gives the cells that were deleted, and when: what was recorded before counts for no cell."""
         self.folder = folder
+        self.votes = Votes()
+        self.keep_days = keep_days
+        self._forgotten = forgotten
+        # Reports wait for one another alone, never for a question or for a trial's look.
+        self._reports = threading.Lock()
+        self._seen: set[str] = set()
+        self._loaded = False
+        self._last_received = 0.0
         self._keep = timedelta(days=keep_days)
         self._lock = threading.Lock()
         self._db = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
@@ -100,18 +123,65 @@ class Telemetry:
         with self._lock:
             self._db.close()
 
-    def add_outcomes(self, rows: Sequence[Mapping[str, Any]], *, reporter: str) -> tuple[int, int]:
-        """Keep outcomes, durably. Returns (taken, repeated): of a request id that is known the first outcome stays."""
-        now = time.time()
-        fresh: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            fresh.setdefault(row["request_id"], {**row, "received_at": now, "reporter": reporter})
-        with self._lock:
-            known = self._known(list(fresh))
-            new = [row for request_id, row in fresh.items() if request_id not in known]
-            if new:
-                write_segment(self.folder / INCOMING, OUTCOMES, new)
-        return len(new), len(rows) - len(new)
+    def add_outcomes(
+        self, rows: Sequence[Mapping[str, Any]], *, reporter: str, speaker: str | None = None
+    ) -> tuple[int, int]:
+        """Keep outcomes, durably. Returns (taken, repeated): of a reporter and a request id the first outcome stays.
+
+        `speaker` is the robot that reports, None for a person. Raises OutcomesWaitError.
+        """
+        self.look()
+        with self._reports:
+            # Two batches never share a moment, and a clock that was put back does not turn their order round.
+            now = time.time()
+            if self._last_received - now < DAY_S:
+                now = max(now, self._last_received + 1e-6)
+            stamped = [
+                {**row, "received_at": now, "reporter": reporter, "speaker": speaker}
+                for row in self.votes.new(rows, reporter)
+            ]
+            if stamped:
+                self._last_received = now
+                path = write_segment(self.folder / INCOMING, OUTCOMES, stamped)
+                self._seen.add(path.name)
+                self.votes.add_outcomes(stamped)
+        return len(stamped), len(rows) - len(stamped)
+
+    def request(self, request_id: str) -> Said | None:
+        """What is known of a request without a look into the files; None also while its record is on its way."""
+        with self.votes.lock:
+            return self.votes.said.get(request_id)
+
+    def look(self, *, wait: bool = False) -> None:
+        """Take note of what came in since the last look; nothing is rewritten. Without `wait`, somebody else's look
+        or question, if one runs, is not waited for: what comes in late is noted by the next one."""
+        if not self._lock.acquire(blocking=wait or not self._loaded):
+            return
+        try:
+            self._note_incoming()
+        finally:
+            self._lock.release()
+
+    def tidy(self) -> None:
+        """Put what came in into Parquet files, once there is enough of it."""
+        if len(list((self.folder / INCOMING).glob("*.jsonl"))) >= TIDY_AT:
+            with self._lock:
+                self._take_up()
+
+    def progress(self, trial: str, wanted: Wanted, test: SequentialTest) -> Progress:
+        """Where a trial stands: its running sum, made from the files if it is not kept yet."""
+        found = self.votes.progress_of(trial, wanted, test)
+        return self.recount(trial, wanted, test) if found is None else found
+
+    def recount(self, trial: str, wanted: Wanted, test: SequentialTest) -> Progress:
+        """Make a trial's sum anew from every pick on record."""
+        tally = Tally(wanted, test)
+        # No outcome comes between the files' answer and the sum; this is done once for each trial and start.
+        with self._lock, self._reports:
+            for received_at, request_id, success in self._picks(wanted):
+                tally.add(received_at, request_id, success)
+            self.votes.watch(trial, tally)
+        return tally.progress
 
     def rates(
         self,
@@ -120,8 +190,9 @@ class Telemetry:
         where: Mapping[str, str] | None = None,
         since: float = 0.0,
         until: float | None = None,
+        matched: bool = False,
     ) -> tuple[list[Group], int]:
-        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction.
+        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction; `matched`: none of those.
 
         `where` maps dimensions to the one value wanted; times are epoch seconds of the pick.
         """
@@ -130,6 +201,8 @@ class Telemetry:
         if until is not None:
             conditions.append("picked_at < ?")
             values.append(until)
+        if matched:
+            conditions.append("NOT unmatched")
         given: list[Any] = [*values]
         for name, value in (where or {}).items():
             conditions.append(f"{DIMENSIONS[name]} = ?")
@@ -148,23 +221,28 @@ class Telemetry:
                 groups.append(Group(tuple(row[: len(by)]), counted))
         return groups, unmatched
 
-    def picks(self, cell: str, variant: str | None, stage: str, since: float) -> list[tuple[str, bool]]:
+    def picks(self, cell: str, variant: str, stage: str, since: float) -> list[tuple[str, bool]]:
         """(request id, success) of a cell's picks with one variant since a time, in the order of their arrival.
 
-        Picks whose prediction is not recorded count for the stage that the variant is on.
+        Only picks whose request is on record: nobody votes on what no robot asked.
         """
-        rows = self._ask(
-            "SELECT request_id, outcome = 'success' FROM joined WHERE cell = ? AND variant IS NOT DISTINCT FROM ? "
-            "AND coalesce(stage, ?) = ? AND received_at >= ? ORDER BY received_at, request_id",
-            [cell, variant, stage, stage, since],
-            since,
+        with self._lock:
+            found = self._picks(wanted_of(cell, variant, stage, since))
+        return [(request_id, success) for _, request_id, success in found]
+
+    def _picks(self, wanted: Wanted) -> list[tuple[float, str, bool]]:
+        rows = self._ask_locked(
+            "SELECT received_at, request_id, outcome = 'success' FROM joined WHERE cell = ? AND variant = ? "
+            "AND stage = ? AND received_at >= ? AND NOT unmatched ORDER BY received_at, request_id",
+            [wanted.cell, wanted.variant, wanted.stage, wanted.since],
+            wanted.since,
         )
-        return [(row[0], bool(row[1])) for row in rows]
+        return [(row[0], row[1], bool(row[2])) for row in rows]
 
     def outcome_of(self, request_ids: Sequence[str]) -> dict[str, str]:
         """Outcome by request id, for those that have one."""
         rows = self._ask(
-            "SELECT request_id, outcome FROM o WHERE list_contains(?, request_id)", [list(request_ids)], 0.0
+            "SELECT request_id, outcome FROM joined WHERE list_contains(?, request_id)", [list(request_ids)], 0.0
         )
         return dict(rows)
 
@@ -177,15 +255,53 @@ class Telemetry:
 
     def _ask(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:
         with self._lock:
-            self._take_up()
-            views = [self._view("o", OUTCOMES, since), self._view("p", PREDICTIONS, since)]
-            return self._run(f"WITH {', '.join(views)}, joined AS ({_JOINED}) {sql}", values)
+            return self._ask_locked(sql, values, since)
 
-    def _known(self, request_ids: Sequence[str]) -> set[str]:
+    def _ask_locked(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:
         self._take_up()
-        recent = self._view("o", OUTCOMES, time.time() - REPEATS_WITHIN_S)
-        sql = f"WITH {recent} SELECT request_id FROM o WHERE list_contains(?, request_id)"  # noqa: S608
-        return {row[0] for row in self._run(sql, [list(request_ids)])}
+        views = [self._view("o", OUTCOMES, since), self._view("p", PREDICTIONS, since)]
+        gone = self._forgotten()
+        views.append("f AS (SELECT unnest(?::VARCHAR[]) AS cell, unnest(?::DOUBLE[]) AS before)")
+        given = [list(gone), list(gone.values()), *values]
+        return self._run(f"WITH {', '.join(views)}, joined AS ({_JOINED}) {sql}", given)
+
+    def _note_incoming(self) -> None:
+        """Tell `votes` of the segments that are new; the first time, of what is on record."""
+        if not self._loaded:
+            self._load()
+            self._loaded = True
+        folder = self.folder / INCOMING
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".jsonl"))
+        except FileNotFoundError:
+            return
+        self._seen.intersection_update(names)
+        for name in names:
+            if name in self._seen:
+                continue
+            self._seen.add(name)
+            rows = list(_rows(folder / name))
+            if name.startswith(f"{PREDICTIONS}-"):
+                self.votes.add_predictions((row["request_id"], _said(row)) for row in rows if not row.get("error"))
+            else:
+                self.votes.add_outcomes({"reporter": None, **row} for row in rows)
+
+    def _load(self) -> None:
+        self._take_up_files()
+        columns = 'request_id, "at", cell, variant, stage, caller'
+        found = self._run(
+            f'WITH {self._view("p", PREDICTIONS, 0.0)} SELECT {columns} FROM p ORDER BY "at" DESC LIMIT ?',  # noqa: S608
+            [MAX_SAID + 1],
+        )
+        self.votes.add_predictions((row[0], Said(*row[1:])) for row in reversed(found))
+        names = ("request_id", "received_at", "reporter", "speaker", "cell", "outcome")
+        found = self._run(
+            f"WITH {self._view('o', OUTCOMES, time.time() - REPEATS_WITHIN_S)} SELECT {', '.join(names)} FROM o"  # noqa: S608
+            " ORDER BY received_at DESC LIMIT ?",
+            [MAX_KNOWN],
+        )
+        self.votes.add_outcomes(dict(zip(names, row, strict=True)) for row in reversed(found))
+        self._last_received = max((row[1] for row in found[:1]), default=0.0)
 
     def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         try:
@@ -204,13 +320,20 @@ class Telemetry:
         if not files:
             empty = ", ".join(f'NULL::{type_} AS "{column}"' for column, type_ in _COLUMNS[kind].items())
             return f"{name} AS (SELECT {empty} WHERE false)"
+        # Files of earlier versions lack the newest columns.
+        shape = ", ".join(f'NULL::{type_} AS "{column}"' for column, type_ in _COLUMNS[kind].items())
         only = "WHERE error IS NULL " if kind == PREDICTIONS else ""
         return (
-            f"{name} AS (SELECT * FROM read_parquet({files}) {only}"  # noqa: S608  # our own file names
-            f"QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {_TIME[kind]}) = 1)"
+            f"{name} AS (SELECT * FROM (SELECT {shape} WHERE false UNION ALL BY NAME "  # noqa: S608  # our own file names
+            f"SELECT * FROM read_parquet({files}, union_by_name=true)) {only}"
+            f"QUALIFY row_number() OVER (PARTITION BY {_ONE[kind]} ORDER BY {_TIME[kind]}) = 1)"
         )
 
     def _take_up(self) -> None:
+        self._note_incoming()  # what is put into Parquet was noted before
+        self._take_up_files()
+
+    def _take_up_files(self) -> None:
         for kind in (PREDICTIONS, OUTCOMES):
             segments = sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl"))
             for start in range(0, len(segments), SEGMENTS_AT_ONCE):
@@ -242,8 +365,8 @@ class Telemetry:
             return
         name = hashlib.sha256("\n".join(path.name for path in files).encode()).hexdigest()[:24]
         self._write(
-            f"SELECT * FROM read_parquet({_paths(files)}) "  # noqa: S608
-            f"QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {_TIME[kind]}) = 1",
+            f"SELECT * FROM read_parquet({_paths(files)}, union_by_name=true) "  # noqa: S608
+            f"QUALIFY row_number() OVER (PARTITION BY {_ONE[kind]} ORDER BY {_TIME[kind]}) = 1",
             folder / f"{name}.parquet",
         )
         for path in files:
@@ -261,6 +384,31 @@ class Telemetry:
                 if folder.name < oldest:
                     log.info("telemetry of %s is older than %d days and goes", folder.name, self._keep.days)
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def wanted_of(cell: str, variant: str, stage: str, since: float) -> Wanted:
+    """What a trial counts. Requests of days that `_view` does not open are left out by both."""
+    day = datetime.fromtimestamp(max(since - DAY_S, 0.0), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Wanted(cell, variant, stage, since, day.timestamp())
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a segment; a torn last line, which a killed writer leaves, is none."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and row.get("request_id") is not None:
+            yield row
+
+
+def _said(row: Mapping[str, Any]) -> Said:
+    return Said(row["at"], row.get("cell"), row.get("variant"), row.get("stage"), row.get("caller"))
 
 
 def evidence_digest(picks: Iterable[tuple[str, bool]]) -> str:

@@ -300,12 +300,7 @@ class Tokens:
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_tokens WHERE name = 'admin'")
             token = self._issue(db, "admin", {Scope.ADMIN}, None)
-        partial = file.with_name(file.name + ".part")
-        partial.unlink(missing_ok=True)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as out:
-            out.write(token + "\n")
-        partial.replace(file)
+        leave_token(file, token)
 
     def _is_admin(self, token: str) -> bool:
         try:
@@ -316,3 +311,13 @@ class Tokens:
 
 def _sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def leave_token(file: Path, token: str) -> None:
+    """Write a token into a file that its owner alone may read."""
+    partial = file.with_name(file.name + ".part")
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as out:
+        out.write(token + "\n")
+    partial.replace(file)

@@ -245,6 +245,10 @@ class Engine:
             return _as_serving_error(error)
         return _Ready(image, Order(resolved.variant, query.min_score, resolved.classes), resolved.stage)
 
+    def caller(self, query: Query) -> str | None:
+        """The robot whose token the query shows; None where tokens are not checked, or it is not known."""
+        return None if self._access is None else self._access.robot_of(query.token)
+
     def _admit(self, state: _State, query: Query) -> Resolved:
         if self._access is not None:
             self._access.check(query.token, query.cell or _cell_of(query.variant))
