@@ -34,6 +34,7 @@ from hub.serving_folder import ServingFolder
 from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
+from hub.tables_quotas import QUOTAS
 from hub.tables_rollout import ROLLOUT
 from hub.tokens import Identity, Scope, Tokens
 from hub.uploads import Uploads
@@ -83,7 +84,9 @@ class Services:
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
-        registry = Registry.open(settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT])
+        registry = Registry.open(
+            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, QUOTAS]
+        )
         try:
             return cls._wire(settings, registry)
         except BaseException:
@@ -98,6 +101,7 @@ class Services:
         quotas = Quotas(
             catalog,
             Limits(settings.quota_running, settings.quota_queued, settings.quota_bytes, settings.quota_minutes_per_day),
+            grace_seconds=settings.blob_grace_days * 86_400.0,
         )
         jobs = Jobs(
             catalog,
@@ -158,7 +162,12 @@ class Services:
             users=users,
             hf=hf,
             xet=XetAccess(
-                registry.xet, registry.directory, hf.ledger, hf.signer, max_file_bytes=settings.max_blob_bytes
+                registry.xet,
+                registry.directory,
+                hf.ledger,
+                hf.signer,
+                max_file_bytes=settings.max_blob_bytes,
+                quota=hf.quota,
             ),
             audit=AuditLog(catalog),
             quotas=quotas,

@@ -116,6 +116,7 @@ class Telemetry:
         self._keep = timedelta(days=keep_days)
         self._lock = threading.Lock()
         self._db = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
+        self._db.execute("SET enable_progress_bar = false")
         self._last_retention = 0.0
 
     def close(self) -> None:
