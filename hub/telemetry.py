@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Any
 import duckdb
 
 from hub.errors import TelemetryError
-from hub.votes import MAX_KNOWN, MAX_SAID, Said, Tally, Votes, Wanted
+from hub.votes import DAY_S, MAX_KNOWN, MAX_SAID, Said, Tally, Votes, Wanted, rows_of, said_of
+from hub.votes import wanted_of as wanted_of
 from serving.outcomes import OUTCOMES as OUTCOME_NAMES
 from serving.statistics import Progress, SequentialTest
 from serving.telemetry import INCOMING, OUTCOMES, PREDICTIONS, write_segment
@@ -38,7 +39,6 @@ MERGE_AT = 24
 SEGMENTS_AT_ONCE = 500
 TIDY_AT = 32
 """So many segments are put into Parquet without being asked."""
-DAY_S = 86_400.0
 REPEATS_WITHIN_S = 30 * DAY_S
 """A robot that sends an outcome again does so within this time; the join counts it once whenever it comes."""
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -281,9 +281,9 @@ class Telemetry:
             if name in self._seen:
                 continue
             self._seen.add(name)
-            rows = list(_rows(folder / name))
+            rows = list(rows_of(folder / name))
             if name.startswith(f"{PREDICTIONS}-"):
-                self.votes.add_predictions((row["request_id"], _said(row)) for row in rows if not row.get("error"))
+                self.votes.add_predictions((row["request_id"], said_of(row)) for row in rows if not row.get("error"))
             else:
                 self.votes.add_outcomes({"reporter": None, **row} for row in rows)
 
@@ -385,31 +385,6 @@ class Telemetry:
                 if folder.name < oldest:
                     log.info("telemetry of %s is older than %d days and goes", folder.name, self._keep.days)
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def wanted_of(cell: str, variant: str, stage: str, since: float) -> Wanted:
-    """What a trial counts. Requests of days that `_view` does not open are left out by both."""
-    day = datetime.fromtimestamp(max(since - DAY_S, 0.0), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Wanted(cell, variant, stage, since, day.timestamp())
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a segment; a torn last line, which a killed writer leaves, is none."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("request_id") is not None:
-            yield row
-
-
-def _said(row: Mapping[str, Any]) -> Said:
-    return Said(row["at"], row.get("cell"), row.get("variant"), row.get("stage"), row.get("caller"))
 
 
 def evidence_digest(picks: Iterable[tuple[str, bool]]) -> str:

@@ -7,12 +7,15 @@ the same: what is kept here in memory only saves reading every pick again, and i
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from hub.errors import OutcomesWaitError
@@ -23,7 +26,8 @@ MAX_SAID: Final = 300_000
 MAX_KNOWN: Final = 300_000
 MAX_WAITING: Final = 10_000
 """Outcomes of one reporter whose requests are not on record: they may come late, but not in any number."""
-WAITS_S: Final = 86_400.0
+DAY_S: Final = 86_400.0
+WAITS_S: Final = DAY_S
 TAIL: Final = 1024
 
 
@@ -110,7 +114,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Votes:
-    """What is known of requests and outcomes, and the tallies. Thread-safe; nothing here reads a file."""
+    """What is known of requests and outcomes, and the tallies. Thread-safe; it reads no file."""
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     said: OrderedDict[str, Said] = field(default_factory=OrderedDict)
@@ -231,3 +235,29 @@ class Votes:
             for vote in votes:
                 self.waits[vote.reporter] -= 1
             self._forgot_until = max(self._forgot_until, votes[-1].received_at)
+
+
+def wanted_of(cell: str, variant: str, stage: str, since: float) -> Wanted:
+    """What a trial counts. Requests of days that `_view` does not open are left out by both."""
+    day = datetime.fromtimestamp(max(since - DAY_S, 0.0), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return Wanted(cell, variant, stage, since, day.timestamp())
+
+
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a segment; a torn last line, which a killed writer leaves, is none."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and row.get("request_id") is not None:
+            yield row
+
+
+def said_of(row: Mapping[str, Any]) -> Said:
+    """A request from its row."""
+    return Said(row["at"], row.get("cell"), row.get("variant"), row.get("stage"), row.get("caller"))

@@ -284,7 +284,7 @@ def test_the_local_robot_has_a_token(raw: TestClient[Any], services: Services) -
     assert services.settings.check_robots == 1
     token = services.settings.local_robot_token()
     assert token is not None
-    assert services.tokens.identify(token).robot_cells == {"*"}
+    assert services.tokens.identify(token).robot_cells == frozenset("*")
     assert services.settings.robot_token_file.stat().st_mode & 0o077 == 0
     services.production.robots.ensure_local(services.settings.robot_token_file)
     assert services.settings.local_robot_token() == token, "made once"
