@@ -55,7 +55,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 _ONE = {PREDICTIONS: "request_id", OUTCOMES: "request_id, reporter"}
-"""What there is one row of."""
+# What there is one row of.
 _TIME = {PREDICTIONS: '"at"', OUTCOMES: "received_at"}
 DIMENSIONS: Mapping[str, str] = {
     "cell": "cell", "variant": "variant", "base": "base", "stage": "stage", "class": "label", "line": "line",
@@ -111,8 +111,7 @@ class Telemetry:
         # Reports wait for one another alone, never for a question or for a trial's look.
         self._reports = threading.Lock()
         self._seen: set[str] = set()
-        self._loaded = False
-        self._last_received = 0.0
+        self._loaded, self._last_received = False, 0.0
         self._keep = timedelta(days=keep_days)
         self._lock = threading.Lock()
         self._db = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
