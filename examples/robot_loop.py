@@ -9,6 +9,7 @@ Start a hub first (`parcelhub up`) and promote a variant, or let the base answer
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -24,10 +25,11 @@ def main() -> int:
     parser.add_argument("frames", type=Path)
     parser.add_argument("--cell", required=True)
     parser.add_argument("--server", default="127.0.0.1:8411")
+    parser.add_argument("--token", default=os.environ.get("PARCELHUB_ROBOT_TOKEN"), help="the robot's token")
     options = parser.parse_args()
     frames = sorted(p for p in options.frames.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg", ".png"})
     milliseconds: list[float] = []
-    with RobotClient(options.server, cell=options.cell, robot="example-arm") as robot:
+    with RobotClient(options.server, cell=options.cell, robot="example-arm", token=options.token) as robot:
         for frame in frames:
             start = time.perf_counter()
             try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hub.bases import Bases
 from hub.class_maps import known_labels
 from hub.errors import CellExistsError, InputError, InUseError, UnknownCellError
 from hub.schemas import Cell
 from hub.tables import timestamp
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 
 
 class Cells:
@@ -19,6 +19,10 @@ class Cells:
     def __init__(self, catalog: Catalog, bases: Bases) -> None:
         self._catalog = catalog
         self._bases = bases
+        self.before_delete: list[Callable[[str], None]] = []
+        """Called for a cell that may go, before its rows do: what lies outside the catalog goes first."""
+        self.on_delete: list[Callable[[Cursor, str], None]] = []
+        """Called inside the transaction that deletes a cell."""
 
     def create(self, name: str, description: str, team: str = "", classes: Sequence[str] = ()) -> Cell:
         """Raises CellExistsError, InputError for a class that the newest base does not know."""
@@ -51,15 +55,17 @@ class Cells:
 
         Raises UnknownCellError, InputError for a class that the newest base does not know.
         """
-        before = self.get(name)
-        text = before.description if description is None else description
-        owner = before.team if team is None else team.lower()
-        wanted = before.classes if classes is None else self._known(classes)
+        wanted = None if classes is None else self._known(classes)
         with self._catalog.write() as db:
-            db.execute(
-                "UPDATE hub_cells SET description = ?, team = ?, classes = ? WHERE name = ?",
-                [text, owner or None, wanted, name],
-            )
+            # Only what is asked for is written: two changes of different values at once are both there afterwards.
+            found = db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone()
+            for column, value in (("description", description), ("classes", wanted)):
+                if value is not None:
+                    db.execute(f"UPDATE hub_cells SET {column} = ? WHERE name = ?", [value, name])  # noqa: S608
+            if team is not None:
+                db.execute("UPDATE hub_cells SET team = ? WHERE name = ?", [team.lower() or None, name])
+        if found is None:
+            raise UnknownCellError(f"there is no cell {name!r}; create it with `parcelhub cell create {name}`")
         return self.get(name)
 
     def choices(self) -> list[str]:
@@ -74,18 +80,15 @@ class Cells:
         return wanted
 
     def delete(self, name: str) -> None:
-        """Forget a cell that has no variant. Raises UnknownCellError, InUseError."""
-        self.get(name)
+        """Forget a cell that has no variant, with all that hangs on it. Raises UnknownCellError, InUseError."""
+        with self._catalog.read() as db:
+            _require_idle(db, name)
+        for forget in self.before_delete:
+            forget(name)
         with self._catalog.write() as db:
-            made = db.execute("SELECT count(*) FROM stage_variants WHERE cell = ?", [name]).fetchone()
-            if made and made[0]:
-                raise InUseError(f"the cell {name!r} has {made[0]} variants; what they did must stay explainable")
-            if db.execute(
-                "SELECT 1 FROM hub_jobs WHERE state IN ('queued', 'running')"
-                " AND json_extract_string(spec, '$.cell') = ?",
-                [name],
-            ).fetchone():
-                raise InUseError(f"a job works on the cell {name!r}; cancel it first")
+            _require_idle(db, name)
+            for also in self.on_delete:
+                also(db, name)
             db.execute("DELETE FROM hub_cells WHERE name = ?", [name])
 
     def all(self) -> list[Cell]:
@@ -100,6 +103,20 @@ class Cells:
             [after, team, None if team is None else team.lower(), contains.lower(), limit],
         )
         return [_cell(row) for row in rows]
+
+
+def _require_idle(db: Cursor, name: str) -> None:
+    """Raises UnknownCellError, and InUseError while the cell has a variant or a job."""
+    if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone() is None:
+        raise UnknownCellError(f"there is no cell {name!r}")
+    made = db.execute("SELECT count(*) FROM stage_variants WHERE cell = ?", [name]).fetchone()
+    if made and made[0]:
+        raise InUseError(f"the cell {name!r} has {made[0]} variants; what they did must stay explainable")
+    if db.execute(
+        "SELECT 1 FROM hub_jobs WHERE state IN ('queued', 'running') AND json_extract_string(spec, '$.cell') = ?",
+        [name],
+    ).fetchone():
+        raise InUseError(f"a job works on the cell {name!r}; cancel it first")
 
 
 _SELECT = "SELECT name, description, created_at, team, classes FROM hub_cells"

@@ -305,8 +305,18 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
             body["expected"] = expected
         return self._call("POST", route, s.Moved, body)
 
-    def rollback(self, cell: str, *, stage: str = "fleet", note: str = "") -> s.Moved:
-        body = {"stage": stage, "note": note}
+    def rollback(
+        self,
+        cell: str,
+        *,
+        stage: str = "fleet",
+        note: str = "",
+        expected: str | msgspec.UnsetType | None = msgspec.UNSET,
+    ) -> s.Moved:
+        """`expected`: the version to roll back; refused if another one has the stage by now."""
+        body: dict[str, str | None] = {"stage": stage, "note": note}
+        if not isinstance(expected, msgspec.UnsetType):
+            body["expected"] = expected
         return self._call("POST", f"/models/{quote(cell, safe='')}/rollback", s.Moved, body)
 
     def routing(self) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class Demo:
         holdout = [sample for sample in frames.samples if sample.name in names]
         from serving.client import RobotClient
 
-        with RobotClient(settings.triton_grpc, cell=CELL, robot="demo-robot", timeout_s=30.0) as robot:
+        token = settings.local_robot_token()
+        with RobotClient(settings.triton_grpc, cell=CELL, robot="demo-robot", token=token, timeout_s=30.0) as robot:
             with tell.counting("asking the base") as progress:
                 base = ask(robot, holdout, progress)
             moved = client.promote(str(job.version), note="the demo")

@@ -71,6 +71,10 @@ class QuotaError(HubError):
     """Raised when a team has used up what it may use; says which limit, and how much of it is used."""
 
 
+class StorageFullError(QuotaError):
+    """Raised, at the doors of stock clients, when a team's repositories may not hold so many bytes more."""
+
+
 class UnknownTokenError(HubError):
     """Raised when there is no token of this id."""
 
@@ -138,6 +142,14 @@ class UnknownTrialError(HubError):
 
 class TrialError(HubError):
     """Raised when a trial makes no sense: nobody holds the stage, or the rates are the wrong way round."""
+
+
+class OutcomesWaitError(HubError):
+    """Raised when a robot reports on more requests that are not on record than the hub keeps."""
+
+
+class StageTakenError(HubError):
+    """Raised when a stage is not held by whom the caller judged: nothing was moved."""
 
 
 class UnknownRobotError(HubError):
@@ -224,6 +236,7 @@ TABLE: dict[type[Exception], Problem] = {
     UploadStateError: Problem(409, "upload-state", "The upload does not go on like this", _conflict),
     RefusedFileError: Problem(422, "refused-file", "A file is refused", _bad),
     InUseError: Problem(409, "in-use", "It is in use", _conflict),
+    StorageFullError: Problem(413, "storage-full", "The team's room is used up", _refused),
     QuotaError: Problem(429, "quota", "The team's quota is used up", _refused),
     UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
     UnknownUserError: Problem(404, "unknown-user", "Unknown user", _absent),
@@ -241,6 +254,8 @@ TABLE: dict[type[Exception], Problem] = {
     TelemetryError: Problem(503, "telemetry", "The telemetry files cannot be used", _failed),
     UnknownTrialError: Problem(404, "unknown-trial", "Unknown trial", _absent),
     TrialError: Problem(409, "trial", "Not a possible trial", _conflict),
+    OutcomesWaitError: Problem(429, "outcomes-wait", "Too many outcomes without a request", _conflict),
+    StageTakenError: Problem(409, "stage-taken", "Another variant has the stage by now", _conflict),
     UnknownRobotError: Problem(404, "unknown-robot", "Unknown robot", _absent),
     JobFailedError: Problem(409, "job-failed", "The job did not finish", _failed),
     AnotherServiceError: Problem(503, "another-service", "Another service answers", _failed),
@@ -294,6 +309,7 @@ TABLE: dict[type[Exception], Problem] = {
     registry_errors.TooLargeError: Problem(413, "too-large", "Upload too large", _bad),
     registry_errors.XetError: Problem(400, "chunks", "The content store cannot take this", _bad),
     registry_errors.XetFormatError: Problem(400, "bad-chunks", "The xorb or shard is not valid", _bad),
+    registry_errors.ShardWorkError: Problem(413, "shard-too-much", "The shard asks for too much work", _bad),
     registry_errors.XetProofError: Problem(403, "no-proof", "The shard does not prove possession", _refused),
     registry_errors.UnknownXorbError: Problem(409, "unknown-xorb", "The shard builds on unknown xorbs", _conflict),
     registry_errors.BlobStoreError: Problem(503, "blob-store", "The blob store failed", _failed),

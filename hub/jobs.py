@@ -52,6 +52,8 @@ class Jobs:
         self._now = now
         self.claim_hooks: list[Callable[[Cursor, str, Sequence[str]], None]] = []
         """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
+        self.admission: list[Callable[[Cursor, FinetuneSpec, float], None]] = []
+        """Called inside the transaction that queues a job, with the time it was made: raises for what is gone."""
 
     def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
@@ -66,6 +68,8 @@ class Jobs:
                 ).fetchone()
                 if same is not None:
                     return _get(db, same[0])
+            for admit in self.admission:
+                admit(db, spec, self._now())
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
             job_id = secrets.token_hex(6)
@@ -120,15 +124,6 @@ class Jobs:
             [*params, limit],
         )
         return [_job(row) for row in rows]
-
-    def of_dataset(self, dataset: str) -> list[str]:
-        """The ids of the jobs that need a dataset: queued or running ones."""
-        rows = self._catalog.query(
-            "SELECT id FROM hub_jobs WHERE state IN ('queued', 'running')"
-            " AND json_extract_string(spec, '$.dataset') = ?",
-            [dataset],
-        )
-        return [row[0] for row in rows]
 
     def ended(self, before: float) -> list[str]:
         """The ids of the jobs that ended before a time (epoch seconds), in whatever way."""
@@ -268,6 +263,9 @@ class Jobs:
             ).fetchone()
             if other is not None:
                 raise JobStateError(f"job {other[0]} works on the same request already")
+            made = db.execute("SELECT created_at FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
+            for admit in self.admission:
+                admit(db, job.spec, made[0] if made else 0.0)
             if self._quotas is not None:
                 self._quotas.check_queue(db, job.team, job.spec.max_seconds / 60)
             db.execute(

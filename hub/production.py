@@ -7,6 +7,7 @@ from typing import Self
 
 from hub.cells import Cells
 from hub.promotions import Promotions
+from hub.remains import forgotten_cells
 from hub.robots import Robots
 from hub.rollouts import Plans, Rollouts
 from hub.serving_folder import ServingFolder
@@ -43,15 +44,21 @@ class Production:
         catalog = registry.catalog
         plans = Plans(catalog)
         folder.plans = plans.all
-        telemetry = Telemetry(settings.telemetry_folder, keep_days=settings.telemetry_days)
+        telemetry = Telemetry(
+            settings.telemetry_folder, keep_days=settings.telemetry_days, forgotten=lambda: forgotten_cells(catalog)
+        )
         trials = Trials(
             catalog, registry.blobs, registry.stages, promotions, telemetry, automatic=bool(settings.trials)
         )  # fmt: skip
         robots = Robots(catalog, tokens, cells, settings.serving_folder)
+        if settings.check_robots:
+            robots.ensure_local(settings.robot_token_file)
         robots.sync()
+        captures = CaptureStore(settings.telemetry_folder / "captures")
+        cells.before_delete.append(captures.remove_of)
         return cls(
             telemetry=telemetry,
-            captures=CaptureStore(settings.telemetry_folder / "captures"),
+            captures=captures,
             rollouts=Rollouts(catalog, cells, plans, folder),
             trials=trials,
             watch=TrialWatch(trials),

@@ -9,7 +9,7 @@ from typing import Any
 
 from hub import schemas as s
 from hub.cells import Cells
-from hub.errors import BaseMismatchError, UnknownVariantError
+from hub.errors import BaseMismatchError, StageTakenError, UnknownVariantError
 from hub.serving_folder import ServingFolder
 from hub.variants import Variants
 from registry.canonical import JSON
@@ -90,8 +90,9 @@ class Promotions:
                 policy_digest=self._policies.current().digest,
                 expected_current=self._holder_named(cell, expected),
                 note=note,
+                # With the move or not at all: approvals that stayed would allow a second one.
+                with_it=lambda tx, made: self._policies.use_in(tx, cell, variant, one.commit, stage, made.id),
             )
-            self._policies.use(cell, variant, one.commit, stage, decision.id)
             moved = self._done(cell, stage, before, decision)
         self._tell(moved)
         return moved
@@ -104,15 +105,21 @@ class Promotions:
         actor: str,
         note: str,
         evidence: Mapping[str, JSON] | None = None,
+        expected: str | Unset | None = UNSET,
+        placed_by: str | None = None,
     ) -> s.Moved:
         """Give a stage back to who had it before; from the first variant on it, back to the base.
 
-        `evidence` is kept in the decision; nothing is asked of it.
+        `evidence` is kept in the decision; nothing is asked of it. `expected` is the version that the caller judged:
+        another one at the stage by now, and nothing moves. `placed_by` is the decision that put it there: a variant
+        that left the stage and came back since is not the one that was judged. Raises StageTakenError,
+        NothingToRollBackError, UnknownCellError.
         """
         self._cells.get(cell)
         kept = dict(evidence or {})
         with self._lock:
             before = self._stages.current(cell)[stage]
+            self._require(cell, stage, before, expected, placed_by)
             if before is None:
                 raise NothingToRollBackError(cell, stage)
             if self._came_after_base(cell, before):
@@ -121,7 +128,9 @@ class Promotions:
                     cell, before, "candidate", actor=actor, evidence=kept, policy_digest=policy, note=note
                 )
             else:
-                decision = self._stages.rollback(cell, actor, stage=stage, evidence=kept, note=note)
+                decision = self._stages.rollback(
+                    cell, actor, stage=stage, expected_current=before, evidence=kept, note=note
+                )
             moved = self._done(cell, stage, before, decision)
         self._tell(moved)
         return moved
@@ -132,6 +141,34 @@ class Promotions:
         one = self._variants.get(cell, version)
         variant = self._variants.standing(cell, version).variant
         return self._policies.approve(cell, variant, one.commit, stage, by=by, note=note)
+
+    def placed_by(self, cell: str, stage: s.ServedStage) -> tuple[Variant | None, str]:
+        """Who holds a stage, and the id of the decision that put it there ("" for the base)."""
+        for standing in self._stages.assignments(cell, stages=(stage,)):
+            return standing.variant, standing.decision
+        return None, ""
+
+    def _require(
+        self,
+        cell: str,
+        stage: s.ServedStage,
+        holder: Variant | None,
+        expected: str | Unset | None,
+        placed_by: str | None,
+    ) -> None:
+        """Raises StageTakenError unless the stage is as the caller saw it."""
+        if not isinstance(expected, Unset):
+            wanted = None if expected is None else expected.rpartition("@")[2]
+            if wanted != (None if holder is None else holder.version):
+                raise StageTakenError(
+                    f"{stage} of {cell!r} is held by {_robot_name(holder) or 'the base'} by now, not by"
+                    f" {expected or 'the base'}; nothing was rolled back"
+                )
+        if placed_by is not None and self.placed_by(cell, stage)[1] != placed_by:
+            raise StageTakenError(
+                f"{_robot_name(holder) or 'the base'} was put at {stage} of {cell!r} anew since it was judged;"
+                " nothing was rolled back"
+            )
 
     def _holder_named(self, cell: str, version: str | Unset | None) -> Variant | Unset | None:
         if version is None or isinstance(version, Unset):

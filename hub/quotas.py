@@ -6,10 +6,11 @@ A team is a namespace, a user's own among them. Limits that the operator did not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hub.errors import QuotaError
+from hub.reservations import Reservations
 from hub.resources import Quota, QuotaIn
 from registry.catalog import Catalog, Cursor
 
@@ -34,8 +35,17 @@ class Limits:
 class Quotas:
     """The limits of all teams. Checks run inside the transaction of what they allow."""
 
-    def __init__(self, catalog: Catalog, defaults: Limits, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        defaults: Limits,
+        *,
+        grace_seconds: float = 7 * DAY,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`grace_seconds`: bytes that arrived and that no commit names are stored, and counted, for so long."""
         self._catalog = catalog
+        self._reservations = Reservations(grace_seconds, now=now)
         self._defaults = defaults
         self._now = now
 
@@ -98,6 +108,34 @@ class Quotas:
         """Whether another of the team's jobs may start now."""
         limits = self.limits(db, team)
         return _count(db, team, "running") < limits.running and self._minutes(db, team) < limits.minutes
+
+    def reserve(self, team: str, owner: str, contents: Mapping[str, int], *, instead_of: Sequence[str] = ()) -> None:
+        """Reserve room for bytes on their way in (content to bytes), before they travel. Raises QuotaError.
+
+        Asked and noted as one: of those who come at once, no more get in than have room.
+        """
+        if contents or instead_of:
+            self._catalog.run(lambda db: self.reserve_in(db, team, owner, contents, instead_of=instead_of))
+
+    def reserve_in(
+        self, db: Cursor, team: str, owner: str, contents: Mapping[str, int], *, instead_of: Sequence[str] = ()
+    ) -> None:
+        """As `reserve`, as a part of the caller's transaction."""
+        team = team.lower()
+        limit = self.limits(db, team).bytes
+        self._reservations.reserve(
+            db, team, owner, contents, stored=_stored(db, team), limit=limit, instead_of=instead_of
+        )
+
+    def release_in(self, db: Cursor, team: str, owner: str, contents: Iterable[str]) -> None:
+        """Give back what was reserved and did not arrive, as a part of the caller's transaction."""
+        self._reservations.release(db, team.lower(), owner, list(contents))
+
+    def release(self, team: str, owner: str, contents: Iterable[str]) -> None:
+        """As `release_in`."""
+        wanted = list(contents)
+        if wanted:
+            self._catalog.run(lambda db: self.release_in(db, team, owner, wanted))
 
     def check_bytes(self, team: str, more: int) -> None:
         """Raises QuotaError if `more` new bytes are too many for the team."""

@@ -6,18 +6,21 @@ SHA-256 goes into the serving folder, so that robots are let in while the hub is
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from hub.cells import Cells
-from hub.errors import ForbiddenError, InputError, UnknownRobotError
+from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownCellError, UnknownRobotError
 from hub.schemas_serving import Robot
 from hub.tables import timestamp
-from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens
+from hub.tokens import CELL_SCOPE, ID_LENGTH, ROBOT_SCOPE, Identity, Tokens, leave_token
 from registry.catalog import Catalog
 from serving.access import RobotGrant, write_grants
 
 PREFIX = "robot:"
+LOCAL = "local"
 
 
 class Robots:
@@ -28,26 +31,43 @@ class Robots:
         self._tokens = tokens
         self._cells = cells
         self._folder = folder
+        self._syncing = threading.Lock()
 
     def add(self, name: str, cells: Sequence[str]) -> str:
         """Make a robot's token, which is returned this once.
 
         Raises UnknownCellError, and InputError for a name that is taken.
         """
-        for cell in cells:
-            if cell != "*":
-                self._cells.get(cell)
-        if any(robot.name == name for robot in self.all()):
-            raise InputError(f"there is a robot {name!r} already; remove it first to give it another token")
-        token = self._tokens.issue(PREFIX + name, {ROBOT_SCOPE, *(CELL_SCOPE + cell for cell in cells)})
+        scopes = {ROBOT_SCOPE, *(CELL_SCOPE + cell for cell in cells)}
+        with self._catalog.write() as db:
+            # Looked at where it is written: no second robot of the name, and no cell that is deleted meanwhile.
+            for cell in cells:
+                if cell != "*" and not db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [cell]).fetchone():
+                    raise UnknownCellError(f"there is no cell {cell!r}; create it with `parcelhub cell create {cell}`")
+            if db.execute("SELECT 1 FROM hub_tokens WHERE name = ?", [PREFIX + name]).fetchone():
+                raise InputError(f"there is a robot {name!r} already; remove it first to give it another token")
+            token = self._tokens.issue_in(db, PREFIX + name, scopes)
         self.sync()
         return token
 
+    def ensure_local(self, file: Path) -> None:
+        """Make the robot `local`, good for every cell, and leave its token for this machine's own use: the demo's
+        robot and `parcelhub segment`. One whose file was lost gets a new token; the old one stops working."""
+        name = PREFIX + LOCAL
+        with contextlib.suppress(OSError, UnauthorizedError):
+            if self._tokens.identify(file.read_text(encoding="ascii").strip()).name == name:
+                return
+        with self._catalog.write() as db:
+            db.execute("DELETE FROM hub_tokens WHERE name = ?", [name])
+            token = self._tokens.issue_in(db, name, {ROBOT_SCOPE, CELL_SCOPE + "*"})
+        leave_token(file, token)
+
     def all(self) -> list[Robot]:
-        """All robots by name."""
+        """All robots by name; not this machine's own, `local`, which the hub makes itself."""
         return [
             Robot(id=digest[:ID_LENGTH], name=name, cells=cells, created_at=timestamp(made))
             for digest, name, cells, made in self._rows()
+            if name != LOCAL
         ]
 
     def remove(self, id_: str) -> None:
@@ -58,8 +78,9 @@ class Robots:
         self.sync()
 
     def sync(self) -> None:
-        """Make robots.json say what the token table says."""
-        write_grants(self._folder, {d: RobotGrant(name, frozenset(cells)) for d, name, cells, _ in self._rows()})
+        """Make robots.json say what the token table says. One at a time: rows that are read last are written last."""
+        with self._syncing:
+            write_grants(self._folder, {d: RobotGrant(name, frozenset(cells)) for d, name, cells, _ in self._rows()})
 
     def _rows(self) -> list[tuple[str, str, list[str], float]]:
         rows = self._catalog.query(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hub.cells import Cells
+from hub.errors import UnknownCellError
 from hub.rollout_plan import Plan
 from hub.serving_folder import ServingFolder
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 
 
 class Plans:
@@ -42,8 +43,8 @@ class Rollouts:
 
     def set_lines(self, cell: str, lines: Mapping[str, str]) -> int:
         """Say which lines are on `station` or `beta`, replacing what was said before. Returns the table's version."""
-        self._cells.get(cell)
         with self._catalog.write() as db:
+            _require_cell(db, cell)
             db.execute("DELETE FROM rollout_lines WHERE cell = ?", [cell])
             for line, stage in sorted(lines.items()):
                 db.execute("INSERT INTO rollout_lines VALUES (?, ?, ?)", [cell, line, stage])
@@ -51,10 +52,16 @@ class Rollouts:
 
     def set_share(self, cell: str, share: float) -> int:
         """Give the beta variant to this share of the other lines and robots as well. Returns the table's version."""
-        self._cells.get(cell)
         with self._catalog.write() as db:
+            _require_cell(db, cell)
             db.execute(
                 "INSERT INTO rollout_shares VALUES (?, ?) ON CONFLICT DO UPDATE SET share = excluded.share",
                 [cell, share],
             )
         return self._folder.sync()
+
+
+def _require_cell(db: Cursor, cell: str) -> None:
+    """Raises UnknownCellError. Where the rows are written: a cell that goes meanwhile must not leave any."""
+    if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [cell]).fetchone() is None:
+        raise UnknownCellError(f"there is no cell {cell!r}")

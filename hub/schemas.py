@@ -324,6 +324,8 @@ class PromoteIn(_In, frozen=True):
 class RollbackIn(_In, frozen=True):
     stage: ServedStage = "fleet"
     note: Annotated[str, Meta(max_length=2000)] = ""
+    expected: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
+    """The version that is to be rolled back (null: the base); another one at the stage, and nothing moves."""
 
 
 class Moved(_Out, frozen=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
+from hub import remains
 from hub.audit import AuditLog
 from hub.base_lineage import BaseLineage
 from hub.bases import Bases
@@ -36,14 +38,15 @@ from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
 from hub.tables_access import ACCESS
+from hub.tables_quotas import QUOTAS
 from hub.tables_rollout import ROLLOUT
 from hub.tokens import Identity, Tokens
 from hub.uploads import Uploads
 from hub.users import Users
-from hub.variants import NAMESPACE, Variants
+from hub.variants import NAMESPACE, Variants, repo_of
 from hub.verification import Verification
 from hub.vouching import Vouching
-from registry.errors import NotFoundError
+from registry.errors import NotFoundError, RepoNotFoundError
 from registry.registry import Registry
 from registry.types import RepoId
 
@@ -90,7 +93,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -107,6 +110,7 @@ class Services:
         quotas = Quotas(
             catalog,
             Limits(settings.quota_running, settings.quota_queued, settings.quota_bytes, settings.quota_minutes_per_day),
+            grace_seconds=settings.blob_grace_days * 86_400.0,
         )
         jobs = Jobs(
             catalog,
@@ -118,6 +122,9 @@ class Services:
         privacy = CellPrivacy(catalog)
         privacy.watch(registry)
         jobs.claim_hooks.append(privacy.record)
+        jobs.admission.append(remains.require_parts)
+        registry.repos.delete_guards.append(remains.keep_for_jobs)
+        registry.repos.on_delete.append(remains.forget_repo)
         evaluations = Evaluations(catalog)
         bases = Bases(store)
         cells = Cells(catalog, bases)
@@ -147,10 +154,12 @@ class Services:
         origins.catch_up()
         vouching.shipped_base(bases.shipped(settings.base_source))
         promotions = Promotions(cells, variants, stages, folder, registry.policies)
+        cells.before_delete.append(lambda cell: _delete_repo(registry, cell))
+        cells.on_delete.append(remains.forget_cell)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
-        datasets = Datasets(registry, hf.access, jobs, images)
+        datasets = Datasets(registry, hf.access, images)
         uploads = Uploads(
             catalog,
             registry.repos,
@@ -175,7 +184,12 @@ class Services:
             users=users,
             hf=hf,
             xet=XetAccess(
-                registry.xet, registry.directory, hf.ledger, hf.signer, max_file_bytes=settings.max_blob_bytes
+                registry.xet,
+                registry.directory,
+                hf.ledger,
+                hf.signer,
+                max_file_bytes=settings.max_blob_bytes,
+                quota=hf.quota,
             ),
             audit=AuditLog(catalog),
             quotas=quotas,
@@ -232,6 +246,12 @@ class Services:
             sizes = self.hf.ledger.sizes_for(who)(sha256s)
             self.quotas.check_new(team, {digest: size for digest, size in sizes.items() if size is not None})
 
+    def delete_cell(self, name: str) -> None:
+        """Forget a cell that has no variant, and make robots' table and tokens say so. UnknownCellError, InUseError."""
+        self.cells.delete(name)
+        self.production.robots.sync()
+        self.serving_folder.sync()
+
     def room_for_blobs(self, who: Identity, announced: int) -> int:
         """The most bytes that the caller may send now as blobs. Raises QuotaError if it is less than `announced`."""
         if who.sees_all:
@@ -252,3 +272,9 @@ class Services:
     def close(self) -> None:
         self.production.close()
         self.registry.close()
+
+
+def _delete_repo(registry: Registry, cell: str) -> None:
+    """What jobs of the cell committed and no variant came of: files of the data that they were trained on."""
+    with contextlib.suppress(RepoNotFoundError):
+        registry.repos.delete(repo_of(cell))

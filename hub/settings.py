@@ -60,8 +60,10 @@ class Settings:
     """Predictions and outcomes are kept for so long."""
     trials: int = 1
     """1: each promotion starts a trial of the variant, which rolls it back if its picks go wrong; 0: none starts."""
-    check_robots: int = 0
+    check_robots: int = 1
     """1: robots need a token that is good for their cell (`parcelhub robot add`); 0: none is asked for."""
+    robot_token: str = ""
+    """The token of a robot on this machine; empty: `<data>/robot.token`, which the hub makes at its first start."""
     capture_low_score: float = 0.5
     """Frames whose most certain instance is below this are kept for labelling."""
     capture_share: float = 0.01
@@ -193,13 +195,28 @@ class Settings:
         except OSError as error:
             raise SettingsError(f"cannot read {self.admin_token_file}: {error.strerror}") from error
 
+    @property
+    def robot_token_file(self) -> Path:
+        return self.data / "robot.token"
+
+    def local_robot_token(self) -> str | None:
+        """What `parcelhub segment` and the demo show Triton; None where the hub is on another machine."""
+        if self.robot_token:
+            return self.robot_token
+        try:
+            return self.robot_token_file.read_text(encoding="ascii").strip() or None
+        except OSError:
+            return None
+
     def environment(self) -> dict[str, str]:
         """The variables that give a child process these same settings, and no others of its parent's.
 
         The token is left empty: a child takes that of the data folder, or gets one of its own.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {ENV_PREFIX + name.upper(): str(value) for name, value in (values | {"token": ""}).items()}
+        return {
+            ENV_PREFIX + name.upper(): str(value) for name, value in (values | {"token": "", "robot_token": ""}).items()
+        }
 
 
 def _parse(name: str, raw: str, like: Value) -> Value:

@@ -36,6 +36,16 @@ ROLLOUT = MigrationSet(
     );
     CREATE INDEX rollout_trials_by_cell ON rollout_trials (cell);
     """,
+        # Cells that were deleted: what was recorded of them before counts for no other one of their name. Rows that
+        # earlier versions left of such cells go.
+        """
+    CREATE TABLE rollout_forgotten (
+        cell VARCHAR PRIMARY KEY,
+        before DOUBLE NOT NULL
+    );
+    DELETE FROM rollout_lines WHERE cell NOT IN (SELECT name FROM hub_cells);
+    DELETE FROM rollout_shares WHERE cell NOT IN (SELECT name FROM hub_cells);
+    """,
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

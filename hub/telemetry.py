@@ -1,61 +1,32 @@
-"""Outcomes and predictions as Parquet, joined by request id, asked with DuckDB.
+"""Outcomes and predictions, joined by request id, asked with DuckDB. The files are those of `hub.telemetry_parquet`.
 
-    telemetry/incoming/*.jsonl              what the robots' server and the API wrote a moment ago
-    telemetry/predictions/<day>/*.parquet   one row a request      telemetry/outcomes/<day>/*.parquet   one row a pick
-
-A file that cannot be read is set aside, named in the log and counted (`hub.telemetry_files`); the rest goes on.
-
-Each question first takes up what is incoming, so an outcome counts as soon as it was acknowledged. A file taken up
-twice (the hub was killed in between) changes nothing: the Parquet file's name is that of its segments, and of several
-rows of one request id the first counts. DuckDB works in memory here; the catalog is another database.
+Each question first takes up what is incoming, so an outcome counts as soon as it was acknowledged. What is kept in
+memory of requests and outcomes (`hub.votes`) saves looking into the files for each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import shutil
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import duckdb
-
-from hub.errors import TelemetryError
-from hub.telemetry_files import Aside, rescue
-from registry.disk import is_full
-from registry.durable import make_folder, publish
+from hub.telemetry_parquet import ParquetFiles
+from hub.votes import DAY_S, MAX_KNOWN, MAX_SAID, Said, Tally, Votes, Wanted, rows_of, said_of
+from hub.votes import wanted_of as wanted_of
 from serving.outcomes import OUTCOMES as OUTCOME_NAMES
+from serving.statistics import Progress, SequentialTest
 from serving.telemetry import INCOMING, OUTCOMES, PREDICTIONS, write_segment
 
-log = logging.getLogger("parcelhub.telemetry")
-
-R = TypeVar("R")
-MERGE_AT = 24
-"""A day's folder with so many files is merged into one."""
-SEGMENTS_AT_ONCE = 500
-DAY_S = 86_400.0
+TIDY_AT = 32
+"""So many segments are put into Parquet without being asked."""
 REPEATS_WITHIN_S = 30 * DAY_S
 """A robot that sends an outcome again does so within this time; the join counts it once whenever it comes."""
-_COLUMNS: Mapping[str, Mapping[str, str]] = {
-    PREDICTIONS: {
-        "request_id": "VARCHAR", "at": "DOUBLE", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR",
-        "variant": "VARCHAR", "base": "VARCHAR", "stage": "VARCHAR", "table_version": "BIGINT", "instances": "INTEGER",
-        "top_score": "DOUBLE", "top_label": "VARCHAR", "labels": "VARCHAR", "latency_ms": "DOUBLE", "batch": "INTEGER",
-        "error": "VARCHAR",
-    },
-    OUTCOMES: {
-        "request_id": "VARCHAR", "outcome": "VARCHAR", "picked_at": "DOUBLE", "received_at": "DOUBLE",
-        "label": "VARCHAR", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR", "served_by": "VARCHAR",
-        "reporter": "VARCHAR",
-    },
-}  # fmt: skip
-_TIME = {PREDICTIONS: '"at"', OUTCOMES: "received_at"}
 DIMENSIONS: Mapping[str, str] = {
     "cell": "cell", "variant": "variant", "base": "base", "stage": "stage", "class": "label", "line": "line",
     "robot": "robot", "day": "strftime(make_timestamp((picked_at * 1e6)::BIGINT), '%Y-%m-%d')",
@@ -71,8 +42,13 @@ _JOINED = """
         coalesce(p.base, nullif(regexp_extract(o.served_by, 'base/(.+)$', 1), '')) AS base,
         p.stage,
         coalesce(o.label, p.top_label) AS label
-    FROM o LEFT JOIN p USING (request_id)
+    FROM o LEFT JOIN p USING (request_id) LEFT JOIN f ON f.cell = coalesce(p.cell, o.cell)
+    WHERE (o.cell IS NULL OR p.cell IS NULL OR o.cell = p.cell)
+        AND (o.speaker IS NULL OR p.caller IS NULL OR o.speaker = p.caller)
+        AND (f.before IS NULL OR coalesce(p."at", o.received_at) >= f.before)
+    QUALIFY row_number() OVER (PARTITION BY o.request_id ORDER BY o.received_at, o.reporter) = 1
 """
+"""Outcomes with their requests: those that count (`hub.votes.counts`), and of one request the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +70,90 @@ class Group:
 class Telemetry:
     """The telemetry folder. Thread-safe; one process (the hub) owns the Parquet files."""
 
-    def __init__(self, folder: Path, *, keep_days: int = 365) -> None:
+    def __init__(
+        self, folder: Path, *, keep_days: int = 365, forgotten: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
+        """`forgotten` gives the cells that were deleted, and when: what was recorded before counts for no cell."""
         self.folder = folder
-        self._keep = timedelta(days=keep_days)
+        self.votes = Votes()
+        self.keep_days = keep_days
+        self._forgotten = forgotten
+        # Reports wait for one another alone, never for a question or for a trial's look.
+        self._reports = threading.Lock()
+        self._seen: set[str] = set()
+        self._loaded, self._last_received = False, 0.0
         self._lock = threading.Lock()
-        self._db = duckdb.connect(config={"threads": 2, "memory_limit": "512MB"})
-        self._last_retention = 0.0
-        self._aside = Aside(folder)
+        self._files = ParquetFiles(folder, keep_days=keep_days)
 
     @property
     def damaged(self) -> list[str]:
         """Names of the files that could not be read and were set aside, below the telemetry folder."""
-        return self._aside.names()
+        return self._files.damaged
 
     def close(self) -> None:
         """End the database connection; the files stay."""
         with self._lock:
-            self._db.close()
+            self._files.close()
 
-    def add_outcomes(self, rows: Sequence[Mapping[str, Any]], *, reporter: str) -> tuple[int, int]:
-        """Keep outcomes, durably. Returns (taken, repeated): of a request id that is known the first outcome stays."""
-        now = time.time()
-        fresh: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            fresh.setdefault(row["request_id"], {**row, "received_at": now, "reporter": reporter})
-        with self._lock:
-            known = self._known(list(fresh))
-            new = [row for request_id, row in fresh.items() if request_id not in known]
-            if new:
-                write_segment(self.folder / INCOMING, OUTCOMES, new)
-        return len(new), len(rows) - len(new)
+    def add_outcomes(
+        self, rows: Sequence[Mapping[str, Any]], *, reporter: str, speaker: str | None = None
+    ) -> tuple[int, int]:
+        """Keep outcomes, durably. Returns (taken, repeated): of a reporter and a request id the first outcome stays.
+
+        `speaker` is the robot that reports, None for a person. Raises OutcomesWaitError.
+        """
+        self.look()
+        with self._reports:
+            # Two batches never share a moment, and a clock that was put back does not turn their order round.
+            now = time.time()
+            if self._last_received - now < DAY_S:
+                now = max(now, self._last_received + 1e-6)
+            stamped = [
+                {**row, "received_at": now, "reporter": reporter, "speaker": speaker}
+                for row in self.votes.new(rows, reporter)
+            ]
+            if stamped:
+                self._last_received = now
+                path = write_segment(self.folder / INCOMING, OUTCOMES, stamped)
+                self._seen.add(path.name)
+                self.votes.add_outcomes(stamped)
+        return len(stamped), len(rows) - len(stamped)
+
+    def request(self, request_id: str) -> Said | None:
+        """What is known of a request without a look into the files; None also while its record is on its way."""
+        with self.votes.lock:
+            return self.votes.said.get(request_id)
+
+    def look(self, *, wait: bool = False) -> None:
+        """Take note of what came in since the last look; nothing is rewritten. Without `wait`, somebody else's look
+        or question, if one runs, is not waited for: what comes in late is noted by the next one."""
+        if not self._lock.acquire(blocking=wait or not self._loaded):
+            return
+        try:
+            self._files.sifting(self._note_incoming)
+        finally:
+            self._lock.release()
+
+    def tidy(self) -> None:
+        """Put what came in into Parquet files, once there is enough of it."""
+        if len(list((self.folder / INCOMING).glob("*.jsonl"))) >= TIDY_AT:
+            with self._lock:
+                self._files.sifting(self._take_up)
+
+    def progress(self, trial: str, wanted: Wanted, test: SequentialTest) -> Progress:
+        """Where a trial stands: its running sum, made from the files if it is not kept yet."""
+        found = self.votes.progress_of(trial, wanted, test)
+        return self.recount(trial, wanted, test) if found is None else found
+
+    def recount(self, trial: str, wanted: Wanted, test: SequentialTest) -> Progress:
+        """Make a trial's sum anew from every pick on record."""
+        tally = Tally(wanted, test)
+        # No outcome comes between the files' answer and the sum; this is done once for each trial and start.
+        with self._lock, self._reports:
+            for received_at, request_id, success in self._picks(wanted):
+                tally.add(received_at, request_id, success)
+            self.votes.watch(trial, tally)
+        return tally.progress
 
     def rates(
         self,
@@ -133,8 +163,11 @@ class Telemetry:
         since: float = 0.0,
         until: float | None = None,
         cells: Collection[str] | None = None,
+        matched: bool = False,
     ) -> tuple[list[Group], int]:
-        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction; of `cells`, None: of all.
+        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction; `matched`: none of those.
+
+        Of `cells`; None: of all.
 
         `where` maps dimensions to the one value wanted; times are epoch seconds of the pick.
         """
@@ -143,6 +176,8 @@ class Telemetry:
         if until is not None:
             conditions.append("picked_at < ?")
             values.append(until)
+        if matched:
+            conditions.append("NOT unmatched")
         given: list[Any] = [*values]
         if cells is not None:
             conditions.append("list_contains(?::VARCHAR[], cell)")
@@ -164,23 +199,28 @@ class Telemetry:
                 groups.append(Group(tuple(row[: len(by)]), counted))
         return groups, unmatched
 
-    def picks(self, cell: str, variant: str | None, stage: str, since: float) -> list[tuple[str, bool]]:
+    def picks(self, cell: str, variant: str, stage: str, since: float) -> list[tuple[str, bool]]:
         """(request id, success) of a cell's picks with one variant since a time, in the order of their arrival.
 
-        Picks whose prediction is not recorded count for the stage that the variant is on.
+        Only picks whose request is on record: nobody votes on what no robot asked.
         """
-        rows = self._ask(
-            "SELECT request_id, outcome = 'success' FROM joined WHERE cell = ? AND variant IS NOT DISTINCT FROM ? "
-            "AND coalesce(stage, ?) = ? AND received_at >= ? ORDER BY received_at, request_id",
-            [cell, variant, stage, stage, since],
-            since,
+        with self._lock:
+            found = self._picks(wanted_of(cell, variant, stage, since))
+        return [(request_id, success) for _, request_id, success in found]
+
+    def _picks(self, wanted: Wanted) -> list[tuple[float, str, bool]]:
+        rows = self._ask_locked(
+            "SELECT received_at, request_id, outcome = 'success' FROM joined WHERE cell = ? AND variant = ? "
+            "AND stage = ? AND received_at >= ? AND NOT unmatched ORDER BY received_at, request_id",
+            [wanted.cell, wanted.variant, wanted.stage, wanted.since],
+            wanted.since,
         )
-        return [(row[0], bool(row[1])) for row in rows]
+        return [(row[0], row[1], bool(row[2])) for row in rows]
 
     def outcome_of(self, request_ids: Sequence[str]) -> dict[str, str]:
         """Outcome by request id, for those that have one."""
         rows = self._ask(
-            "SELECT request_id, outcome FROM o WHERE list_contains(?, request_id)", [list(request_ids)], 0.0
+            "SELECT request_id, outcome FROM joined WHERE list_contains(?, request_id)", [list(request_ids)], 0.0
         )
         return dict(rows)
 
@@ -192,164 +232,65 @@ class Telemetry:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _ask(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._ask_locked(sql, values, since)
+
+    def _ask_locked(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:
         def work() -> list[tuple[Any, ...]]:
             self._take_up()
-            views = [self._view("o", OUTCOMES, since), self._view("p", PREDICTIONS, since)]
-            return self._run(f"WITH {', '.join(views)}, joined AS ({_JOINED}) {sql}", values)
+            views = [self._files.view("o", OUTCOMES, since), self._files.view("p", PREDICTIONS, since)]
+            gone = self._forgotten()
+            views.append("f AS (SELECT unnest(?::VARCHAR[]) AS cell, unnest(?::DOUBLE[]) AS before)")
+            given = [list(gone), list(gone.values()), *values]
+            return self._files.run(f"WITH {', '.join(views)}, joined AS ({_JOINED}) {sql}", given)
 
-        with self._lock:
-            return self._sifting(work)
-
-    def _known(self, request_ids: Sequence[str]) -> set[str]:
-        def work() -> set[str]:
-            self._take_up()
-            recent = self._view("o", OUTCOMES, time.time() - REPEATS_WITHIN_S)
-            sql = f"WITH {recent} SELECT request_id FROM o WHERE list_contains(?, request_id)"  # noqa: S608
-            return {row[0] for row in self._run(sql, [list(request_ids)])}
-
-        return self._sifting(work)
-
-    def _sifting(self, work: Callable[[], R]) -> R:
-        """Do the work; if it fails for a file that cannot be read, set that aside and do it once more."""
-        try:
-            return work()
-        except TelemetryError:
-            if not self._sift():
-                raise
-            return work()
-
-    def _sift(self) -> int:
-        """Read every file by itself and set aside those that cannot be read. Gives their number."""
-        found = 0
-        for kind, columns in _COLUMNS.items():
-            listed = ", ".join(f'count(CAST("{name}" AS {type_}))' for name, type_ in columns.items())
-            for path in sorted((self.folder / kind).glob("????-??-??/*.parquet")):
-                if why := self._trouble(f"SELECT {listed} FROM read_parquet([{_literal(path)}])"):  # noqa: S608
-                    found += self._aside.put(path, why)
-            for path in sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl")):
-                if why := self._trouble(f"SELECT count(COLUMNS(*)) FROM {_segments(kind, [path])}"):  # noqa: S608
-                    rescue(path)
-                    found += self._aside.put(path, why)
-        return found
-
-    def _trouble(self, sql: str) -> str:
-        """Why a file cannot be read; "" if it can, and for what is no fault of the file."""
-        try:
-            self._db.execute(sql).fetchall()
-        except duckdb.OutOfMemoryException:
-            return ""
-        except duckdb.Error as error:
-            return "" if is_full(error) or "Too many open files" in str(error) else str(error)
-        return ""
-
-    def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._db.execute(sql, list(values)).fetchall()
-        except duckdb.Error as error:
-            raise TelemetryError(str(error)) from error
-
-    def _view(self, name: str, kind: str, since: float) -> str:
-        """A common table: the first row of each request id. (A request that failed has no outcome to be joined.)
-
-        Days that ended before `since` are not opened, but for the one before it: a pick follows its prediction.
-        """
-        first = datetime.fromtimestamp(max(since - DAY_S, 0.0), UTC).strftime("%Y-%m-%d")
-        days = [folder for folder in (self.folder / kind).glob("????-??-??") if folder.name >= first]
-        files = _paths(
-            path for folder in days for path in folder.glob("*.parquet") if not self._aside.passed_over(path)
-        )
-        if not files:
-            empty = ", ".join(f'NULL::{type_} AS "{column}"' for column, type_ in _COLUMNS[kind].items())
-            return f"{name} AS (SELECT {empty} WHERE false)"
-        only = "WHERE error IS NULL " if kind == PREDICTIONS else ""
-        return (
-            f"{name} AS (SELECT * FROM read_parquet({files}) {only}"  # noqa: S608  # our own file names
-            f"QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {_TIME[kind]}) = 1)"
-        )
+        return self._files.sifting(work)
 
     def _take_up(self) -> None:
-        for kind in (PREDICTIONS, OUTCOMES):
-            segments = sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl"))
-            segments = [path for path in segments if not self._aside.passed_over(path)]
-            for start in range(0, len(segments), SEGMENTS_AT_ONCE):
-                try:
-                    self._convert(kind, segments[start : start + SEGMENTS_AT_ONCE])
-                except (TelemetryError, OSError) as error:
-                    if not is_full(error):
-                        raise
-                    # They stay where they are, and are taken up when there is room: what is on record is answered.
-                    log.warning("disk full: %d files of %s are not taken up", len(segments), kind)
-                    break
-        if time.monotonic() - self._last_retention > 3600 or not self._last_retention:
-            self._last_retention = time.monotonic()
-            self._retain()
+        self._note_incoming()  # what is put into Parquet was noted before
+        self._files.take_up()
 
-    def _convert(self, kind: str, segments: Sequence[Path]) -> None:
-        """Write segments as Parquet, by day, and delete them."""
-        source = _segments(kind, segments)
-        time_column = _TIME[kind]
-        self._run(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {source} WHERE request_id IS NOT NULL")  # noqa: S608
-        day = f"strftime(make_timestamp(({time_column} * 1e6)::BIGINT), '%Y-%m-%d')"
-        name = hashlib.sha256("\n".join(path.name for path in segments).encode()).hexdigest()[:24]
-        for (one,) in self._run(f"SELECT DISTINCT {day} FROM taken"):  # noqa: S608
-            target = self.folder / kind / str(one)
-            make_folder(target)
-            self._write(f"SELECT * FROM taken WHERE {day} = '{one}'", target / f"{name}.parquet")  # noqa: S608
-            self._merge(kind, target)
-        for path in segments:
-            path.unlink(missing_ok=True)
-
-    def _merge(self, kind: str, folder: Path) -> None:
-        files = sorted(path for path in folder.glob("*.parquet") if not self._aside.passed_over(path))
-        if len(files) < MERGE_AT:
-            return
-        name = hashlib.sha256("\n".join(path.name for path in files).encode()).hexdigest()[:24]
-        self._write(
-            f"SELECT * FROM read_parquet({_paths(files)}) "  # noqa: S608
-            f"QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY {_TIME[kind]}) = 1",
-            folder / f"{name}.parquet",
-        )
-        for path in files:
-            path.unlink()
-
-    def _write(self, select: str, target: Path) -> None:
-        part = target.with_suffix(".part")
+    def _note_incoming(self) -> None:
+        """Tell `votes` of the segments that are new; the first time, of what is on record."""
+        if not self._loaded:
+            self._load()
+            self._loaded = True
+        folder = self.folder / INCOMING
         try:
-            self._run(f"COPY ({select}) TO '{_quoted(part)}' (FORMAT parquet, COMPRESSION zstd)")
-            # The segments go after this: until then, they are what was acknowledged.
-            publish(part, target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".jsonl"))
+        except FileNotFoundError:
+            return
+        self._seen.intersection_update(names)
+        for name in names:
+            if name in self._seen:
+                continue
+            kind = PREDICTIONS if name.startswith(f"{PREDICTIONS}-") else OUTCOMES
+            rows = list(rows_of(folder / name, kind))
+            self._seen.add(name)
+            if kind == PREDICTIONS:
+                self.votes.add_predictions((row["request_id"], said_of(row)) for row in rows if not row.get("error"))
+            else:
+                self.votes.add_outcomes(rows)
 
-    def _retain(self) -> None:
-        oldest = (datetime.now(UTC) - self._keep).strftime("%Y-%m-%d")
-        for kind in (PREDICTIONS, OUTCOMES):
-            for folder in (self.folder / kind).glob("????-??-??"):
-                if folder.name < oldest:
-                    log.info("telemetry of %s is older than %d days and goes", folder.name, self._keep.days)
-                    shutil.rmtree(folder, ignore_errors=True)
+    def _load(self) -> None:
+        self._files.take_up()
+        columns = 'request_id, "at", cell, variant, stage, caller'
+        view = self._files.view("p", PREDICTIONS, 0.0)
+        found = self._files.run(
+            f'WITH {view} SELECT {columns} FROM p ORDER BY "at" DESC LIMIT ?',  # noqa: S608
+            [MAX_SAID + 1],
+        )
+        self.votes.add_predictions((row[0], Said(*row[1:])) for row in reversed(found))
+        names = ("request_id", "received_at", "reporter", "speaker", "cell", "outcome")
+        view = self._files.view("o", OUTCOMES, time.time() - REPEATS_WITHIN_S)
+        found = self._files.run(
+            f"WITH {view} SELECT {', '.join(names)} FROM o ORDER BY received_at DESC LIMIT ?",  # noqa: S608
+            [MAX_KNOWN],
+        )
+        self.votes.add_outcomes(dict(zip(names, row, strict=True)) for row in reversed(found))
+        self._last_received = max((row[1] for row in found[:1]), default=0.0)
 
 
 def evidence_digest(picks: Iterable[tuple[str, bool]]) -> str:
     """sha256 of the picks that a decision was made on, in their order."""
     return hashlib.sha256(json.dumps([list(pick) for pick in picks], separators=(",", ":")).encode()).hexdigest()
-
-
-def _paths(paths: Iterable[Path]) -> str:
-    listed = ", ".join(map(_literal, sorted(paths)))
-    return f"[{listed}]" if listed else ""
-
-
-def _segments(kind: str, paths: Iterable[Path]) -> str:
-    """The rows of segments. A torn last line is what a killed writer leaves; it is skipped."""
-    columns = ", ".join(f"'{name}': '{type_}'" for name, type_ in _COLUMNS[kind].items())
-    return f"read_json({_paths(paths)}, format='newline_delimited', columns={{{columns}}}, ignore_errors=true)"
-
-
-def _literal(path: Path) -> str:
-    return f"'{_quoted(path)}'"
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -304,6 +304,10 @@ class Tokens:
         """A run that ended, or that lost its lease, can no longer speak for the job."""
         db.execute("DELETE FROM hub_tokens WHERE name = ?", [_JOB + job_id])
 
+    def issue_in(self, db: Cursor, name: str, scopes: Iterable[str]) -> str:
+        """As `issue`, as a part of the caller's transaction."""
+        return self._issue(db, name, scopes, None)
+
     def _issue(
         self,
         db: Cursor,
@@ -358,7 +362,7 @@ class Tokens:
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_tokens WHERE name = 'admin'")
             token = self._issue(db, "admin", {Scope.ADMIN}, None)
-        write_file(file, f"{token}\n".encode("ascii"), mode=0o600)
+        leave_token(file, token)
 
     def _is_admin(self, token: str) -> bool:
         try:
@@ -376,3 +380,8 @@ def _kind_of_name(name: str, user: str | None) -> Kind:
 
 def _sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def leave_token(file: Path, token: str) -> None:
+    """Write a token, durably, into a file that its owner alone may read."""
+    write_file(file, f"{token}\n".encode("ascii"), mode=0o600)

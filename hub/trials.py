@@ -19,14 +19,14 @@ import msgspec
 
 from hub import schemas as s
 from hub import schemas_serving as v
-from hub.errors import HubError, TrialError, UnknownTrialError
+from hub.errors import HubError, StageTakenError, TrialError, UnknownTrialError
 from hub.promotions import Promotions
 from hub.tables import timestamp
-from hub.telemetry import Telemetry, evidence_digest
+from hub.telemetry import Telemetry, evidence_digest, wanted_of
 from registry.blobs import BlobStore
 from registry.canonical import JSON, canonical_json
 from registry.catalog import Catalog
-from registry.errors import RegistryError
+from registry.errors import MoveRefusedError, NothingToRollBackError, RegistryError
 from registry.stages import Stages
 from serving.errors import ServingError
 from serving.statistics import Rate, Result, SequentialTest
@@ -52,6 +52,8 @@ class Terms(msgspec.Struct, frozen=True):
     at_most: int
     repeat: bool
     rollback: bool
+    placed_by: str = ""
+    """The decision that put the variant at the stage: one that came back since is judged by another trial."""
 
     def test(self) -> SequentialTest:
         return SequentialTest(self.good, self.bad, self.alpha, self.beta, self.at_most, self.repeat)
@@ -84,13 +86,13 @@ class Trials:
 
         Raises TrialError where the base has the stage, or the rates are the wrong way round.
         """
-        holder = self._stages.current(cell)[asked.stage]
+        holder, placed_by = self._promotions.placed_by(cell, asked.stage)
         if holder is None:
             raise TrialError(f"the base has {asked.stage} of {cell!r}; promote a variant to it first")
         good = asked.good or self._baseline(cell, asked.stage)
         bad = asked.bad or max(good - DEFAULT_DROP, good / 2)
         repeat = asked.stage == "fleet" and not asked.picks
-        terms = Terms(good, bad, asked.alpha, asked.beta, asked.picks, repeat, asked.rollback)
+        terms = Terms(good, bad, asked.alpha, asked.beta, asked.picks, repeat, asked.rollback, placed_by)
         try:
             terms.test()
         except ValueError as error:
@@ -139,30 +141,46 @@ class Trials:
         rows = self._catalog.query(f"SELECT {_COLUMNS} FROM rollout_trials WHERE state = 'running'")  # noqa: S608
         decided = []
         with self._lock:
+            self._telemetry.look(wait=True)
+            self._telemetry.votes.only({row[0] for row in rows})
             for row in rows:
                 if cells is None or row[1] in cells:
                     try:
-                        decided += self._evaluate(_trial(row), row[6])
+                        decided += self._evaluate(row)
                     except (HubError, RegistryError, ServingError):
                         # One trial that cannot be judged must not keep the others from it.
                         log.exception("trial %s of %s cannot be judged now", row[0], row[1])
         return decided
 
-    def _evaluate(self, trial: v.Trial, since: float) -> list[v.Trial]:
-        picks = self._telemetry.picks(trial.cell, trial.variant, trial.stage, since)
-        if len(picks) == trial.picks:
-            return []
-        terms = _terms(trial)
-        result = terms.test().run(success for _, success in picks)
+    def tidy(self) -> None:
+        """After a look, so that none waits for it: what came in is put where questions are answered from."""
+        self._telemetry.tidy()
+
+    def _evaluate(self, row: tuple[Any, ...]) -> list[v.Trial]:
+        trial, terms = _trial(row), msgspec.json.decode(row[5], type=Terms)
+        test, wanted = terms.test(), wanted_of(trial.cell, trial.variant, trial.stage, row[6])
+        result = self._telemetry.progress(trial.id, wanted, test).result
         if result.verdict == "open":
-            self._progress(trial.id, result)
+            if (result.rate.picks, result.rate.successes) != (trial.picks, trial.successes):
+                self._progress(trial.id, result)
+            return []
+        # The running sum says that it is time to decide; what is decided on is the record itself.
+        picks = self._telemetry.picks(trial.cell, trial.variant, trial.stage, row[6])
+        result = test.run(success for _, success in picks)
+        if result.verdict == "open":
+            log.error("the running sum of trial %s was not that of its picks; it is made anew", trial.id)
+            self._progress(trial.id, self._telemetry.recount(trial.id, wanted, test).result)
             return []
         used = picks[: result.rate.picks]
         document = self._document(trial, result, used)
         state = "passed" if result.verdict == "good" else "failed"
         decision = None
-        if result.verdict == "bad" and terms.rollback and self._holds(trial):
-            decision = self._roll_back(trial, result, document)
+        if result.verdict == "bad" and terms.rollback:
+            try:
+                decision = self._roll_back(trial, terms, result, document)
+            except (StageTakenError, MoveRefusedError, NothingToRollBackError) as error:
+                # Somebody moved the stage since: what stands there now has a trial of its own, which judges it.
+                log.warning("trial %s judged %s bad, and nothing moved: %s", trial.id, trial.variant, error)
         self._end(trial.id, state, result=result, evidence=document, decision=decision)
         log.warning(
             "trial of %s at %s: %s after %d picks (%d good)%s",
@@ -171,14 +189,22 @@ class Trials:
         )
         return [self.get(trial.id)]
 
-    def _roll_back(self, trial: v.Trial, result: Result, document: str) -> str:
+    def _roll_back(self, trial: v.Trial, terms: Terms, result: Result, document: str) -> str:
         rate, (low, high) = result.rate, result.rate.interval
         note = (
             f"{rate.successes} of {rate.picks} picks succeeded (95 %: {low:.3f} to {high:.3f}): rather {trial.bad:g} "
             f"than {trial.good:g}, by Wald's sequential test with alpha {trial.alpha:g} and beta {trial.beta:g}"
         )
         evidence: dict[str, JSON] = {"trial": {"id": trial.id, "document": document}}
-        return self._promotions.rollback(trial.cell, trial.stage, actor=ACTOR, note=note, evidence=evidence).decision
+        return self._promotions.rollback(
+            trial.cell,
+            trial.stage,
+            actor=ACTOR,
+            note=note,
+            evidence=evidence,
+            expected=trial.variant,
+            placed_by=terms.placed_by or None,
+        ).decision
 
     def _document(self, trial: v.Trial, result: Result, picks: Sequence[tuple[str, bool]]) -> str:
         test = {name: getattr(trial, name) for name in ("good", "bad", "alpha", "beta", "picks_at_most", "repeat")}
@@ -198,15 +224,13 @@ class Trials:
         }
         return self._blobs.put_bytes(canonical_json(document)).sha256
 
-    def _holds(self, trial: v.Trial) -> bool:
-        holder = self._stages.current(trial.cell)[trial.stage]
-        return holder is not None and f"{holder.repo.name}@{holder.version}" == trial.variant
-
     def _baseline(self, cell: str, stage: s.ServedStage) -> float:
         """The success rate of the cell's picks with other variants than the stage's; a default where there are few."""
         holder = self._stages.current(cell)[stage]
         mine = None if holder is None else f"{holder.repo.name}@{holder.version}"
-        groups, _ = self._telemetry.rates(["variant"], where={"cell": cell}, since=time.time() - BASELINE_S)
+        groups, _ = self._telemetry.rates(
+            ["variant"], where={"cell": cell}, since=time.time() - BASELINE_S, matched=True
+        )
         others = [group for group in groups if group.key[0] != mine]
         picks = sum(group.picks for group in others)
         if picks < BASELINE_PICKS:
@@ -236,6 +260,11 @@ class Trials:
     def _start(self, cell: str, stage: str, version: str, terms: Terms, actor: str) -> v.Trial:
         trial_id, now = secrets.token_hex(8), time.time()
         with self._catalog.write() as db:
+            held = db.execute(
+                "SELECT decision FROM stage_variants WHERE cell = ? AND stage = ?", [cell, stage]
+            ).fetchone()
+            if held is None or held[0] != terms.placed_by:
+                raise TrialError(f"{stage} of {cell!r} has changed just now; ask again")
             db.execute(
                 "UPDATE rollout_trials SET state = 'stopped', decided_at = ? "
                 "WHERE cell = ? AND stage = ? AND state = 'running'",
@@ -265,13 +294,14 @@ class Trials:
     ) -> None:
         with self._catalog.write() as db:
             if result is not None:
-                # The rollback above has already marked it as stopped: the verdict is the better word.
+                # Its own rollback has already marked it as stopped: the verdict is the better word. What somebody else
+                # stopped meanwhile stays so.
                 db.execute(
                     "UPDATE rollout_trials SET picks = ?, successes = ?, ratio = ?, evidence = ?, decision = ?, "
-                    "state = ?, decided_at = ? WHERE id = ?",
+                    "state = ?, decided_at = ? WHERE id = ? AND (state = 'running' OR ?)",
                     [
                         result.rate.picks, result.rate.successes, result.ratio, evidence, decision, state, time.time(),
-                        trial_id,
+                        trial_id, decision is not None,
                     ],
                 )  # fmt: skip
                 return
@@ -320,17 +350,12 @@ class TrialWatch:
                 self._cells, self._all = set(), False
             try:
                 self._trials.evaluate(None if everything else cells)
+                self._trials.tidy()
             except Exception:
                 # Without this thread nothing would ever roll back by itself again.
                 log.exception("the watch goes on after an unexpected error")
             # At most one look per interval, however fast outcomes come in.
             self._ended.wait(self._every)
-
-
-def _terms(trial: v.Trial) -> Terms:
-    return Terms(
-        trial.good, trial.bad, trial.alpha, trial.beta, trial.picks_at_most, trial.repeat, trial.rollback
-    )  # fmt: skip
 
 
 def _trial(row: tuple[Any, ...]) -> v.Trial:

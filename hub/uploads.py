@@ -100,37 +100,38 @@ class Uploads:
         document = msgspec.json.encode(sorted(asked.files, key=lambda file: file.path))
         manifest = hashlib.sha256(document).hexdigest()
         parent = self._head(dataset)
-        with self._catalog.read() as db:
-            found = db.execute(
-                f"SELECT {_COLUMNS} FROM hub_uploads WHERE dataset = ? AND owner = ? AND manifest = ?"  # noqa: S608
-                " AND commit IS NULL AND parent IS NOT DISTINCT FROM ?",
-                [str(dataset), _owner(who), manifest, parent],
-            ).fetchone()
-        if found is not None:
-            row = _row(found)
-        else:
-            total = sum({file.sha256: file.size for file in asked.files}.values())
-            row = _Row(
-                id=secrets.token_hex(12), dataset=str(dataset), owner=_owner(who), manifest=manifest,
-                message=asked.message, private=asked.private, parent=parent, files=len(asked.files), bytes=total,
-                commit=None, created_at=self._now(),
-            )  # fmt: skip
-            sizes = self._sizes_for(who, asked.files)
-            new = {file.sha256: file.size for file in asked.files if sizes[file.sha256] is None}
-            self._quotas.check_bytes(dataset.namespace, sum(new.values()))
-            self._blobs.check_room(len(document) + sum(new.values()))
-            place = self._folder / row.id
-            make_folder(place, mode=0o700)
-            try:
-                write_file(place / _MANIFEST, document)
-                with self._catalog.write() as db:
+        sizes = self._sizes_for(who, asked.files)
+        new = {file.sha256: file.size for file in asked.files if sizes[file.sha256] is None}
+        self._blobs.check_room(len(document) + sum(new.values()))
+        total = sum({file.sha256: file.size for file in asked.files}.values())
+        row = _Row(
+            id=secrets.token_hex(12), dataset=str(dataset), owner=_owner(who), manifest=manifest,
+            message=asked.message, private=asked.private, parent=parent, files=len(asked.files), bytes=total,
+            commit=None, created_at=self._now(),
+        )  # fmt: skip
+        place = self._folder / row.id
+        make_folder(place, mode=0o700)
+        try:
+            write_file(place / _MANIFEST, document)
+            with self._catalog.write() as db:
+                # Looked for where it is written: one manifest sent twice at once is one upload, and room is taken once.
+                found = db.execute(
+                    f"SELECT {_COLUMNS} FROM hub_uploads WHERE dataset = ? AND owner = ? AND manifest = ?"  # noqa: S608
+                    " AND commit IS NULL AND parent IS NOT DISTINCT FROM ?",
+                    [str(dataset), _owner(who), manifest, parent],
+                ).fetchone()
+                if found is None:
+                    self._quotas.reserve_in(db, dataset.namespace, _owner(who), new)
                     db.execute(
                         f"INSERT INTO hub_uploads ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                         list(msgspec.structs.astuple(row)),
                     )
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
-                raise
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        if found is not None:
+            shutil.rmtree(place, ignore_errors=True)
+            row = _row(found)
         return self._view(row, asked.files, who)
 
     def get(self, upload_id: str, who: Identity) -> Upload:
@@ -190,6 +191,9 @@ class Uploads:
         row = self._own(upload_id, who)
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_uploads WHERE id = ?", [row.id])
+            # What arrived is stored until the collection takes it, and stays counted.
+            digests = list(self._by_digest(row.id)) if row.commit is None else []
+            self._quotas.release_in(db, RepoId.parse(row.dataset, "dataset").namespace, row.owner, digests)
         shutil.rmtree(self._folder / row.id, ignore_errors=True)
 
     # How

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hub.errors import InputError, UnknownTeamError, UnknownUserError
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 from registry.types import check_name
 
 RESERVED = frozenset(
@@ -98,11 +98,22 @@ class Users:
         return [User(row[0], row[1], row[2], tuple(row[3])) for row in rows]
 
     def delete(self, name: str) -> None:
-        """Take a user away, with all their tokens; what they made stays. Raises UnknownUserError."""
-        user = self.get(name)
+        """Take a user away, with all their tokens, rights and unfinished uploads; what they made stays.
+
+        Nothing is left that another user of the same name would inherit, but for the repositories of the namespace.
+        Raises UnknownUserError.
+        """
         with self._catalog.write() as db:
-            db.execute("DELETE FROM hub_tokens WHERE user_name = ?", [user.name])
-            db.execute("DELETE FROM hub_users WHERE name = ?", [user.name])
+            row = db.execute(f"{_SELECT} WHERE handle = ?", [name.lower()]).fetchone()
+            if row is None:
+                raise UnknownUserError(f"there is no user {name!r}")
+            known = str(row[0])
+            db.execute("DELETE FROM hub_tokens WHERE user_name = ?", [known])
+            db.execute("DELETE FROM hub_possessions WHERE owner = ?", [f"user:{known}"])
+            db.execute("DELETE FROM hub_readers WHERE user_name = ?", [known])
+            db.execute("DELETE FROM hub_uploads WHERE owner = ?", [f"user:{known}"])
+            db.execute("DELETE FROM hub_quotas WHERE team = ?", [known.lower()])
+            db.execute("DELETE FROM hub_users WHERE name = ?", [known])
 
     def teams(self, *, limit: int, after: str = "", only: Iterable[str] | None = None) -> list[Team]:
         """At most `limit` teams by name, those behind `after`: named ones, and those that a user is in.
@@ -133,18 +144,28 @@ class Users:
     def set_member(self, team: str, user: str, member: bool) -> Team:
         """Take a user into a team, or out of it. Raises UnknownUserError, UnknownTeamError, InputError."""
         known = self.team(team)
-        one = self.get(user)
-        others = [name for name in one.teams if name.lower() != known.name]
-        self.put(one.name, teams=[*others, known.name] if member else others)
-        return self.team(team)
+        with self._catalog.write() as db:
+            if not _is_team(db, known.name):
+                raise UnknownTeamError(f"there is no team {team!r}")
+            # Read where it is written: two changes of one user's teams at once must both be there afterwards.
+            row = db.execute(f"{_SELECT} WHERE handle = ?", [user.lower()]).fetchone()
+            if row is None:
+                raise UnknownUserError(f"there is no user {user!r}")
+            others = [name for name in row[3] if name.lower() != known.name]
+            if member and len(others) >= MAX_TEAMS:
+                raise InputError(f"{row[0]!r} is in {len(others)} teams; at most {MAX_TEAMS} are allowed")
+            _set_teams(db, row[0], [*others, known.name] if member else others)
+        found = self.teams(limit=1, only=[team])
+        return found[0] if found else Team(known.name, known.fullname, ())  # it had no name, and no other member
 
     def delete_team(self, name: str) -> None:
         """Take a team away: its name, its limits and everybody's membership; its datasets stay. UnknownTeamError."""
         team = self.team(name)
-        for member in team.members:
-            one = self.get(member)
-            self.put(member, teams=[other for other in one.teams if other.lower() != team.name])
         with self._catalog.write() as db:
+            for member, _, _, teams in db.execute(f"{_SELECT} WHERE len(teams) > 0").fetchall():
+                left = [other for other in teams if other.lower() != team.name]
+                if len(left) != len(teams):
+                    _set_teams(db, member, left)
             db.execute("DELETE FROM hub_teams WHERE handle = ?", [team.name])
             db.execute("DELETE FROM hub_quotas WHERE team = ?", [team.name])
 
@@ -157,3 +178,23 @@ class Users:
 
 
 _SELECT = "SELECT name, fullname, email, teams FROM hub_users"
+
+
+def _set_teams(db: Cursor, name: str, teams: list[str]) -> None:
+    # One statement that puts the row in place: DuckDB turns an update of a list into a delete and an insert, which a
+    # unique index refuses within one transaction.
+    db.execute(
+        "INSERT INTO hub_users SELECT name, handle, fullname, email, ?::VARCHAR[], created_at FROM hub_users"
+        " WHERE name = ? ON CONFLICT (name) DO UPDATE SET teams = excluded.teams",
+        [teams, name],
+    )
+
+
+def _is_team(db: Cursor, handle: str) -> bool:
+    """Whether the team has a name of its own, or a member."""
+    row = db.execute(
+        "SELECT 1 FROM hub_teams WHERE handle = ? UNION ALL SELECT 1 FROM hub_users"
+        " WHERE list_contains(list_transform(teams, lambda one: lower(one)), ?) LIMIT 1",
+        [handle, handle],
+    ).fetchone()
+    return row is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
@@ -68,6 +69,7 @@ class Variants:
         self._stages = stages
         self._jobs = jobs
         self._policies = policies
+        self._publishing = threading.Lock()
         # Commits never change, so what one says is read once.
         self._document = lru_cache(maxsize=4096)(self._read_document)
 
@@ -78,8 +80,13 @@ class Variants:
     def publish(self, job: s.Job, answer: s.FinishIn) -> str:
         """Tag a job's commit as the cell's next version, record what it was made from, make it a candidate.
 
-        Safe to repeat: a commit that has its tag keeps it.
+        Safe to repeat: a commit that has its tag keeps it. One at a time: two jobs of a cell that end together get
+        two versions, one job that tells twice gets one.
         """
+        with self._publishing:
+            return self._publish(job, answer)
+
+    def _publish(self, job: s.Job, answer: s.FinishIn) -> str:
         spec, repo = job.spec, repo_of(job.spec.cell)
         refs = self._store.repos.refs(repo)
         tagged = next((r.name for r in refs if r.kind == "tag" and r.commit == answer.commit), None)

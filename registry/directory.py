@@ -77,6 +77,11 @@ class Directory:
         info = rows_.info_of_row(rows[0])
         return Found(info, moved=rows_.handle_of(info.id) != rows_.handle_of(repo))
 
+    def of_key(self, key: int) -> RepoInfo | None:
+        """The repo with this key, whatever its name is now; None if it was deleted."""
+        rows = self._catalog.query(f"SELECT {rows_.INFO} FROM repos WHERE key = ?", [key])  # noqa: S608  # constants
+        return rows_.info_of_row(rows[0]) if rows else None
+
     def move(self, repo: RepoId, target: RepoId) -> RepoInfo:
         """Rename; the old name goes on leading to the repo until another one is created under it.
 

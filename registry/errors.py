@@ -258,6 +258,13 @@ class XetProofError(XetError):
         super().__init__(f"the shard does not prove that you have the bytes of file {file[:16]}: {reason}")
 
 
+class ShardWorkError(XetError):
+    """Raised when a shard asks for more work than one request may."""
+
+    def __init__(self, what: str, limit: str) -> None:
+        super().__init__(f"the shard is too much for one request: {what}, and {limit} are allowed; send several shards")
+
+
 class UnknownXorbError(XetError):
     """Raised when a shard builds on xorbs that are not stored (any more)."""
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from registry.blobs import BlobStore
 from registry.canonical import JSON
-from registry.catalog import Catalog, from_db, to_db
+from registry.catalog import Catalog, Cursor, from_db, to_db
 from registry.errors import BlobNotFoundError, DigestMismatchError, InvalidValueError, PolicyError
 from registry.gates import EvidenceGate
 from registry.policy import Policy
@@ -105,14 +105,22 @@ class Policies:
         """Note that `by` approves of a move; twice is once. Raises InvalidValueError."""
         if len(note) > MAX_NOTE:
             raise InvalidValueError("note", note, f"must have at most {MAX_NOTE} characters")
-        if not any(one.by == by for one in self.approvals(cell, variant, commit, stage)):
-            with self._catalog.write() as tx:
-                tx.execute(
-                    "INSERT INTO approvals (cell, variant, commit, stage, approver, note, given_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [cell, str(variant), commit, stage, by, note, to_db(datetime.now(UTC))],
-                )
-        return next(one for one in self.approvals(cell, variant, commit, stage) if one.by == by)
+        with self._catalog.write() as tx:
+            # Asked and written as one: two clicks at once are one approval, not the two that a policy may want.
+            there = tx.execute(
+                "SELECT note, given_at FROM approvals WHERE cell = ? AND variant = ? AND commit = ? AND stage = ?"
+                " AND approver = ? AND used_by IS NULL",
+                [cell, str(variant), commit, stage, by],
+            ).fetchone()
+            if there is not None:
+                return Approval(variant, commit, stage, by, there[0], from_db(there[1]))
+            now = datetime.now(UTC)
+            tx.execute(
+                "INSERT INTO approvals (cell, variant, commit, stage, approver, note, given_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [cell, str(variant), commit, stage, by, note, to_db(now)],
+            )
+        return Approval(variant, commit, stage, by, note, now)
 
     def approvals(self, cell: str, variant: Variant, commit: Digest, stage: Stage) -> tuple[Approval, ...]:
         """What was approved and is not used up by a move that was made, oldest first."""
@@ -128,11 +136,16 @@ class Policies:
     def use(self, cell: str, variant: Variant, commit: Digest, stage: Stage, decision: Digest) -> None:
         """The move was made: its approvals are good for no other one."""
         with self._catalog.write() as tx:
-            tx.execute(
-                "UPDATE approvals SET used_by = ? "
-                "WHERE cell = ? AND variant = ? AND commit = ? AND stage = ? AND used_by IS NULL",
-                [decision, cell, str(variant), commit, stage],
-            )
+            self.use_in(tx, cell, variant, commit, stage, decision)
+
+    @staticmethod
+    def use_in(tx: Cursor, cell: str, variant: Variant, commit: Digest, stage: Stage, decision: Digest) -> None:
+        """As `use`, in the transaction that makes the move: its approvals are good for no other one."""
+        tx.execute(
+            "UPDATE approvals SET used_by = ? "
+            "WHERE cell = ? AND variant = ? AND commit = ? AND stage = ? AND used_by IS NULL",
+            [decision, cell, str(variant), commit, stage],
+        )
 
     def _read_gate(self, digest: Digest) -> Gate:
         try:

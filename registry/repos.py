@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from registry import heads, trees
 from registry import repo_rows as rows_
 from registry.blobs import BlobStore
-from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
+from registry.commits import MAIN as MAIN
+from registry.commits import Beside as Beside
+from registry.commits import Commits, ContentGuard, TreeCache
 from registry.content.door import ContentDoor
 from registry.drafts import AddFile as AddFile
-from registry.drafts import CommitDraft, apply
+from registry.drafts import CommitDraft
 from registry.drafts import DeleteFile as DeleteFile
 from registry.drafts import DeleteFolder as DeleteFolder
 from registry.drafts import Operation as Operation
 from registry.errors import (
-    BlobNotFoundError,
     CatalogError,
     EntryNotFoundError,
-    RefConflictError,
-    RefExistsError,
     RefProtectedError,
     RepoExistsError,
     RevisionNotFoundError,
@@ -42,13 +41,10 @@ from registry.types import (
     pull_ref,
 )
 
-MAIN = "main"
 MIN_SHORT_ID = 7
 """A commit id may be shortened to this many characters (or to git's 40) if it stays unambiguous in its repo."""
 
-_CACHED_FILES = 50_000  # some 400 bytes each
 _HEX = frozenset("0123456789abcdef")
-_HEADS = "SELECT kind, commit FROM refs WHERE repo = ? AND name = ?"
 
 DeleteGuard: TypeAlias = Callable[[Cursor, RepoId], None]
 """Called inside the transaction that deletes or renames a repo; raises to keep the repo."""
@@ -56,10 +52,6 @@ TagGuard: TypeAlias = Callable[[Cursor, RepoId, str], None]
 """Called inside the transaction that deletes a tag; raises to keep the tag."""
 CreatedHook: TypeAlias = Callable[[Cursor, RepoInfo], None]
 """Called inside the transaction that made a repo."""
-Beside: TypeAlias = Callable[[Cursor], None]
-"""Writes rows that belong to a commit in the commit's own transaction; may be called again (`Catalog.run`)."""
-ContentGuard: TypeAlias = Callable[[RepoId, Sequence[FileEntry]], None]
-"""Called with the files that a commit adds, before it begins; raises to refuse them."""
 
 
 class Repos:
@@ -68,9 +60,12 @@ class Repos:
     def __init__(self, catalog: Catalog, blobs: BlobStore) -> None:
         self._catalog = catalog
         self._blobs = blobs
-        self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
+        self._trees = TreeCache(catalog)
+        self._commits = Commits(catalog, blobs, self._trees)
         self.delete_guards: list[DeleteGuard] = []
         self.created_hooks: list[CreatedHook] = []
+        self.on_delete: list[Callable[[Cursor, RepoId, int], None]] = []
+        """Called inside the transaction that deletes a repo, with its key: what else hangs on it goes with it."""
         self.tag_guards: list[TagGuard] = []
         self.content_guards: list[ContentGuard] = [ContentDoor(blobs)]
 
@@ -112,6 +107,8 @@ class Repos:
             key = rows_.key_of(tx, repo)
             for guard in self.delete_guards:
                 guard(tx, repo)
+            for forget in self.on_delete:
+                forget(tx, repo, key)
             for table in ("refs", "commits", "repo_blobs", "repo_handles", "repo_heads", "repo_tags"):
                 tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of six names
             tx.execute("DELETE FROM repos WHERE key = ?", [key])
@@ -188,84 +185,9 @@ class Repos:
 
         For a history that comes from elsewhere. Gives them oldest first. Raises as `commit`.
         """
-        kind, name = rows_.head_kind(branch)
-        for draft in drafts:
-            rows_.check_text("message", draft.message, rows_.MAX_MESSAGE)
-            rows_.check_text("author", draft.author, rows_.MAX_AUTHOR)
-            for short in (*([name] if kind == "branch" else []), *draft.tags):
-                check_ref_name(short)
-        added = [file for draft in drafts for file in draft.added]
-        # From the check until they are written down as needed, no collection may take them.
-        with self._blobs.holding(file.sha256 for file in added):
-            self._check_blobs(added)
-            for judge in self.content_guards:
-                judge(repo, added)
-            while True:
-                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, beside)
-                if made is not None:  # else somebody else's commit came first: look again
-                    return made
-
-    def _try_commits(
-        self,
-        repo: RepoId,
-        kind: RefKind,
-        name: str,
-        drafts: Sequence[CommitDraft],
-        added: Sequence[FileEntry],
-        expected_parent: Digest | Unset | None,
-        beside: Beside,
-    ) -> tuple[Commit, ...] | None:
-        key = self.get(repo).key
-        head = self._head(repo, key, kind, name)
-        if not isinstance(expected_parent, Unset) and expected_parent != head:
-            raise RefConflictError(repo, name, expected_parent, head)
-        # Large trees are built outside the lock, so that other writers do not wait for them.
-        depth, before = rows_.place_of(self._catalog, head)
-        files: Sequence[FileEntry] = self._files(before) if before else ()
-        grown, made, parent = [], [], head
-        for draft in drafts:
-            files = apply(repo, name, files, draft.operations)
-            tree = trees.build(files)
-            made.append(rows_.new_commit(repo, parent, tree.digest, draft.message, draft.author))
-            grown.append(tree)
-            parent = made[-1].id
-        shown = self._shown(kind, name, before, files, made)
-
-        def write(tx: Cursor) -> bool:
-            # A repo that has a head is still there; one without may be gone by now.
-            rows = tx.execute(_HEADS, [key, name]).fetchall()
-            if self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
-                return False
-            trees.store(tx, grown)
-            rows_.insert_commits(tx, key, made, depth=depth)
-            rows_.insert_blobs(tx, key, added)
-            if made:
-                rows_.set_ref(tx, key, Ref(name, kind, made[-1].id))
-            tags = [
-                Ref(tag, "tag", commit.id) for draft, commit in zip(drafts, made, strict=True) for tag in draft.tags
-            ]
-            rows_.insert_refs(tx, repo, key, tags)
-            shown(tx, key)
-            beside(tx)
-            return True
-
-        if not self._catalog.run(write):
-            return None
-        if grown:
-            self._remember(grown[-1].digest, grown[-1].entries)
-        return tuple(made)
-
-    def _shown(
-        self, kind: RefKind, name: str, before: Digest | None, files: Sequence[FileEntry], made: Sequence[Commit]
-    ) -> Callable[[Cursor, int], None]:
-        """What a commit changes of the listing; cards are read here, before anybody waits for us."""
-        if not made or kind != "branch" or name != MAIN:
-            return lambda _tx, _key: None
-        commit, source = made[-1], heads.source_of(files)
-        if before is not None and heads.source_of(self._files(before)) == source:
-            return lambda tx, key: heads.move(tx, key, commit.id, commit.created_at)
-        head = heads.Head(commit.id, commit.created_at, source, heads.read_card(self._blobs, files))
-        return lambda tx, key: heads.put(tx, key, head)
+        return self._commits.make(
+            repo, drafts, self.content_guards, branch=branch, expected_parent=expected_parent, beside=beside
+        )
 
     def resolve(self, repo: RepoId, revision: str) -> Commit:
         """The commit that a tag, a branch or a commit id (from 7 characters on) names, in this order.
@@ -290,12 +212,12 @@ class Repos:
 
     def tree(self, repo: RepoId, revision: str) -> tuple[FileEntry, ...]:
         """All files of a revision, sorted by path. Raises as `resolve`."""
-        return self._files(self.resolve(repo, revision).tree)
+        return self._trees.files(self.resolve(repo, revision).tree)
 
     def trees_of(self, commits: Sequence[Digest]) -> dict[Digest, tuple[FileEntry, ...]]:
         """All files of many commits, whatever repos they are of, in few statements. Raises CatalogError."""
         named = rows_.trees_of(self._catalog, commits)
-        found = {tree: files for tree in set(named.values()) if (files := self._trees.get(tree)) is not None}
+        found = {tree: files for tree in set(named.values()) if (files := self._trees.known(tree)) is not None}
         found |= trees.load_all(self._catalog, [tree for tree in named.values() if tree not in found])
         if missing := [commit for commit in commits if named.get(commit) not in found]:
             raise CatalogError(f"commit {missing[0][:12]} lacks its tree")
@@ -369,20 +291,7 @@ class Repos:
 
         Tags and other branches keep theirs. Raises InvalidValueError, RepoNotFoundError, RevisionNotFoundError.
         """
-        rows_.check_text("message", message, rows_.MAX_MESSAGE)
-        rows_.check_text("author", author, rows_.MAX_AUTHOR)
-        kind, name = rows_.head_kind(branch)
-        with self._catalog.write() as tx:
-            key = rows_.key_of(tx, repo)
-            head = self._head(repo, key, kind, name)
-            if head is None:
-                raise RevisionNotFoundError(repo, branch)
-            commit = rows_.new_commit(repo, None, self.resolve(repo, head).tree, message, author)
-            rows_.insert_commits(tx, key, [commit], depth=0)
-            rows_.set_ref(tx, key, Ref(name, kind, commit.id))
-            if kind == "branch" and name == MAIN:
-                heads.move(tx, key, commit.id, commit.created_at)
-        return commit
+        return self._commits.squash(repo, branch, message, author, lambda head: self.resolve(repo, head).tree)
 
     def history(self, repo: RepoId, revision: str, limit: int = 100) -> tuple[Commit, ...]:
         """The commit of a revision and its ancestors, newest first, at most `limit`. Raises as `resolve`.
@@ -405,30 +314,6 @@ class Repos:
             at = found[-1].parent
         return tuple(found)
 
-    def _files(self, tree: Digest) -> tuple[FileEntry, ...]:
-        # What a digest names never changes.
-        if (found := self._trees.get(tree)) is None:
-            found = trees.load(self._catalog, tree)
-            self._remember(tree, found)
-        return found
-
-    def _remember(self, tree: Digest, files: tuple[FileEntry, ...]) -> None:
-        self._trees.put(tree, files, len(files) + 1)
-
-    def _head(self, repo: RepoId, key: int, kind: RefKind, name: str) -> Digest | None:
-        return self._head_of(repo, kind, name, self._catalog.query(_HEADS, [key, name]))
-
-    @staticmethod
-    def _head_of(repo: RepoId, kind: RefKind, name: str, rows: Sequence[tuple[Any, ...]]) -> Digest | None:
-        there = dict(rows)
-        if kind in there:
-            return str(there[kind])
-        if "tag" in there:
-            raise RefExistsError(repo, name, there["tag"])
-        if name != MAIN:
-            raise RevisionNotFoundError(repo, name, "no such branch; start it first")
-        return None
-
     def _new_ref(self, repo: RepoId, name: str, kind: RefKind, revision: str) -> Ref:
         if kind != "pull":
             check_ref_name(name, kind)
@@ -437,7 +322,7 @@ class Repos:
             ref, key = Ref(name, kind, commit.id), rows_.key_of(tx, repo)
             rows_.insert_refs(tx, repo, key, [ref])
             if kind == "branch" and name == MAIN:  # of a repo that had proposals only
-                files = self._files(commit.tree)
+                files = self._trees.files(commit.tree)
                 card = heads.read_card(self._blobs, files)
                 heads.put(tx, key, heads.Head(commit.id, commit.created_at, heads.source_of(files), card))
         return ref
@@ -453,9 +338,3 @@ class Repos:
             if rows_.handle_of(other) == rows_.handle_of(repo):
                 raise RepoExistsError(other)
             tx.execute("DELETE FROM repo_handles WHERE handle = ?", [rows_.handle_of(repo)])
-
-    def _check_blobs(self, entries: Sequence[FileEntry]) -> None:
-        sizes = self._blobs.sizes([entry.sha256 for entry in entries])
-        for entry in entries:
-            if sizes[entry.sha256] != entry.size:
-                raise BlobNotFoundError(entry.sha256, claimed=entry.size, actual=sizes[entry.sha256])

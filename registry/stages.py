@@ -76,6 +76,7 @@ class Stages:
         policy_digest: Digest,
         expected_current: Variant | Unset | None = UNSET,
         note: str = "",
+        with_it: Callable[[Cursor, DecisionRecord], None] | None = None,
     ) -> DecisionRecord:
         """Ask the gate, and move a variant to a stage of a cell; a variant the cell never had comes in this way.
 
@@ -83,7 +84,8 @@ class Stages:
         stage that the caller saw (None: nobody). Any stage may follow any other, which is for the gate to
         narrow; only out of `archived` the one way is `candidate`.
 
-        An attempt leaves a decision record, allowed or not; the record is a blob before the move is visible.
+        `with_it` writes what must change together with an allowed move. An attempt leaves a decision record, allowed
+        or not; the record is a blob before the move is visible.
         Raises MoveRefusedError (with the record) if the gate or the state says no. Raises without a record, for
         what is no attempt yet: RevisionNotFoundError or RepoNotFoundError (no such variant), StageError (a
         version that is no tag, an unknown stage), BlobNotFoundError (the policy is not stored),
@@ -128,6 +130,8 @@ class Stages:
                 if to_stage in HELD_STAGES:
                     _hold(tx, cell, to_stage, variant, record.id)
                 _point_refs(tx, record)
+                if with_it is not None:
+                    with_it(tx, record)
         # Only now: raised inside the block it would roll the record back.
         if not record.allowed:
             raise MoveRefusedError(record)

@@ -98,6 +98,11 @@ class RobotAccess:
             raise Unauthorized(f"the token of robot '{grant.robot}' is not good for cell '{cell}'")
         return grant
 
+    def robot_of(self, token: str | None) -> str | None:
+        """Whose token it is; None for one that is unknown."""
+        grant = self._current().get(token_hash(token)) if token else None
+        return None if grant is None else grant.robot
+
     def _current(self) -> Mapping[str, RobotGrant]:
         with self._lock:
             now = time.monotonic()

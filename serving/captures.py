@@ -136,6 +136,15 @@ class CaptureStore:
         for suffix in (".json", ".jpg", ".png"):
             self._path(name, suffix).unlink(missing_ok=True)
 
+    def remove_of(self, cell: str) -> None:
+        """Delete every capture of a cell: another cell of its name must not find them."""
+        for name in self.names():
+            try:
+                if self.read(name)["cell"] == cell:
+                    self.remove(name)
+            except (CaptureNotFound, KeyError):  # it made room for a newer one, or is no capture
+                continue
+
     def _path(self, name: str, suffix: str) -> Path:
         if not _ID.fullmatch(name):
             raise CaptureNotFound(name)

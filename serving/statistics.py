@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Z95 = 1.959963984540054
 Verdict = Literal["good", "bad", "open"]
@@ -88,24 +88,13 @@ class SequentialTest:
 
     def run(self, outcomes: Iterable[bool]) -> Result:
         """Feed picks in their order; stops at the pick that decides (with `repeat`: at the one that says bad)."""
-        low, high = self.boundaries
-        up, down = math.log((1 - self.bad) / (1 - self.good)), math.log(self.bad / self.good)
-        ratio, picks, successes, run = 0.0, 0, 0, 0
+        walk = Walk(self)
+        at = BEGIN
         for success in outcomes:
-            picks, successes, run = picks + 1, successes + success, run + 1
-            ratio += down if success else up
-            if ratio >= high:
-                return Result("bad", ratio, Rate(successes, picks))
-            if ratio <= low:
-                if not self.repeat:
-                    return Result("good", ratio, Rate(successes, picks))
-                ratio, run = 0.0, 0
-            if self.at_most and run >= self.at_most:
-                verdict: Verdict = "bad" if ratio > 0 else "good"
-                if verdict == "bad" or not self.repeat:
-                    return Result(verdict, ratio, Rate(successes, picks))
-                ratio, run = 0.0, 0
-        return Result("open", ratio, Rate(successes, picks))
+            at = walk.step(at, success)
+            if at.verdict != "open":
+                break
+        return at.result
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +104,51 @@ class Result:
     verdict: Verdict
     ratio: float
     rate: Rate
+
+
+class Progress(NamedTuple):
+    """Where a test stands after some picks; `run` are those since it began anew."""
+
+    ratio: float
+    picks: int
+    successes: int
+    run: int
+    verdict: Verdict
+
+    @property
+    def result(self) -> Result:
+        return Result(self.verdict, self.ratio, Rate(self.successes, self.picks))
+
+
+BEGIN = Progress(0.0, 0, 0, 0, "open")
+
+
+class Walk:
+    """A sequential test one pick at a time: what `SequentialTest.run` does, for those who keep where they are."""
+
+    __slots__ = ("_at_most", "_down", "_high", "_low", "_repeat", "_up")
+
+    def __init__(self, test: SequentialTest) -> None:
+        self._low, self._high = test.boundaries
+        self._up = math.log((1 - test.bad) / (1 - test.good))
+        self._down = math.log(test.bad / test.good)
+        self._at_most, self._repeat = test.at_most, test.repeat
+
+    def step(self, at: Progress, success: bool) -> Progress:
+        """After one more pick; a test that has decided stays as it is."""
+        if at.verdict != "open":
+            return at
+        ratio = at.ratio + (self._down if success else self._up)
+        picks, successes, run = at.picks + 1, at.successes + success, at.run + 1
+        verdict: Verdict = "open"
+        if ratio >= self._high:
+            verdict = "bad"
+        elif ratio <= self._low:
+            if self._repeat:
+                return Progress(0.0, picks, successes, 0, "open")
+            verdict = "good"
+        elif self._at_most and run >= self._at_most:
+            verdict = "bad" if ratio > 0 else "good"
+            if verdict == "good" and self._repeat:
+                return Progress(0.0, picks, successes, 0, "open")
+        return Progress(ratio, picks, successes, run, verdict)

@@ -74,8 +74,7 @@ class CellController(Controller):
     def delete_cell(self, services: Hub, request: Asked, cell: Text) -> None:
         """Forget a cell that never had a variant."""
         identity_of(request).require_team(services.cells.get(cell).team, f"the cell {cell!r}")
-        services.cells.delete(cell)
-        services.serving_folder.sync()
+        services.delete_cell(cell)
 
 
 def _home(who: Identity) -> str:

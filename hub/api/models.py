@@ -98,7 +98,8 @@ class ModelController(Controller):
     def rollback(self, services: Hub, cell: Text, data: JSONBody[s.RollbackIn], request: Asked) -> s.Moved:
         """Serve what the cell was served before its last promotion."""
         actor = _promoter(services, request, cell)
-        moved = services.promotions.rollback(cell, data.stage, actor=actor, note=data.note)
+        expected = UNSET if isinstance(data.expected, msgspec.UnsetType) else data.expected
+        moved = services.promotions.rollback(cell, data.stage, actor=actor, note=data.note, expected=expected)
         note(request, decision=moved.decision, before=moved.previous, now=moved.version)
         return _placed(services, moved)
 

@@ -16,8 +16,8 @@ from litestar.status_codes import HTTP_200_OK
 from hub import schemas_serving as v
 from hub.api.auth import identity_of
 from hub.api.parts import Asked, Hub
+from hub.ballots import Ballot
 from hub.errors import ForbiddenError, InputError
-from hub.robots import require_cell
 from hub.services import Services
 from hub.telemetry import DIMENSIONS
 from hub.tokens import Identity, Scope
@@ -44,13 +44,13 @@ class OutcomeController(Controller):
     def report_outcomes(self, services: Hub, request: Asked, data: JSONBody[v.OutcomesIn]) -> v.OutcomesTaken:
         """Report outcomes of picks. Safe to repeat: of a request id the first outcome stays."""
         who = identity_of(request)
-        rows = []
-        for outcome in data.outcomes:
-            row = msgspec.structs.asdict(outcome)
-            rows.append(row | {"cell": require_cell(who, outcome.cell)})
+        production = services.production
         services.registry.blobs.check_room()
-        taken, repeated = services.production.telemetry.add_outcomes(rows, reporter=who.name)
-        services.production.watch.arrived({row["cell"] for row in rows})
+        production.telemetry.look()
+        ballot = Ballot(who, services.cells, production.telemetry, now=time.time())
+        rows = [ballot.admit(msgspec.structs.asdict(outcome)) for outcome in data.outcomes]
+        taken, repeated = production.telemetry.add_outcomes(rows, reporter=who.name, speaker=ballot.speaker)
+        production.watch.arrived({row["cell"] for row in rows})
         return v.OutcomesTaken(taken=taken, repeated=repeated)
 
     @get("/rates", sync_to_thread=True)

@@ -41,7 +41,7 @@ class Operated:
 
     def __init__(self, folder: Path, base: Path, *, rank: int = 8, trials: bool = True) -> None:
         self.folder = folder
-        settings = Settings.load({}, data=folder / "data", base_source=base, trials=int(trials))
+        settings = Settings.load({}, data=folder / "data", base_source=base, trials=int(trials), check_robots=0)
         self.settings = settings.on_free_ports()
         self._fill(base, rank)
         self._hub: subprocess.Popen[bytes] | None = None

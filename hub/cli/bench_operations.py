@@ -32,21 +32,27 @@ if TYPE_CHECKING:
 @base_option
 @click.option("--cycles", type=click.IntRange(1), default=1000, show_default=True, help="A promotion and a rollback.")
 @click.option("--robots", type=click.IntRange(1, 64), default=3, show_default=True, help="That ask all the time.")
+@click.option(
+    "--picks", type=click.IntRange(0), default=200_000, show_default=True, help="On record at a look; 0: none."
+)
 @json_file
-def rollout(base_dir: Path | None, cycles: int, robots: int, target: Path | None) -> int:
+def rollout(base_dir: Path | None, cycles: int, robots: int, picks: int, target: Path | None) -> int:
     """Promote and roll back through a real hub while robots ask a real Triton: who fails, and how soon it is seen.
 
     \b
     Example:
       parcelhub bench rollout --cycles 1000 --json rollout.json
     """
+    from hub.bench.looks import run_looks
     from hub.bench.rollout import run_rollout
 
+    with workplace() as place:
+        looks = run_looks(place / "looks", picks, say=err.print) if picks else None
     with workplace() as place, counting("cycles") as progress:
         found = run_rollout(
             place, base_dir or SHIPPED, cycles=cycles, robots=robots, report=lambda done: progress(done, cycles)
         )
-    figures = {"machine": machine("after"), **found.figures()}
+    figures = {"machine": machine("after"), **found.figures(), "looks": looks}
     write_figures(figures, target)
     shown = table("promotions and rollbacks under load", "what", "figure")
     shown.add_row("cycles, requests", f"{found.cycles}, {found.requests}")
@@ -56,6 +62,12 @@ def rollout(base_dir: Path | None, cycles: int, robots: int, target: Path | None
     for name, key in (("visible after the hub's answer", "visible_ms"), ("after the call", "asked_to_visible_ms")):
         one = figures[key]
         shown.add_row(f"{name}, p50 / p99 / most", f"{one['p50']} / {one['p99']} / {one['max']} ms")
+    if looks:
+        shown.add_row(
+            f"a trial's look at {looks['picks']:,} picks, p50 / p99",
+            f"{looks['look_ms']['p50']} / {looks['look_ms']['p99']} ms",
+        )
+        shown.add_row("reading all of them again", f"{looks['all_again_ms']} ms ({looks['ratio']} x)")
     out.print(shown)
     return 0 if found.sound else EXIT_FAILURE
 

@@ -56,7 +56,9 @@ def segment(
         raise InputError(f"{image}: {error.strerror}") from error
     from serving.client import RobotClient
 
-    with RobotClient(settings.triton_grpc, cell=cell, line=line, timeout_s=timeout) as robot:
+    with RobotClient(
+        settings.triton_grpc, cell=cell, line=line, timeout_s=timeout, token=settings.local_robot_token()
+    ) as robot:
         answer = robot.segment(data, variant=variant, min_score=min_score)
     if picture is not None:
         _draw(data, answer.instances, picture)

@@ -109,7 +109,11 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM certificate of the gRPC endpoint.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key.")
 @click.option("--tls-client-ca", type=click.Path(path_type=Path), help="Robots must show a certificate that it signed.")
-@click.option("--check-robots", is_flag=True, help="Robots need a token that is good for their cell.")
+@click.option(
+    "--check-robots/--no-check-robots",
+    default=None,
+    help="Robots need a token that is good for their cell [PARCELHUB_CHECK_ROBOTS, on].",
+)
 @click.option("--shared-memory", is_flag=True, help="Robots on this machine may use shared memory.")
 @settings_options
 def serve(
@@ -117,7 +121,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
-    check_robots: bool,
+    check_robots: bool | None,
     shared_memory: bool,
 ) -> None:
     """Run Triton alone, on the serving folder that a hub keeps.
@@ -139,7 +143,7 @@ def serve(
             tls_cert=tls_cert or settings.tls_cert,
             tls_key=tls_key or settings.tls_key,
             tls_client_ca=tls_client_ca or settings.tls_client_ca,
-            check_robots=int(check_robots or settings.check_robots),
+            check_robots=settings.check_robots if check_robots is None else int(check_robots),
             shared_memory=int(shared_memory or settings.shared_memory),
         )
     )

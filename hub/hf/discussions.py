@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import msgspec
 
 from hub.errors import InputError
 from registry.catalog import Catalog, Cursor
-from registry.errors import NotFoundError
+from registry.errors import NotFoundError, RefConflictError
 from registry.repos import DeleteFile, Operation, Repos
 from registry.types import Commit, FileEntry, RepoInfo, pull_ref
 
 Status = Literal["open", "closed", "merged", "draft"]
+MERGE_ATTEMPTS = 10
 
 
 class MergeConflictError(InputError):
@@ -57,6 +59,7 @@ class Discussions:
         self._catalog = catalog
         self._repos = repos
         self._now = now
+        self._merging = threading.Lock()
 
     def open(
         self, info: RepoInfo, title: str, description: str, author: str, *, pull_from: str | None = None
@@ -103,16 +106,17 @@ class Discussions:
 
     def rename(self, info: RepoInfo, num: int, title: str, author: str) -> Event:
         """Raises NotFoundError."""
-        before = self.get(info, num)
-        self._set(info, num, "title", title)
-        return self._add(info, num, "title-change", author, {"from": before.title, "to": title})
+        with self._catalog.write() as tx:
+            before = self._in(tx, info, num)
+            tx.execute("UPDATE hub_discussions SET title = ? WHERE repo = ? AND num = ?", [title, info.key, num])
+            return self._say(tx, info, num, "title-change", author, {"from": before.title, "to": title})
 
     def set_status(self, info: RepoInfo, num: int, status: Status, author: str) -> Event:
         """Raises NotFoundError, InputError for one that is merged already."""
-        if self.get(info, num).status == "merged":
-            raise InputError("a merged pull request stays merged")
-        self._set(info, num, "status", status)
-        return self._add(info, num, "status-change", author, {"status": status})
+        with self._catalog.write() as tx:
+            if self._in(tx, info, num).status == "merged":
+                raise InputError("a merged pull request stays merged")
+            return self._become(tx, info, num, status, author)
 
     def note_commit(self, info: RepoInfo, num: int, commit: Commit, oid: str) -> None:
         """A commit was made on the pull request's ref."""
@@ -124,14 +128,25 @@ class Discussions:
 
         Raises NotFoundError, InputError if it cannot be merged, MergeConflictError.
         """
-        found = self.get(info, num)
-        if not found.pull or found.target is None or found.status != "open":
-            raise InputError("only an open pull request can be merged")
-        operations = self._changes(info, found)
-        message = f"{found.title} (#{num})"
-        commit = self._repos.commit(info.id, operations, message=message, author=author, branch=found.target)
-        self._set(info, num, "status", "merged")
-        self._add(info, num, "status-change", author, {"status": "merged"})
+        with self._merging:  # one at a time: what was looked at is what is changed, and nothing is merged twice
+            for attempt in range(MERGE_ATTEMPTS):
+                found = self.get(info, num)
+                if not found.pull or found.target is None or found.status != "open":
+                    raise InputError("only an open pull request can be merged")
+                head = self._repos.resolve(info.id, f"refs/heads/{found.target}").id
+                operations = self._changes(info, found)
+                message = f"{found.title} (#{num})"
+                try:
+                    commit = self._repos.commit(
+                        info.id, operations, message=message, author=author, branch=found.target, expected_parent=head
+                    )
+                except RefConflictError:  # somebody pushed in between: their files are compared as well
+                    if attempt == MERGE_ATTEMPTS - 1:
+                        raise
+                    continue
+                break
+            with self._catalog.write() as tx:
+                self._become(tx, info, num, "merged", author)
         return commit
 
     def _changes(self, info: RepoInfo, found: Discussion) -> list[Operation]:
@@ -156,12 +171,16 @@ class Discussions:
             raise MergeConflictError(clashes)
         return operations
 
-    def _set(self, info: RepoInfo, num: int, column: Literal["title", "status"], value: str) -> None:
-        with self._catalog.write() as tx:
-            tx.execute(
-                f"UPDATE hub_discussions SET {column} = ? WHERE repo = ? AND num = ?",  # noqa: S608  # one of two
-                [value, info.key, num],
-            )
+    def _in(self, tx: Cursor, info: RepoInfo, num: int) -> Discussion:
+        """As `get`, in the transaction that changes it."""
+        row = tx.execute(f"{_SELECT} AND num = ?", [info.key, num]).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no discussion {num}")
+        return Discussion(*row)
+
+    def _become(self, tx: Cursor, info: RepoInfo, num: int, status: Status, author: str) -> Event:
+        tx.execute("UPDATE hub_discussions SET status = ? WHERE repo = ? AND num = ?", [status, info.key, num])
+        return self._say(tx, info, num, "status-change", author, {"status": status})
 
     def _add(self, info: RepoInfo, num: int, kind: str, author: str, data: dict[str, Any]) -> Event:
         with self._catalog.write() as tx:

@@ -32,6 +32,7 @@ from hub.hf.context import (
 from hub.hf.files import BytesAnswer
 from hub.hf.parts import LINK_SECONDS, remove_parts
 from hub.hf.service import HubProtocol
+from hub.hf.uploads import owner_of
 from hub.tokens import Identity, Kind
 from registry.blobs import CHUNK
 from registry.durable import make_folder, publish
@@ -101,7 +102,7 @@ def _answer_batch(hf: HubProtocol, request: Asked, repo: RepoId, asked: wire.Lfs
     sizes = hf.ledger.sizes_of(who, [one.oid for one in asked.objects])
     # Refused before the bytes travel, if it can be known by then; else at the commit.
     new = [one for one in asked.objects if sizes[one.oid] is None and one.size <= hf.max_file_bytes]
-    hf.quota.check(info.id.namespace, {one.oid: one.size for one in new})
+    hf.quota.reserve(info.id.namespace, owner_of(who), {one.oid: one.size for one in new})
     check = f"{repo_url(hf, request, info.id)}.git/info/lfs/verify"
     objects = [
         _upload(hf, who, base, one, known=sizes[one.oid], multipart=multipart, verify=check) for one in asked.objects

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hub.errors import HubError
+from hub.errors import HubError, QuotaError
+from hub.errors import StorageFullError as StorageFullError
 from hub.quotas import Quotas
 from registry.directory import Directory
 from registry.types import Digest
@@ -20,10 +21,6 @@ FRESH_SECONDS: Final = 60.0
 """A team's use is counted again after so long, or when what is left of it seems too little."""
 WINDOW_SECONDS: Final = 60.0
 MAX_CALLERS: Final = 50_000
-
-
-class StorageFullError(HubError):
-    """Raised when a team's repositories may not hold so many bytes more."""
 
 
 class TooManyRequestsError(HubError):
@@ -78,6 +75,22 @@ class UploadQuota:
             )
         with self._lock:
             self._rooms[team] = _Room(self._now(), left)
+
+    def reserve(
+        self, namespace: str, owner: str, contents: Mapping[str, int], *, instead_of: Sequence[str] = ()
+    ) -> None:
+        """Reserve room for bytes on their way in, for all doors in one place. Raises StorageFullError."""
+        if self._quotas is None:
+            return
+        try:
+            self._quotas.reserve(namespace, owner, contents, instead_of=instead_of)
+        except QuotaError as error:
+            raise StorageFullError(str(error)) from error
+
+    def release(self, namespace: str, owner: str, contents: Iterable[str]) -> None:
+        """Give back what did not arrive."""
+        if self._quotas is not None:
+            self._quotas.release(namespace, owner, contents)
 
     def took(self, namespace: str, files: Mapping[Digest, int]) -> None:
         """A commit was made: what it brought is counted as if it were new."""

@@ -74,12 +74,14 @@ class CasController(Controller):
         request_max_body_size=None,
         status_code=HTTP_200_OK,
     )
-    async def put_xorb(self, services: Hub, name: FromPath[s.Sha256], request: Plain) -> wire.XorbAnswer:
+    async def put_xorb(self, services: Hub, name: FromPath[s.Sha256], grant: Grant, request: Plain) -> wire.XorbAnswer:
         """Upload a xorb, which is checked while it arrives."""
         xet = services.xet.store
         if await anyio.to_thread.run_sync(xet.touch_xorb, name):
             await _drained(request)
             return wire.XorbAnswer(was_inserted=False)
+        size = _length_of(request)
+        await anyio.to_thread.run_sync(services.xet.announce_xorb, grant, name, size)
         with xet.xorb_writer(name) as sink:
             # The network's pieces are small: gathered, so that each trip to a thread takes a megabyte.
             pending = bytearray()
@@ -158,6 +160,15 @@ def _range_of(request: Plain) -> tuple[int, int | None] | None:
     if match is None:
         raise InputError(f"the range {text[:60]!r} is not of the form `bytes=first-last`")
     return int(match[1]), int(match[2]) + 1 if match[2] else None
+
+
+def _length_of(request: Plain) -> int:
+    """The bytes that a xorb's upload announces; the most that one may have where it does not say."""
+    text = request.headers.get("content-length", "")
+    size = int(text) if text.isdecimal() and len(text) < 16 else MAX_UPLOAD
+    if size > MAX_UPLOAD:
+        raise TooLargeError(MAX_UPLOAD)
+    return size
 
 
 async def _drained(request: Plain) -> None:

@@ -7,15 +7,17 @@ there are two kinds of signed grants, which carry all that is to be checked: tok
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from hub.errors import ForbiddenError, UnauthorizedError
+from hub.hf.limits import UploadQuota
 from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
 from hub.hf.xet_wire import LinkOf, TokenOut
+from hub.reservations import FILE, XORB
 from hub.tokens import Identity, Kind
 from registry.directory import Directory
 from registry.errors import NotFoundError, UnknownXorbError, XetFileNotFoundError
@@ -71,6 +73,7 @@ class XetAccess:
         signer: Signer,
         *,
         max_file_bytes: int,
+        quota: UploadQuota | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
@@ -78,6 +81,7 @@ class XetAccess:
         self._ledger = ledger
         self._signer = signer
         self._max_file_bytes = max_file_bytes
+        self._quota = quota
         self._now = now
 
     def token(self, who: Identity | None, repo: RepoInfo, scope: CasScope, origin: str) -> TokenOut:
@@ -117,8 +121,17 @@ class XetAccess:
 
     def register(self, grant: CasGrant, shard: bytes) -> tuple[XetFile, ...]:
         """Register a shard; whoever sent it has proven to possess its files. Raises as `XetStore.register`."""
+        owner, team = self._payer(grant)
+        reserved: list[str] = []
+
+        def admit(new: Mapping[XetHash, int], xorbs: Sequence[XetHash]) -> None:
+            # The chunks become these files: what was reserved for them is given back at the same moment.
+            contents = {FILE + name: size for name, size in new.items()}
+            self._reserve(team, owner, contents, instead_of=[XORB + name for name in xorbs])
+            reserved.extend(contents)
+
         try:
-            files = self.store.register(shard, max_bytes=self._max_file_bytes)
+            files = self.store.register(shard, max_bytes=self._max_file_bytes, admit=admit)
         except UnknownXorbError:
             # Their client remembers xorbs that are gone. It keeps that memory by the address of the store, and asks
             # for the address before each upload: a new one makes the next upload start from nothing, and succeed.
@@ -127,7 +140,25 @@ class XetAccess:
         if (who := grant.who) is not None:
             for file in files:
                 self._ledger.record(who, file.sha256, file.size, "xet")
+        mine = {file.sha256: file.size for file in files if FILE + file.hash in reserved}
+        self._reserve(team, owner, mine, instead_of=reserved)
         return files
+
+    def announce_xorb(self, grant: CasGrant, name: XetHash, size: int) -> None:
+        """Take room for chunks before they travel. Raises StorageFullError."""
+        owner, team = self._payer(grant)
+        self._reserve(team, owner, {XORB + name: size})
+
+    def _payer(self, grant: CasGrant) -> tuple[str, str]:
+        """Whose bytes these are, and for which team's repository the token was made."""
+        info = self._directory.of_key(grant.repo)
+        if info is None:
+            raise UnauthorizedError("the token of the content store is for a repository that is gone")
+        return grant.holder, info.id.namespace
+
+    def _reserve(self, team: str, owner: str, contents: Mapping[str, int], *, instead_of: Sequence[str] = ()) -> None:
+        if self._quota is not None:
+            self._quota.reserve(team, owner, contents, instead_of=instead_of)
 
     def find_chunk(self, grant: CasGrant, chunk: XetHash) -> bytes:
         """A shard that says where a chunk lies, if it is of a file that the caller may read anyway.

@@ -25,9 +25,12 @@ def mover(web: Web, request: WebRequest, cell: str) -> Identity:
 
 
 def asked_move(fields: Mapping[str, str], kind: Any) -> Any:  # noqa: ANN401  # a struct of the API
-    """A form's stage and note. Raises InputError."""
+    """A form's stage and note, and the version that its page showed at the stage. Raises InputError."""
+    values = {"stage": fields.get("stage", ""), "note": fields.get("note", "")}
+    if "expected" in fields:
+        values["expected"] = fields["expected"]
     try:
-        return msgspec.convert({"stage": fields.get("stage", ""), "note": fields.get("note", "")}, kind)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise InputError(f"the form is not well-formed: {error}") from error
 

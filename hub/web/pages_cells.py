@@ -19,6 +19,7 @@ from hub.web.moves import asked_move, mover, told
 from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
 from registry.stage_types import HELD_STAGES
+from registry.types import UNSET
 
 LISTED = 50
 DECISIONS = 20
@@ -164,7 +165,8 @@ async def rollback(request: WebRequest, web: Parts, cell: Text) -> Redirect:
     def move() -> Redirect:
         who = mover(web, request, cell)
         asked = asked_move(fields, s.RollbackIn)
-        moved = web.services.promotions.rollback(cell, asked.stage, actor=who.name, note=asked.note)
+        expected = UNSET if isinstance(asked.expected, msgspec.UnsetType) else asked.expected
+        moved = web.services.promotions.rollback(cell, asked.stage, actor=who.name, note=asked.note, expected=expected)
         note(request, decision=moved.decision, version=moved.version)
         return to(f"/ui/cells/{cell}?notice={moved.stage}%20is%20now%20served%20by%20{moved.version or 'the%20base'}")
 

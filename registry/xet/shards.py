@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.errors import XetFormatError
+from registry.errors import ShardWorkError, XetFormatError
 from registry.types import Digest
 from registry.xet import hashes
 from registry.xet.hashes import Hashes, XetHash
@@ -22,6 +22,9 @@ from registry.xet.xorbs import MAX_CHUNK, MAX_CHUNKS, MAX_XORB
 MAX_SHARD: Final = 128 * 1024**2
 """Bytes of a shard; clients start a new one at 64 MiB."""
 ROW: Final = 48
+MAX_TERMS: Final = 500_000
+MAX_NAMED: Final = 16_000_000
+"""Chunks that the terms of a shard may name together: a tebibyte of common ones."""
 
 TAG: Final = b"HFRepoMetaData\x00" + bytes.fromhex("556967456a7b815783a5bdd95ccdd14aa9")
 VERSION: Final = 2
@@ -95,6 +98,19 @@ def parse_shard(data: bytes) -> Shard:
         if len(set(names)) != len(names):
             raise XetFormatError("shard", f"names a {what} twice")
     return Shard(files, xorbs)
+
+
+def check_work(shard: Shard) -> None:
+    """Raises ShardWorkError for a shard that names more than one request may make us look at.
+
+    A term costs the hash of its chunks' hashes, however often it is repeated: 48 bytes could ask for 8192 of them.
+    """
+    terms = sum(len(file.starts) for file in shard.files)
+    if terms > MAX_TERMS:
+        raise ShardWorkError(f"its files have {terms:,} terms", f"{MAX_TERMS:,}")
+    chunks = sum(int((file.ends.astype(np.int64) - file.starts).sum()) for file in shard.files)
+    if chunks > MAX_NAMED:
+        raise ShardWorkError(f"its terms name {chunks:,} chunks", f"{MAX_NAMED:,}")
 
 
 class _Cursor:

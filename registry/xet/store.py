@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from registry.blobs import CHUNK, BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
 from registry.disk import Room
-from registry.errors import InvalidRangeError, TooLargeError, XetFileNotFoundError
+from registry.errors import InvalidRangeError, ShardWorkError, TooLargeError, XetFileNotFoundError
 from registry.types import Digest, check_digest
 from registry.xet import hashes, rows
 from registry.xet.hashes import XetHash
@@ -26,10 +26,13 @@ from registry.xet.keyed import keyed_shard, landmarks
 from registry.xet.plan import Reconstruction, Run, StoredXorb, cut, reconstruction
 from registry.xet.registration import Registration, file_hash
 from registry.xet.rows import XetFile
-from registry.xet.shards import parse_shard
+from registry.xet.shards import check_work, parse_shard
 from registry.xet.xorbs import ChunkTable, XorbCheck, read_chunks
 
 XORBS_FOLDER: Final = "xorbs"
+MAX_HASHED: Final = 64 * 1024**3
+"""Bytes of new files that one shard may make us read: a few minutes of one thread."""
+Admit: TypeAlias = Callable[[Mapping[XetHash, int], Sequence[XetHash]], None]
 _STRIPES: Final = 64
 _FRESH: Final = timedelta(minutes=1)
 _CACHED_CHUNKS: Final = 500_000  # 40 bytes each
@@ -163,17 +166,28 @@ class XetStore:
 
     # Files
 
-    def register(self, shard: bytes, *, max_bytes: int | None = None) -> tuple[XetFile, ...]:
+    def register(
+        self, shard: bytes, *, max_bytes: int | None = None, admit: Admit = lambda _, __: None
+    ) -> tuple[XetFile, ...]:
         """Check a shard and make its files known; gives those files, whose bytes the sender has proven to know.
 
         All or nothing, and durable when it returns. Every byte of a new file is read once for its sha256. Raises
         XetFormatError, XetProofError, UnknownXorbError (upload those xorbs, then the shard), BlobStoreError, and
-        TooLargeError for a file of more than `max_bytes`.
+        TooLargeError for a file of more than `max_bytes`, ShardWorkError for a shard that asks for more work than one
+        request may. `admit` is called with the new files' sizes in bytes and the shard's xorbs before a byte is read;
+        what it raises ends the registration.
         """
         parsed = parse_shard(shard)
         if max_bytes is not None and any(file.size > max_bytes for file in parsed.files):
             raise TooLargeError(max_bytes)
+        check_work(parsed)
+        new_files = {
+            file.hash: file.size for file in parsed.files if rows.file_of_hash(self._catalog, file.hash) is None
+        }
+        if sum(new_files.values()) > MAX_HASHED:
+            raise ShardWorkError(f"its new files have {sum(new_files.values()):,} bytes to hash", f"{MAX_HASHED:,}")
         known = Registration(self._catalog, self.table).check(parsed)
+        admit(new_files, [xorb.hash for xorb in parsed.xorbs])
         files = []
         for new in known:
             found = rows.file_of_hash(self._catalog, new.file.hash)

@@ -238,6 +238,7 @@ class TritonPythonModel:
             latency_ms=round(seconds * 1000, 2),
             batch=batch,
             error=None if reply is not None else getattr(result, "code", "serving"),
+            caller=self._engine.caller(query),
         )
         capture = None
         if reply is not None:

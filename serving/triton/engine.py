@@ -240,9 +240,13 @@ class Engine:
         except Exception as error:
             return as_serving_error(error)
         order = Order(resolved.variant, query.min_score, resolved.classes)
-        route = state.source.cells.get(query.cell) if query.cell is not None else None
+        route = state.source.cells.get(query.cell or "")
         classes = route.classes if route is not None else ()
         return Ready(image, order, resolved.stage, classes, resolved.instead_of)
+
+    def caller(self, query: Query) -> str | None:
+        """The robot whose token the query shows; None where tokens are not checked, or it is not known."""
+        return None if self._access is None else self._access.robot_of(query.token)
 
     def _admit(self, state: State, query: Query) -> Resolved:
         if self._access is not None:
@@ -254,8 +258,7 @@ class Engine:
         return state.route(query.cell, query.line, query.robot, self._refusals)
 
     def _in_memory(self, state: State, variant: str, held: Held | None) -> bool:
-        """Whether it is; otherwise it is fetched, and whoever is held told after that. Raises VariantWarming where that
-        is nobody or there are too many."""
+        """Whether it is; else it is fetched, and whoever is held told after. VariantWarming for nobody or too many."""
         refused = self._refusals.get(variant)
         if refused is not None:
             raise refused

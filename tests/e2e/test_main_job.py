@@ -54,7 +54,9 @@ def client(settings: Settings, up: subprocess.Popen[bytes]) -> Iterator[HubClien
 
 @pytest.fixture(scope="module")
 def robot(settings: Settings, up: subprocess.Popen[bytes]) -> Iterator[RobotClient]:
-    with RobotClient(settings.triton_grpc, cell="dock-7", robot="r1", timeout_s=20) as robot:
+    with RobotClient(
+        settings.triton_grpc, cell="dock-7", robot="r1", token=settings.local_robot_token(), timeout_s=20
+    ) as robot:
         yield robot
 
 

@@ -1,0 +1,91 @@
+"""What hangs on a cell or a repository and must not outlive it: another one of the same name would inherit it.
+
+Everything here runs inside the transaction that deletes, so that nothing is left behind and nothing goes alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from hub.errors import InputError, InUseError, UnknownCellError
+from hub.schemas import FinetuneSpec
+from hub.tokens import CELL_SCOPE, ROBOT_SCOPE
+from registry.catalog import Catalog, Cursor
+from registry.errors import RepoNotFoundError
+from registry.types import RepoId
+
+_OF_REPO = ("hub_discussions", "hub_discussion_events", "hub_readers", "hub_datasets", "hub_image_sets")
+_OF_CELL = ("rollout_lines", "rollout_shares", "rollout_trials", "approvals", "hub_cell_sources")
+
+
+def keep_for_jobs(tx: Cursor, repo: RepoId) -> None:
+    """A guard of deletions and renamings: refuses while a queued or running job needs the repository. InUseError."""
+    needs = {
+        "dataset": "json_extract_string(spec, '$.dataset') = ?",
+        "model": "? IN ('cells/' || json_extract_string(spec, '$.cell'),"
+        " split_part(json_extract_string(spec, '$.base'), '@', 1))",
+    }
+    if repo.type not in needs:
+        return
+    row = tx.execute(
+        f"SELECT id FROM hub_jobs WHERE state IN ('queued', 'running') AND {needs[repo.type]} LIMIT 1",  # noqa: S608
+        [f"{repo.namespace}/{repo.name}"],
+    ).fetchone()
+    if row is not None:
+        raise InUseError(f"the {repo.type} {repo} is needed by the job {row[0]}; cancel it first")
+
+
+def forget_repo(tx: Cursor, repo: RepoId, key: int) -> None:
+    """Take away what the hub knows of a repository that is deleted: discussions, readers, pictures, uploads."""
+    tx.execute("DELETE FROM hub_images WHERE set_number IN (SELECT number FROM hub_image_sets WHERE repo = ?)", [key])
+    for table in _OF_REPO:
+        tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of five names
+    if repo.type == "dataset":
+        tx.execute("DELETE FROM hub_uploads WHERE dataset = ?", [str(repo)])
+
+
+def forget_cell(tx: Cursor, cell: str) -> None:
+    """Take away plans, trials and approvals of a cell, and its robots' right to it; a robot without a cell goes.
+
+    What its picks did stays on record until its time is over, and counts for no cell of this name made later.
+    """
+    for table in _OF_CELL:
+        tx.execute(f"DELETE FROM {table} WHERE cell = ?", [cell])  # noqa: S608  # one of five names
+    scope = CELL_SCOPE + cell
+    for digest, scopes in tx.execute("SELECT sha256, scopes FROM hub_tokens").fetchall():
+        held = set(scopes.split())
+        if scope not in held:
+            continue
+        left = held - {scope}
+        if ROBOT_SCOPE in left and not any(one.startswith(CELL_SCOPE) for one in left):
+            tx.execute("DELETE FROM hub_tokens WHERE sha256 = ?", [digest])
+        else:
+            tx.execute("UPDATE hub_tokens SET scopes = ? WHERE sha256 = ?", [" ".join(sorted(left)), digest])
+    tx.execute(
+        "INSERT INTO rollout_forgotten VALUES (?, ?) ON CONFLICT DO UPDATE SET before = excluded.before",
+        [cell, time.time()],
+    )
+
+
+def forgotten_cells(catalog: Catalog) -> Mapping[str, float]:
+    """Cells that were deleted, and when (epoch seconds): what was recorded before counts for no cell."""
+    return dict(catalog.query("SELECT cell, before FROM rollout_forgotten"))
+
+
+def require_parts(tx: Cursor, spec: FinetuneSpec, made_at: float) -> None:
+    """Raises unless a job's cell and dataset are there, the cell since before the job was made (epoch seconds).
+
+    UnknownCellError, RepoNotFoundError, InputError.
+    """
+    row = tx.execute("SELECT created_at FROM hub_cells WHERE name = ?", [spec.cell]).fetchone()
+    if row is None:
+        raise UnknownCellError(f"there is no cell {spec.cell!r} any more")
+    if row[0] > made_at:
+        raise InputError(f"the cell {spec.cell!r} is another one than the job was made for; ask for a new fine-tune")
+    repo = RepoId.parse(spec.dataset, "dataset")
+    found = tx.execute(
+        "SELECT 1 FROM repos WHERE type = 'dataset' AND namespace = ? AND name = ?", [repo.namespace, repo.name]
+    ).fetchone()
+    if found is None:
+        raise RepoNotFoundError(repo)
