@@ -23,17 +23,21 @@ class Cells:
         """Called for a cell that may go, before its rows do: what lies outside the catalog goes first."""
         self.on_delete: list[Callable[[Cursor, str], None]] = []
         """Called inside the transaction that deletes a cell."""
+        self.on_create: list[Callable[[Cursor, str, float], None]] = []
+        """Called inside the transaction that makes a cell, with the time (epoch seconds)."""
 
     def create(self, name: str, description: str, team: str = "", classes: Sequence[str] = ()) -> Cell:
         """Raises CellExistsError, InputError for a class that the newest base does not know."""
-        wanted = self._known(classes)
+        wanted, now = self._known(classes), time.time()
         with self._catalog.write() as db:
             if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
                 raise CellExistsError(f"the cell {name!r} exists")
             db.execute(
                 "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
-                [name, description, time.time(), team.lower() or None, wanted],
+                [name, description, now, team.lower() or None, wanted],
             )
+            for also in self.on_create:
+                also(db, name, now)
         return self.get(name)
 
     def get(self, name: str) -> Cell:

@@ -194,10 +194,11 @@ class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
         scopes: list[str],
         *,
         user: str | None = None,
+        team: str | None = None,
         seconds: float | None = None,
         value: str | None = None,
     ) -> str:
-        body = {"name": name, "scopes": scopes, "user": user, "seconds": seconds, "value": value}
+        body = {"name": name, "scopes": scopes, "user": user, "team": team, "seconds": seconds, "value": value}
         return self._call("POST", "/tokens", s.NewToken, body).token
 
     def tokens(self) -> list[s.Token]:

@@ -7,6 +7,7 @@ Lookup goes up the class hierarchy, so a new error is covered by its nearest rel
 from __future__ import annotations
 
 import errno
+import logging
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -349,6 +350,15 @@ def plain(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno == errno.EROFS:
         return registry_errors.BlobStoreError("the disk of the hub's data folder is read-only: nothing can be stored")
     return error
+
+
+def log_failure(log: logging.Logger, what: str, error: BaseException) -> None:
+    """Tell the log of a request that failed: with a traceback, unless the disk is full. That is no fault of the code,
+    and a thousand refused requests must not fill what is left of the disk with tracebacks."""
+    if is_full(error):
+        log.warning("%s refused: disk full", what)
+    else:
+        log.error("%s failed", what, exc_info=error)
 
 
 def exit_code_of(error: BaseException) -> int:

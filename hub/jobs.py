@@ -10,6 +10,7 @@ quota lets one more run. So a team that queues a hundred jobs delays another one
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -69,7 +70,7 @@ class Jobs:
                 if same is not None:
                     return _get(db, same[0])
             for admit in self.admission:
-                admit(db, spec, self._now())
+                admit(db, spec, math.inf)
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
             job_id = secrets.token_hex(6)
@@ -326,6 +327,11 @@ class Jobs:
 
     def _expire_leases(self, db: Cursor) -> None:
         """Only a claim looks for lost jobs: without a worker that asks, nobody could take them up anyway."""
+        # A clock that was put back must not make a lease longer than it is.
+        db.execute(
+            "UPDATE hub_jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
+            [self._now() + self._lease_seconds] * 2,
+        )
         rows = db.execute(
             f"SELECT {_COLUMNS} FROM hub_jobs WHERE state = 'running' AND lease_until < ?",  # noqa: S608
             [self._now()],

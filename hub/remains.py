@@ -15,6 +15,12 @@ from registry.catalog import Catalog, Cursor
 from registry.errors import RepoNotFoundError
 from registry.types import RepoId
 
+_CELLS = "cells"
+_STANDING = (
+    "SELECT v.cell, v.version FROM hub_variants v JOIN stage_variants s"
+    " ON s.cell = v.cell AND s.variant = 'cells/' || v.cell || '@' || v.version"
+    " WHERE s.stage <> 'archived' AND json_extract_string(v.document, '$.base.repo') = ?"
+)
 _OF_REPO = ("hub_discussions", "hub_discussion_events", "hub_readers", "hub_datasets", "hub_image_sets")
 _OF_CELL = ("rollout_lines", "rollout_shares", "rollout_trials", "approvals", "hub_cell_sources")
 
@@ -36,11 +42,34 @@ def keep_for_jobs(tx: Cursor, repo: RepoId) -> None:
         raise InUseError(f"the {repo.type} {repo} is needed by the job {row[0]}; cancel it first")
 
 
+def keep_bases(tx: Cursor, repo: RepoId) -> None:
+    """A guard of deletions and renamings: refuses for a base that variants are made on. InUseError."""
+    _keep_base(tx, repo, "", [])
+
+
+def keep_base_version(tx: Cursor, repo: RepoId, tag: str) -> None:
+    """As `keep_bases`, for one version of a base."""
+    _keep_base(tx, repo, " AND json_extract_string(v.document, '$.base.revision') = ?", [tag])
+
+
+def _keep_base(tx: Cursor, repo: RepoId, only: str, values: list[str]) -> None:
+    if repo.type != "model" or repo.namespace == _CELLS:
+        return
+    row = tx.execute(f"{_STANDING}{only} LIMIT 1", [f"{repo.namespace}/{repo.name}", *values]).fetchone()
+    if row is not None:
+        what = f"{repo}@{values[0]}" if values else str(repo)
+        raise InUseError(f"the variant {row[0]}@{row[1]} is made on {what}; archive it first")
+
+
 def forget_repo(tx: Cursor, repo: RepoId, key: int) -> None:
     """Take away what the hub knows of a repository that is deleted: discussions, readers, pictures, uploads."""
     tx.execute("DELETE FROM hub_images WHERE set_number IN (SELECT number FROM hub_image_sets WHERE repo = ?)", [key])
     for table in _OF_REPO:
         tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of five names
+    if repo.type == "model" and repo.namespace == _CELLS:
+        # Its variants' stages go with it (`registry.stages`): without them the cell is one that has no variant.
+        tx.execute("DELETE FROM hub_variants WHERE cell = ?", [repo.name])
+        tx.execute("DELETE FROM approvals WHERE cell = ?", [repo.name])
     if repo.type == "dataset":
         tx.execute("DELETE FROM hub_uploads WHERE dataset = ?", [str(repo)])
 
@@ -66,6 +95,11 @@ def forget_cell(tx: Cursor, cell: str) -> None:
         "INSERT INTO rollout_forgotten VALUES (?, ?) ON CONFLICT DO UPDATE SET before = excluded.before",
         [cell, time.time()],
     )
+
+
+def begin_cell(tx: Cursor, cell: str, now: float) -> None:
+    """A cell of a name that there was before begins now, whatever the clock said when the other one went."""
+    tx.execute("UPDATE rollout_forgotten SET before = least(before, ?) WHERE cell = ?", [now, cell])
 
 
 def forgotten_cells(catalog: Catalog) -> Mapping[str, float]:

@@ -156,10 +156,10 @@ class Commit(_Out, frozen=True):
 
 class FinetuneIn(_In, frozen=True):
     cell: Slug
-    dataset: Annotated[str, Meta(pattern=r"^[^/@\s]+/[^/@\s]+$")]
+    dataset: Annotated[str, Meta(pattern=r"^[^/@\s]+/[^/@\s]+$", max_length=200)]
     """`team/name`"""
-    dataset_revision: str = "main"
-    base: str = ""
+    dataset_revision: Annotated[str, Meta(max_length=200)] = "main"
+    base: Annotated[str, Meta(max_length=200)] = ""
     """`base/name@tag`; empty: the newest base."""
     images: Annotated[int, Meta(ge=2, le=100_000)] | None = None
     max_minutes: Annotated[float, Meta(gt=0, le=24 * 60)] = 10.0
@@ -261,20 +261,20 @@ class ReleaseIn(_In, frozen=True):
 
 
 class ProgressIn(_In, frozen=True):
-    stage: str
+    stage: Annotated[str, Meta(max_length=200)]
     step: int
     total: int
     images_per_second: float | None = None
     eta_seconds: float | None = None
-    message: str = ""
-    metrics: dict[str, float] = {}
+    message: Annotated[str, Meta(max_length=8000)] = ""
+    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], float], Meta(max_length=1000)] = {}
 
 
 class FinishIn(_In, frozen=True):
-    commit: str
+    commit: Annotated[str, Meta(max_length=200)]
     """The commit in `cells/<cell>` that holds the variant."""
     deck: Sha256
-    metrics: dict[str, Any]
+    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], Any], Meta(max_length=1000)]
 
 
 class FailIn(_In, frozen=True):

@@ -160,7 +160,9 @@ class Rollout(_Out, frozen=True):
 
 class RobotIn(_In, frozen=True):
     name: Slug
-    cells: Annotated[list[Annotated[str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9._-]{0,63})$")]], Meta(min_length=1)]
+    cells: Annotated[
+        list[Annotated[str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9._-]{0,63})$")]], Meta(min_length=1, max_length=1000)
+    ]
     """The cells it may ask for and report on; `*` is every cell."""
 
 

@@ -123,7 +123,8 @@ class Services:
         privacy.watch(registry)
         jobs.claim_hooks.append(privacy.record)
         jobs.admission.append(remains.require_parts)
-        registry.repos.delete_guards.append(remains.keep_for_jobs)
+        registry.repos.delete_guards += [remains.keep_for_jobs, remains.keep_bases]
+        registry.repos.tag_guards.append(remains.keep_base_version)
         registry.repos.on_delete.append(remains.forget_repo)
         evaluations = Evaluations(catalog)
         bases = Bases(store)
@@ -156,6 +157,7 @@ class Services:
         promotions = Promotions(cells, variants, stages, folder, registry.policies)
         cells.before_delete.append(lambda cell: _delete_repo(registry, cell))
         cells.on_delete.append(remains.forget_cell)
+        cells.on_create.append(remains.begin_cell)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)

@@ -35,6 +35,7 @@ R = TypeVar("R")
 MERGE_AT = 24
 """A day's folder with so many files is merged into one."""
 SEGMENTS_AT_ONCE = 500
+FRESH_DAYS = 2
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     PREDICTIONS: {
         "request_id": "VARCHAR", "at": "DOUBLE", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR",
@@ -186,10 +187,14 @@ class ParquetFiles:
             raise
 
     def _retain(self) -> None:
+        """Days that are over go. A clock that is wrong for a while must not be the end of all that is on record: files
+        go only when later days have some, on FRESH_DAYS days at least."""
         oldest = (datetime.now(UTC) - self._keep).strftime("%Y-%m-%d")
         for kind in (PREDICTIONS, OUTCOMES):
-            for folder in (self.folder / kind).glob("????-??-??"):
-                if folder.name < oldest:
+            days = {folder: any(folder.iterdir()) for folder in (self.folder / kind).glob("????-??-??")}
+            trusted = sum(filled for folder, filled in days.items() if folder.name >= oldest) >= FRESH_DAYS
+            for folder, filled in days.items():
+                if folder.name < oldest and (trusted or not filled):
                     log.info("telemetry of %s is older than %d days and goes", folder.name, self._keep.days)
                     shutil.rmtree(folder, ignore_errors=True)
 
@@ -207,7 +212,9 @@ def _parquet(kind: str, files: str) -> str:
     casts = ", ".join(f'CAST("{name}" AS {type_}) AS "{name}"' for name, type_ in COLUMNS[kind].items())
     return (
         f"SELECT {casts} FROM (SELECT {shape} WHERE false UNION ALL BY NAME "  # noqa: S608  # names of ours
-        f"SELECT * FROM read_parquet({files}, union_by_name=true))"
+        f"SELECT * FROM read_parquet({files}, union_by_name=true)) "
+        # A file with other columns than ours would read as rows of nothing.
+        f"WHERE CASE WHEN request_id IS NULL OR {_TIME[kind]} IS NULL THEN error('rows without an id') ELSE true END"
     )
 
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from hub.errors import InputError, UnknownTeamError, UnknownUserError
+from hub.errors import InputError, InUseError, UnknownTeamError, UnknownUserError
+from hub.tokens import TEAM_SCOPE
 from registry.catalog import Catalog, Cursor
 from registry.types import check_name
 
@@ -111,7 +112,8 @@ class Users:
             db.execute("DELETE FROM hub_tokens WHERE user_name = ?", [known])
             db.execute("DELETE FROM hub_possessions WHERE owner = ?", [f"user:{known}"])
             db.execute("DELETE FROM hub_readers WHERE user_name = ?", [known])
-            db.execute("DELETE FROM hub_uploads WHERE owner = ?", [f"user:{known}"])
+            for table in ("hub_uploads", "hub_reservations"):
+                db.execute(f"DELETE FROM {table} WHERE owner = ?", [f"user:{known}"])  # noqa: S608  # one of two
             db.execute("DELETE FROM hub_quotas WHERE team = ?", [known.lower()])
             db.execute("DELETE FROM hub_users WHERE name = ?", [known])
 
@@ -159,9 +161,17 @@ class Users:
         return found[0] if found else Team(known.name, known.fullname, ())  # it had no name, and no other member
 
     def delete_team(self, name: str) -> None:
-        """Take a team away: its name, its limits and everybody's membership; its datasets stay. UnknownTeamError."""
+        """Take a team away: its name, its limits, its own tokens and everybody's membership; its datasets stay.
+
+        Raises UnknownTeamError, and InUseError while it has cells: another team of the name would have them.
+        """
         team = self.team(name)
         with self._catalog.write() as db:
+            cells = db.execute("SELECT name FROM hub_cells WHERE lower(team) = ? ORDER BY name", [team.name]).fetchall()
+            if cells:
+                raise InUseError(f"the team {team.name!r} has the cell {cells[0][0]!r}; give it to another team first")
+            scope = TEAM_SCOPE + team.name
+            db.execute("DELETE FROM hub_tokens WHERE list_contains(string_split(scopes, ' '), ?)", [scope])
             for member, _, _, teams in db.execute(f"{_SELECT} WHERE len(teams) > 0").fetchall():
                 left = [other for other in teams if other.lower() != team.name]
                 if len(left) != len(teams):

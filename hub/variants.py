@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +23,7 @@ from registry.lineage import Edge, Lineage
 from registry.policies import Policies
 from registry.stage_types import Assignment
 from registry.stages import Stages
-from registry.types import Artifact, RepoId, Variant
+from registry.types import Artifact, Ref, RepoId, Variant
 
 log = logging.getLogger("parcelhub.hub")
 
@@ -90,7 +90,7 @@ class Variants:
         spec, repo = job.spec, repo_of(job.spec.cell)
         refs = self._store.repos.refs(repo)
         tagged = next((r.name for r in refs if r.kind == "tag" and r.commit == answer.commit), None)
-        version = tagged or self._store.repos.tag(repo, next_version(refs), answer.commit).name
+        version = tagged or self._store.repos.tag(repo, self._next_version(spec.cell, refs), answer.commit).name
         variant = Variant(repo, version)
         made = Artifact("variant", str(variant), answer.commit)
         deck = Artifact("deck", answer.deck, answer.deck)
@@ -114,6 +114,11 @@ class Variants:
             )
         self.enlist(spec.cell, version, answer.commit, job, answer.metrics)
         return f"{spec.cell}@{version}"
+
+    def _next_version(self, cell: str, refs: Iterable[Ref]) -> str:
+        """One more than the highest version that there is or was: a tag may be gone, and decisions still name it."""
+        names = {ref.name for ref in refs if ref.kind == "tag"} | self._stages.named(cell)
+        return next_version(Ref(name, "tag", "") for name in names)
 
     def all(self, cell: str | None = None) -> list[s.Version]:
         """The variants of all cells or of one, newest first."""

@@ -11,10 +11,11 @@ from registry import heads
 from registry import repo_rows as rows_
 from registry.cards import Card
 from registry.catalog import Catalog, Cursor, from_db
-from registry.errors import InvalidValueError, RepoExistsError, RepoNotFoundError
+from registry.errors import InvalidValueError, RepoExistsError, RepoInUseError, RepoNotFoundError
 from registry.repos import Repos
 from registry.types import Digest, Gating, RepoId, RepoInfo, RepoType
 
+_STANDING = "SELECT 1 FROM stage_variants WHERE starts_with(variant, ?)"
 Order = Literal["name", "created", "modified"]
 _ORDER: dict[Order, str] = {
     "name": "lower(p.namespace || '/' || p.name), p.key",
@@ -86,7 +87,7 @@ class Directory:
         """Rename; the old name goes on leading to the repo until another one is created under it.
 
         Raises RepoNotFoundError, RepoExistsError, InvalidValueError for another type, and what a delete guard
-        raises (RepoInUseError while robots are served from it).
+        raises; RepoInUseError while robots are served from it, or a variant of it has a stage.
         """
         if repo.type != target.type:
             raise InvalidValueError("repo", str(target), f"a {repo.type} cannot become a {target.type}")
@@ -94,6 +95,8 @@ class Directory:
             key = rows_.key_of(tx, repo)
             for guard in self._repos.delete_guards:
                 guard(tx, repo)
+            if repo.type == "model" and tx.execute(_STANDING, [f"{repo}@"]).fetchone():
+                raise RepoInUseError(repo, "decisions name its variants by this name", verb="moved")
             row = tx.execute(
                 f"SELECT {rows_.INFO} FROM repos WHERE key = (SELECT repo FROM repo_handles WHERE handle = ?)",  # noqa: S608
                 [rows_.handle_of(target)],

@@ -121,11 +121,11 @@ class RepoExistsError(ConflictError):
 
 
 class RepoInUseError(ConflictError):
-    """Raised when a repo cannot be deleted because robots are served from it."""
+    """Raised when a repo cannot be deleted or moved because robots are served from it, or decisions name it."""
 
-    def __init__(self, repo: object, reason: str) -> None:
+    def __init__(self, repo: object, reason: str, *, verb: str = "deleted") -> None:
         self.repo, self.reason = str(repo), reason
-        super().__init__(f"{self.repo} cannot be deleted: {reason}")
+        super().__init__(f"{self.repo} cannot be {verb}: {reason}")
 
 
 class RefExistsError(ConflictError):

@@ -23,11 +23,10 @@ from registry.errors import (
     MoveRefusedError,
     NotFoundError,
     NothingToRollBackError,
-    RefProtectedError,
-    RepoInUseError,
     StageError,
 )
 from registry.repos import Repos
+from registry.stage_guards import forget_variants, keep_served, keep_tag
 from registry.stage_types import (
     HELD_STAGES,
     LOOK,
@@ -40,7 +39,7 @@ from registry.stage_types import (
     Stage,
     Verdict,
 )
-from registry.types import UNSET, Digest, Ref, RepoId, Unset, Variant, check_digest, check_name, stage_ref
+from registry.types import UNSET, Digest, Ref, Unset, Variant, check_digest, check_name, stage_ref
 
 Sign: TypeAlias = Callable[[bytes], tuple[Digest, bytes]]
 """From a message to a key's id and its signature (`KeyRing.sign`)."""
@@ -62,8 +61,9 @@ class Stages:
         self._blobs = blobs
         self._repos = repos
         self._gate = gate
-        repos.delete_guards.append(_keep_served)
-        repos.tag_guards.append(_keep_tag)
+        repos.delete_guards.append(keep_served)
+        repos.tag_guards.append(keep_tag)
+        repos.on_delete.append(forget_variants)
 
     def move(
         self,
@@ -230,6 +230,13 @@ class Stages:
         )
         return tuple(DecisionRecord.parse(row[0].encode()) for row in rows)
 
+    def named(self, cell: str) -> set[str]:
+        """The versions that decisions about a cell name: what was deleted since is among them."""
+        rows = self._catalog.query(
+            "SELECT DISTINCT json_extract_string(record, '$.variant') FROM decisions WHERE cell = ?", [cell]
+        )
+        return {row[0].rpartition("@")[2] for row in rows if row[0]}
+
     def decision(self, decision_id: Digest) -> DecisionRecord:
         """The decision of this id. Raises NotFoundError."""
         rows = self._catalog.query("SELECT record FROM decisions WHERE id = ?", [decision_id])
@@ -368,28 +375,3 @@ def _check(cell: str, stage: Stage, actor: str, note: str) -> None:
         raise InvalidValueError("actor", actor, f"must have 1 to {MAX_ACTOR} characters")
     if len(note) > MAX_NOTE:
         raise InvalidValueError("note", note, f"must have at most {MAX_NOTE} characters")
-
-
-def _keep_served(tx: Cursor, repo: RepoId) -> None:
-    """Refuse to delete a repo that robots are served from."""
-    if repo.type != "model":
-        return
-    rows = tx.execute(
-        "SELECT cell, stage FROM stage_variants "
-        "WHERE starts_with(variant, ?) AND stage IN ('station', 'beta', 'fleet')",
-        [f"{repo}@"],
-    ).fetchall()
-    if rows:
-        places = ", ".join(f"{cell} ({stage})" for cell, stage in sorted(rows))
-        raise RepoInUseError(repo, f"it serves {places}")
-
-
-def _keep_tag(tx: Cursor, repo: RepoId, tag: str) -> None:
-    """Refuse to take the name away from a variant that has a stage: decisions and robots name it."""
-    if repo.type != "model":
-        return
-    row = tx.execute(
-        "SELECT cell, stage FROM stage_variants WHERE variant = ? AND stage <> 'archived'", [f"{repo}@{tag}"]
-    ).fetchone()
-    if row:
-        raise RefProtectedError(repo, tag, f"it names the {row[1]} variant of {row[0]}")

@@ -126,7 +126,7 @@ class Ask:
 class Memory:
     """What a client remembers between requests: the last good variant per cell and line, and recent answers."""
 
-    last_good: dict[tuple[str | None, str | None], str] = field(default_factory=dict)
+    last_good: OrderedDict[tuple[str | None, str | None], str] = field(default_factory=OrderedDict)
     recent: OrderedDict[str, tuple[Ask, str]] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -135,6 +135,9 @@ class Memory:
         with self.lock:
             if ask.variant is None and answer.variant is not None:
                 self.last_good[ask.cell, ask.line] = answer.variant
+                self.last_good.move_to_end((ask.cell, ask.line))
+                while len(self.last_good) > _REMEMBERED:
+                    self.last_good.popitem(last=False)
             elif ask.variant is None:
                 self.last_good.pop((ask.cell, ask.line), None)
             self.recent[answer.request_id] = (ask, answer.served_by)

@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from hub.errors import EXIT_FAILURE, INTERNAL, Problem, plain, problem_of
+from hub.errors import EXIT_FAILURE, INTERNAL, Problem, log_failure, plain, problem_of
 
 log = logging.getLogger("parcelhub.api")
 
@@ -29,7 +29,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     problem = problem_of(error)
     detail = str(plain(error))
     if problem.status >= 500:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log_failure(log, f"{request.method} {request.url.path}", error)
     if problem is INTERNAL:  # the sentence was written for us, and may hold paths or SQL
         detail = "an error that was not expected; the hub's log has it"
     headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}

@@ -20,8 +20,13 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("name")
-@click.option("--user", help="Whose token it is; the user is made if need be. Without: a token of the operator's.")
-@click.option("--team", "teams", multiple=True, help="A namespace the user may write besides their own; repeatable.")
+@click.option("--user", help="Whose token it is; the user is made if need be.")
+@click.option(
+    "--team",
+    "teams",
+    multiple=True,
+    help="With --user: a namespace the user may write as well; repeatable. Alone: the team whose token it is.",
+)
 @click.option("--fullname", default="", help="The user's full name.")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, help="What it allows; repeatable [read].")
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), help="Days until it expires; without: never.")
@@ -39,20 +44,28 @@ def create(
     take_over: bool,
     as_json: bool,
 ) -> None:
-    """Make a token and show it, this once.
+    """Make a token and show it, this once: a user's, a team's (for its programs), or without both the operator's.
 
     \b
     Example:
+      parcelhub token create line-3-uploads --team acme --scope contribute --days 90
       parcelhub token create laptop --user ann --team acme --scope read --scope contribute --scope finetune
     """
-    if user is None and (teams or fullname):
-        raise InputError("--team and --fullname are about a user; name one with --user")
+    if user is None and fullname:
+        raise InputError("--fullname is about a user; name one with --user")
+    if user is None and len(teams) > 1:
+        raise InputError("a token is of one team; make one for each, or name a user who is in all of them with --user")
     value = sys.stdin.readline().strip() if take_over else None
     with connect(settings) as client:
         if user is not None:
             client.put_user(user, fullname=fullname, teams=list(teams) or None)
         made = client.create_token(
-            name, list(scopes) or ["read"], user=user, seconds=None if days is None else days * 86_400, value=value
+            name,
+            list(scopes) or ["read"],
+            user=user,
+            team=teams[0] if user is None and teams else None,
+            seconds=None if days is None else days * 86_400,
+            value=value,
         )
     if as_json:
         print_json({"token": made})

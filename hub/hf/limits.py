@@ -62,7 +62,7 @@ class UploadQuota:
             return
         with self._lock:
             room = self._rooms.get(team)
-            if room is not None and self._now() - room.counted_at < FRESH_SECONDS and room.bytes >= more:
+            if room is not None and abs(self._now() - room.counted_at) < FRESH_SECONDS and room.bytes >= more:
                 return
         quota = self._quotas.get(team)
         left = quota.bytes - quota.bytes_used

@@ -14,7 +14,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from hub import errors as hub_errors
-from hub.errors import INTERNAL, plain, problem_of
+from hub.errors import INTERNAL, log_failure, plain, problem_of
 from hub.hf.limits import StorageFullError, TooManyRequestsError
 from hub.hf.views import oid_of
 from registry import errors as registry_errors
@@ -50,7 +50,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         return Response({}, status_code=307, headers={"Location": error.location})
     status, code, message, headers = _describe(request, error)
     if status >= 500:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log_failure(log, f"{request.method} {request.url.path}", error)
     headers["X-Error-Message"] = message.encode("ascii", "replace").decode().replace("\n", " ").replace("\r", " ")
     if code:
         headers["X-Error-Code"] = code

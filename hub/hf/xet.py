@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, TypeAlias
 
+import anyio
 import anyio.to_thread
 from litestar import Controller, Request, Response, Router, get, post
 from litestar.datastructures import State
@@ -35,6 +36,8 @@ from registry.xet.xorbs import MAX_UPLOAD
 
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _BINARY = "application/octet-stream"
+_SHARDS = anyio.CapacityLimiter(2)
+"""Shards whose files are read for their sha256 at one time: others wait, and hold no thread meanwhile."""
 
 Grant: TypeAlias = NamedDependency[CasGrant]
 Plain: TypeAlias = Request[Any, Any, State]
@@ -102,7 +105,7 @@ class CasController(Controller):
             body += piece
             if len(body) > MAX_SHARD:
                 raise TooLargeError(MAX_SHARD)
-        await anyio.to_thread.run_sync(services.xet.register, grant, bytes(body))
+        await anyio.to_thread.run_sync(services.xet.register, grant, bytes(body), limiter=_SHARDS)
         return wire.ShardAnswer(result=1)
 
     @get("/v1/reconstructions/{name:str}", sync_to_thread=True)

@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Redirect
 
-from hub.errors import INTERNAL, UnauthorizedError, plain, problem_of
+from hub.errors import INTERNAL, UnauthorizedError, log_failure, plain, problem_of
 from hub.web.render import page
 
 log = logging.getLogger("parcelhub.web")
@@ -34,7 +34,7 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         problem = problem_of(error)
         status, title, detail = problem.status, problem.title, str(plain(error))
         if status >= 500:
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+            log_failure(log, f"{request.method} {request.url.path}", error)
         if problem is INTERNAL:  # the sentence was written for us, and may hold paths or SQL
             detail = "Something that was not expected; the hub's log has it."
     hints = {

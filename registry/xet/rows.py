@@ -176,6 +176,14 @@ def file_of_hash(catalog: Catalog, name: XetHash) -> XetFile | None:
     return XetFile(*rows[0]) if rows else None
 
 
+def files_of_hashes(catalog: Catalog, names: Sequence[XetHash]) -> dict[XetHash, XetFile]:
+    """Those of these files that are here, by hash."""
+    rows = catalog.query(
+        "SELECT hash, sha256, size FROM xet_files WHERE hash IN (SELECT unnest(?::VARCHAR[]))", [list(names)]
+    )
+    return {row[0]: XetFile(*row) for row in rows}
+
+
 def files_of_sha256s(catalog: Catalog, digests: Sequence[Digest]) -> list[XetFile]:
     """The files of these sha256s that are here, one of each."""
     if not digests:

@@ -22,6 +22,7 @@ from registry.xet.xorbs import MAX_CHUNK, MAX_CHUNKS, MAX_XORB
 MAX_SHARD: Final = 128 * 1024**2
 """Bytes of a shard; clients start a new one at 64 MiB."""
 ROW: Final = 48
+MAX_FILES: Final = 100_000
 MAX_TERMS: Final = 500_000
 MAX_NAMED: Final = 16_000_000
 """Chunks that the terms of a shard may name together: a tebibyte of common ones."""
@@ -105,6 +106,8 @@ def check_work(shard: Shard) -> None:
 
     A term costs the hash of its chunks' hashes, however often it is repeated: 48 bytes could ask for 8192 of them.
     """
+    if len(shard.files) > MAX_FILES:
+        raise ShardWorkError(f"it names {len(shard.files):,} files", f"{MAX_FILES:,}")
     terms = sum(len(file.starts) for file in shard.files)
     if terms > MAX_TERMS:
         raise ShardWorkError(f"its files have {terms:,} terms", f"{MAX_TERMS:,}")

@@ -181,17 +181,18 @@ class XetStore:
         if max_bytes is not None and any(file.size > max_bytes for file in parsed.files):
             raise TooLargeError(max_bytes)
         check_work(parsed)
-        new_files = {
-            file.hash: file.size for file in parsed.files if rows.file_of_hash(self._catalog, file.hash) is None
-        }
+        there = rows.files_of_hashes(self._catalog, [file.hash for file in parsed.files])
+        new_files = {file.hash: file.size for file in parsed.files if file.hash not in there}
         if sum(new_files.values()) > MAX_HASHED:
             raise ShardWorkError(f"its new files have {sum(new_files.values()):,} bytes to hash", f"{MAX_HASHED:,}")
         known = Registration(self._catalog, self.table).check(parsed)
         admit(new_files, [xorb.hash for xorb in parsed.xorbs])
+        # A file that the shard names again and again is read once.
+        read = {name: file.sha256 for name, file in there.items()}
         files = []
         for new in known:
-            found = rows.file_of_hash(self._catalog, new.file.hash)
-            sha256 = found.sha256 if found else self._sha256(new.runs)
+            if (sha256 := read.get(new.file.hash)) is None:
+                sha256 = read[new.file.hash] = self._sha256(new.runs)
             new.check_sha256(sha256)
             files.append(XetFile(new.file.hash, sha256, new.file.size))
         marks = [landmarks(new.runs, self.table) for new in known]

@@ -214,9 +214,9 @@ class TritonPythonModel:
             reply = result
             self._metrics.answered(reply.variant, reply.stage, seconds)
         else:
-            # By the name of a variant that there is: any other text would be the client's to fill our memory with.
-            known = query.variant is not None and self._engine.knows(query.variant)
-            self._metrics.failed(query.variant if known else None, result.code)
+            # By names that lead to something: any other text would be the client's to fill memory and disk with.
+            query = self._engine.known(query)
+            self._metrics.failed(query.variant, result.code)
         if self._recorder is None:
             return
         found = reply.instances if reply is not None else None

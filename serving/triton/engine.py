@@ -141,9 +141,9 @@ class Engine:
         names = self._refusals.names().intersection(self._state.source.variants())
         return {name: error for name in names if (error := self._refusals.get(name)) is not None}
 
-    def knows(self, variant: str) -> bool:
-        """Whether there is such a variant, so that it may name a count of its own."""
-        return self._state.segmenter.has_variant(variant) or variant in self._state.source.variants()
+    def known(self, query: Query) -> Query:
+        """As `State.known`."""
+        return self._state.known(query, heard=self._access is None or self.caller(query) is not None)
 
     def status(self) -> ServerStatus:
         """What is in place and what is not; the time is the writer's to say."""

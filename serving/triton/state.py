@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from serving.routing import Resolved, RoutingTable
 from serving.segmenter import Segmenter
+from serving.triton.queries import Query
 from serving.triton.refusals import Refusals
 
 
@@ -43,6 +44,15 @@ class State:
             found = alone.keeping(self.before, refusals.names()).route(cell, line, robot)
         wanted = self.source.route(cell, line, robot).variant
         return found if wanted == found.variant else replace(found, instead_of=wanted)
+
+    def known(self, query: Query, *, heard: bool) -> Query:
+        """The query with those names alone that lead to something here: of a request that was refused, any other text
+        would be the client's to fill memory and disk with. `heard`: whether the robot may ask here at all."""
+        variant, cell = query.variant, query.cell
+        there = variant is not None and (self.segmenter.has_variant(variant) or variant in self.source.variants())
+        variant, cell = variant if there else None, cell if cell in self.source.cells else None
+        line, robot = (query.line, query.robot) if heard and (cell or variant) else (None, None)
+        return replace(query, cell=cell, variant=variant, line=line, robot=robot)
 
     def served_by(self, variant: str | None) -> str:
         """What an answer is told to be from: `dock-7@v3 on base/universal@v1`, or the base alone."""

@@ -85,7 +85,10 @@ def test_writing_goes_on_when_the_damage_is_met_by_a_write(tmp_path):
     telemetry.add_outcomes([row(1)], reporter="t")
     picks(telemetry)
     os.truncate(days(tmp_path)[0], 0)
-    assert telemetry.add_outcomes([row(2)], reporter="t") == (1, 0)
+    assert telemetry.add_outcomes([row(2)], reporter="t") == (1, 0), "a write reads no file"
+    telemetry.close()
+    telemetry = Telemetry(tmp_path)  # the first write after a start does
+    assert telemetry.add_outcomes([row(3)], reporter="t") == (1, 0)
     assert len(set_aside(tmp_path)) == 1
 
 
@@ -159,3 +162,63 @@ def test_an_append_that_fails_leaves_nothing(tmp_path, monkeypatch):
         durable.write_file(path, b"third")
     assert path.read_bytes() == b"first"
     assert [one.name for one in tmp_path.iterdir()] == ["log"]
+
+
+def test_files_of_earlier_versions_are_no_damage(tmp_path: Path) -> None:
+    """They lack the newest columns; a damaged file beside them must not take them along."""
+    import duckdb
+
+    telemetry = Telemetry(tmp_path)
+    telemetry.add_outcomes([row(1)], reporter="r")
+    assert picks(telemetry) == 1
+    (today,) = days(tmp_path)
+    old = today.parent.with_name("2026-01-02") / "old.parquet"  # noqa: S608
+    old.parent.mkdir()
+    duckdb.sql(
+        f"COPY (SELECT * EXCLUDE (speaker) REPLACE ('r2' AS request_id) FROM '{today}') TO '{old}' (FORMAT parquet)"
+    )
+    (today.parent / "torn.parquet").write_bytes(b"")
+    other_columns(today.parent / "strange.parquet")
+    assert picks(telemetry) == 2
+    assert set_aside(tmp_path) == [f"{OUTCOMES}/{today.parent.name}/{name}.parquet" for name in ("strange", "torn")]
+    telemetry.close()
+    again = Telemetry(tmp_path)
+    assert picks(again) == 2
+    again.close()
+
+
+def test_lines_of_the_wrong_shape_are_no_votes_and_stop_nothing(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path)
+    incoming = tmp_path / INCOMING
+    incoming.mkdir(parents=True)
+    lines = [
+        b"[1, 2]", b'{"request_id": 7}', b'{"request_id": "a"}', b'{"request_id": "b", "received_at": "soon"}',
+        b'{"request_id": "c", "received_at": NaN, "outcome": "drop"}', b"\xff\xfe", b"[" * 100_000,
+    ]  # fmt: skip
+    (incoming / f"{OUTCOMES}-1-1-1.jsonl").write_bytes(b"\n".join(lines))
+    (incoming / "predictions-1-1-1.jsonl").write_bytes(b'{"request_id": "d", "at": null}\n{"request_id": "e"}\n')
+    telemetry.look(wait=True)
+    assert telemetry.add_outcomes([row(1)], reporter="r") == (1, 0)
+    assert telemetry.request("d") is None
+    assert picks(telemetry) >= 1
+    telemetry.close()
+
+
+def test_a_clock_that_ran_ahead_ends_nothing_that_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention believes a day only when later ones have records; after the clock is put back all is as before."""
+    import hub.telemetry_parquet as files
+
+    telemetry = Telemetry(tmp_path, keep_days=30)
+    telemetry.add_outcomes([row(1)], reporter="r")
+    assert picks(telemetry) == 1
+    telemetry.close()
+
+    class Ahead(files.datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return super().now(tz) + files.timedelta(days=400)
+
+    monkeypatch.setattr(files, "datetime", Ahead)
+    telemetry = Telemetry(tmp_path, keep_days=30)
+    assert picks(telemetry) == 1
+    telemetry.close()

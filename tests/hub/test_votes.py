@@ -24,6 +24,7 @@ from serving.telemetry import INCOMING, PREDICTIONS, write_segment
 from tests.hub.material import wait_for
 from tests.hub.test_bases_and_folder import make_variant, promote
 from tests.hub.test_production import Ask, ask, outcome, prediction, report  # noqa: F401  # `ask` is a fixture
+from tests.scale import scaled
 
 TEST = SequentialTest(0.9, 0.8, 0.05, 0.05, repeat=True)
 
@@ -95,7 +96,7 @@ def test_outcomes_are_bounded_and_refused_in_words(ask: Ask, services: Services)
     assert ask("POST", "/outcomes", {"outcomes": [outcome("one-more")]}, headers=own).is_success
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(scaled(3, 12)))
 def test_a_running_sum_is_the_full_recount(tmp_path: Path, seed: int) -> None:
     """Whatever comes late, twice, from others or after a restart."""
     rng = random.Random(seed)
@@ -103,7 +104,7 @@ def test_a_running_sum_is_the_full_recount(tmp_path: Path, seed: int) -> None:
     wanted = wanted_of("dock-7", "dock-7@v1", "fleet", 0.0)
     waiting: list[str] = []
     told: list[str] = []
-    for step in range(120):
+    for step in range(40):
         ids = [f"{step}-{number}" for number in range(rng.randint(1, 40))]
         facts = {"cell": rng.choice(["dock-7"] * 4 + ["dock-8"]), "caller": rng.choice([None, "a", "b"])}
         if rng.random() < 0.5:
