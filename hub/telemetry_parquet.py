@@ -24,7 +24,7 @@ import duckdb
 
 from hub.errors import TelemetryError
 from hub.telemetry_files import Aside, rescue
-from hub.votes import DAY_S
+from hub.votes import DAY_S, LATEST
 from registry.disk import is_full
 from registry.durable import make_folder, publish
 from serving.telemetry import INCOMING, OUTCOMES, PREDICTIONS
@@ -152,7 +152,9 @@ class ParquetFiles:
         """Write segments as Parquet, by day, and delete them."""
         source = _segments(kind, segments)
         time_column = _TIME[kind]
-        self.run(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {source} WHERE request_id IS NOT NULL")  # noqa: S608
+        good = f"request_id IS NOT NULL AND {time_column} BETWEEN 0 AND {LATEST}"  # which NaN is not either
+        good += "" if kind == PREDICTIONS else " AND outcome IS NOT NULL"
+        self.run(f"CREATE OR REPLACE TEMP TABLE taken AS SELECT * FROM {source} WHERE {good}")  # noqa: S608
         day = f"strftime(make_timestamp(({time_column} * 1e6)::BIGINT), '%Y-%m-%d')"
         name = hashlib.sha256("\n".join(path.name for path in segments).encode()).hexdigest()[:24]
         for (one,) in self.run(f"SELECT DISTINCT {day} FROM taken"):  # noqa: S608

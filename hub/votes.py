@@ -8,7 +8,6 @@ the same: what is kept here in memory only saves reading every pick again, and i
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from bisect import bisect_left
@@ -31,6 +30,8 @@ MAX_WAITING: Final = 10_000
 DAY_S: Final = 86_400.0
 WAITS_S: Final = DAY_S
 TAIL: Final = 1024
+LATEST: Final = 1e11
+"""Epoch seconds that no clock says."""
 
 
 class Said(NamedTuple):
@@ -263,7 +264,7 @@ def rows_of(path: Path, kind: str) -> Iterator[dict[str, Any]]:
         if not isinstance(row, dict) or not isinstance(row.get("request_id"), str):
             continue
         moment = row.get(time_column)
-        if isinstance(moment, bool) or not isinstance(moment, int | float) or not math.isfinite(moment):
+        if isinstance(moment, bool) or not isinstance(moment, int | float) or not 0 <= moment <= LATEST:
             continue
         if kind != PREDICTIONS and not isinstance(row.get("outcome"), str):
             continue

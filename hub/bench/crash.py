@@ -1,4 +1,7 @@
-"""Kills a hub at random moments under concurrent uploads, and looks for every byte that it acknowledged."""
+"""Kills a hub at random moments under load, and looks for everything that it acknowledged.
+
+The load: uploads (commits, LFS, Xet), outcomes, promotions, and changes of who is in which team.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from typing import Final
 import httpx
 import psutil  # type: ignore[import-untyped]
 
+from hub.bench.crash_state import StateLoad, fill_cell
 from hub.bench.uploads import WAYS, Acknowledged, Uploader, noise
 from hub.client_maintenance import MaintenanceClient
 from hub.errors import StackError
@@ -30,7 +34,8 @@ class CrashResult:
     """What came of the kills.
 
     `restart_seconds` are from the start of the process to its first answer, `restart_cpu_seconds` what it computed in
-    that time: on a busy machine they are far apart. `first_start_seconds` are those of the start on an empty folder.
+    that time: on a busy machine they are far apart. `first_start_seconds` are those of the first start.
+    `acknowledged` are commits; `outcomes`, `promotions` and `memberships` changes of state that were acknowledged.
     """
 
     rounds: int = 0
@@ -43,6 +48,9 @@ class CrashResult:
     first_start_seconds: float = 0.0
     restart_seconds: list[float] = field(default_factory=list)
     restart_cpu_seconds: list[float] = field(default_factory=list)
+    outcomes: int = 0
+    promotions: int = 0
+    memberships: int = 0
 
     @property
     def sound(self) -> bool:
@@ -111,12 +119,19 @@ def run_crashes(
     """Kill a hub over `folder/data` so many times. Raises StackError if it does not start again."""
     result, dice = CrashResult(), random.Random(seed)
     everything: list[Acknowledged] = []
-    settings = victim_settings(folder)
+    # Verdicts of the hub's own would move what the clients move.
+    settings = replace(victim_settings(folder), trials=0)
+    fill_cell(settings)
     victim = Victim(settings)
     result.first_start_seconds = victim.seconds
     token = settings.client_token()
+    state = StateLoad(settings, token, clients=2)
+    state.prepare()
     for number in range(1, rounds + 1):
+        known = len(state.kept.outcomes)
+        state.start(dice)
         made, cut_off = _load(settings.url, token, clients, dice, victim, dice.uniform(0.05, longest))
+        state.join()
         everything += made
         result.rounds, result.cut_off = number, result.cut_off + cut_off
         result.acknowledged = len(everything)
@@ -124,9 +139,13 @@ def run_crashes(
         result.restart_seconds.append(victim.seconds)
         result.restart_cpu_seconds.append(victim.cpu_seconds)
         _check(settings, token, made, result, quick=True)
+        result.lost += state.check(known, everything=False)
+        kept = state.kept
+        result.outcomes, result.promotions, result.memberships = len(kept.outcomes), len(kept.promotions), kept.changes
         if report is not None:
             report(number, result)
     _check(settings, token, everything, result, quick=False)
+    result.lost += state.check(0, everything=True)
     victim.stop()
     for way in WAYS:
         result.by_way[way] = sum(f".{way}" in one.path for one in everything)

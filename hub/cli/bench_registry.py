@@ -70,9 +70,10 @@ def registry(models: int, versions: int, calls: int, folder: Path | None, target
 @_folder
 @json_file
 def crash(rounds: int, clients: int, seed: int, longest: float, folder: Path | None, target: Path | None) -> int:
-    """Kill a hub at random moments under uploads (commits, LFS, Xet), and look for every acknowledged byte.
+    """Kill a hub at random moments under load, and look for everything that it acknowledged.
 
-    Exit code 1 if anything was lost, torn or damaged. The file of --json is written after each round.
+    The load: uploads (commits, LFS, Xet), outcomes, promotions, and changes of who is in which team. Exit code 1 if
+    anything was lost, torn or damaged. The file of --json is written after each round.
 
     \b
     Example:
@@ -90,8 +91,9 @@ def crash(rounds: int, clients: int, seed: int, longest: float, folder: Path | N
     write_figures(asdict(found), target)
     times, computed = sorted(found.restart_seconds), sorted(found.restart_cpu_seconds)
     out.print(
-        f"{found.rounds} kills, {found.acknowledged} acknowledged commits ({found.by_way}), {found.cut_off} uploads "
-        f"cut off: {len(found.lost)} lost, {len(found.torn_refs)} torn refs, {len(found.damage)} damaged; first start "
+        f"{found.rounds} kills, {found.acknowledged} acknowledged commits ({found.by_way}), {found.outcomes} outcomes, "
+        f"{found.promotions} promotions, {found.memberships} changes of teams, {found.cut_off} uploads cut off: "
+        f"{len(found.lost)} lost, {len(found.torn_refs)} torn refs, {len(found.damage)} damaged; first start "
         f"{found.first_start_seconds:.1f} s, restarts p50 {times[len(times) // 2]:.1f} s, most {times[-1]:.1f} s "
         f"(CPU time {computed[len(computed) // 2]:.1f} and {computed[-1]:.1f} s)"
     )

@@ -35,7 +35,7 @@ def test_kills_under_uploads(tmp_path: Path) -> None:
     found = run_crashes(tmp_path, rounds=scaled(2, 20), longest=4.0)
     assert (found.lost, found.torn_refs, found.damage) == ([], [], [])
     assert found.rounds == scaled(2, 20)
-    assert found.acknowledged
+    assert min(found.acknowledged, found.outcomes, found.promotions, found.memberships) > 0
     assert found.cut_off
 
 

@@ -172,11 +172,10 @@ def test_files_of_earlier_versions_are_no_damage(tmp_path: Path) -> None:
     telemetry.add_outcomes([row(1)], reporter="r")
     assert picks(telemetry) == 1
     (today,) = days(tmp_path)
-    old = today.parent.with_name("2026-01-02") / "old.parquet"  # noqa: S608
+    old = today.parent.with_name("2026-01-02") / "old.parquet"
     old.parent.mkdir()
-    duckdb.sql(
-        f"COPY (SELECT * EXCLUDE (speaker) REPLACE ('r2' AS request_id) FROM '{today}') TO '{old}' (FORMAT parquet)"
-    )
+    columns = "* EXCLUDE (speaker) REPLACE ('r2' AS request_id)"
+    duckdb.sql(f"COPY (SELECT {columns} FROM '{today}') TO '{old}' (FORMAT parquet)")  # noqa: S608
     (today.parent / "torn.parquet").write_bytes(b"")
     other_columns(today.parent / "strange.parquet")
     assert picks(telemetry) == 2
