@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from finetune.datasets.limits import MAX_JSON_BYTES, MAX_TEXT_BYTES
+from finetune.datasets.tree import unicode_form
 from finetune.errors import DatasetError
 
 _CHUNK = 1 << 20
+_IN_LATIN = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # How close to the window's end a fault may be the window's fault: the longest token that can be cut is "\uXXXX".
 _CUT = 16
+
+Told = Callable[[str], None]
+"""Hears which encoding a file is taken to have."""
 
 LIST = -1
 """`Item.number` of the announcement of a list, before its elements."""
@@ -38,17 +43,18 @@ class Item(NamedTuple):
     line: int
 
 
-def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES) -> Iterator[Item]:
+def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES, told: Told | None = None) -> Iterator[Item]:
     """The pieces of a JSON file in their order; a document that is neither object nor list is one piece.
 
-    `where` is the file's name for errors. Raises DatasetError with its line for what is not JSON, is nested too
-    deeply, names a top-level member twice, or is over the limits.
+    `where` is the file's name for errors. A file that is no Unicode is read in the encoding that it is likely to have,
+    if it is one, where somebody is `told` of that. Raises DatasetError with its line for what is not JSON, is nested
+    too deeply, names a top-level member twice, or is over the limits.
     """
     try:
         weight = path.stat().st_size
         if weight > max_bytes:
             raise DatasetError(f"has {weight:,} bytes; the limit is {max_bytes:,}", path=Path(where))
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=_encoding(path, weight, told), newline="") as file:
             scanner = _Scanner(file, where)
             yield from _document(scanner)
             if scanner.peek():
@@ -56,15 +62,42 @@ def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES) -> I
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"cannot be read as JSON: it is not UTF-8 ({error.reason})", path=Path(where)) from error
+        text = f"cannot be read as JSON: it is not UTF-8 ({error.reason}); open it in an editor and save it as UTF-8"
+        raise DatasetError(text, path=Path(where)) from error
 
 
-def load_json(path: Path, where: str, *, max_bytes: int = MAX_TEXT_BYTES) -> object:
+def _encoding(path: Path, weight: int, told: Told | None) -> str:
+    """The codec of a file: Unicode by its first bytes, or where that does not fit and may be told, a Chinese one.
+
+    GB2312 is what old versions of LabelMe write on Chinese Windows. Its characters are pairs of high bytes and stand in
+    no Latin word, which tells them from Western encodings.
+    """
+    with path.open("rb") as file:
+        codec = unicode_form(file.read(4))
+        if codec != "utf-8-sig" or told is None or weight > MAX_TEXT_BYTES:
+            return codec
+        file.seek(0)
+        data = file.read()
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        try:
+            text = data.decode("gb2312")
+        except UnicodeDecodeError:
+            return codec
+        if _IN_LATIN.search(text):
+            return codec
+        told("gb2312")
+        return "gb2312"
+    return codec
+
+
+def load_json(path: Path, where: str, *, max_bytes: int = MAX_TEXT_BYTES, told: Told | None = None) -> object:
     """A whole JSON file of moderate size. Raises DatasetError like `stream_json`."""
     members: dict[str, object] = {}
     elements: list[object] = []
     whole: object = members
-    for item in stream_json(path, where, max_bytes=max_bytes):
+    for item in stream_json(path, where, max_bytes=max_bytes, told=told):
         if item.number == LIST:
             elements = []
             if item.key:
