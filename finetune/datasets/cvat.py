@@ -201,7 +201,7 @@ class _ShapeReader:
         self._attribute = ""
         self._values: dict[str, Scalar] = {}
         self._shape: Start | None = None
-        self._groups: dict[tuple[str, str], list[_Part]] = {}
+        self._groups: dict[tuple[str, str, str], list[_Part]] = {}
         self.entry: _Entry | None = None
         self.found: InstanceList | None = None
 
@@ -265,10 +265,6 @@ class _ShapeReader:
             group = fields.get("group_id", "0")
             if shape.path[-1] == "box":
                 corners, turned = corners_of(fields, self._findings, where)
-                if group == "0":
-                    found.add_rectangle(label, corners, where, attributes, turned=turned)
-                    self._source.known[label] = None
-                    return
                 part = _Part(shape, label, where, attributes, box=(corners, turned))
             elif shape.path[-1] == "mask":
                 bitmap = bitmap_of(fields, found)
@@ -283,10 +279,9 @@ class _ShapeReader:
         except ValueError as error:
             self._findings.problem(str(error), self._document, line=shape.line)
         else:
-            if group == "0":
-                self._add_group([part], found)
-            else:
-                self._groups.setdefault((label, group), []).append(part)
+            # What is in no group is one of its own, in its turn.
+            alone = str(len(self._groups)) if group == "0" else ""
+            self._groups.setdefault((label, group, alone), []).append(part)
 
     def _add_group(self, parts: list[_Part], found: InstanceList) -> None:
         """One instance of all outlines, or one of each box."""
