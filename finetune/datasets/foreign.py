@@ -18,6 +18,7 @@ _OBJECTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"metadata", "instances"}), "SuperAnnotate JSON", _COCO),
     (frozenset({"size", "objects"}), "Supervisely JSON", 'COCO, with the app "Export to COCO"'),
     (frozenset({"asset", "regions"}), "VoTT JSON", "Pascal VOC"),
+    (frozenset({"categories", "items"}), "Datumaro JSON", _COCO),
     (frozenset({"samples"}), "FiftyOne's own dataset", "fiftyone.types.COCODetectionDataset"),
 )
 _ELEMENTS: tuple[tuple[frozenset[str], str, str], ...] = (

@@ -29,7 +29,7 @@ from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.kinds import AnnotationFormat, Look, register
 from finetune.datasets.locate import ImageFinder, NameIndex, plain_path, stem_of, usual_folders
 from finetune.datasets.pngs import encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_named, split_of, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_named, split_of, suffix_of, unicode_form
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.datasets.voc import load_mask
 from finetune.errors import DatasetError
@@ -38,6 +38,7 @@ FOLDER = "masks"
 CLASS_LIST = "classes.txt"
 _PER_CLASS = 1000
 _WHITE = frozenset({255, 65_535, 0xFFFFFF})
+_SPLIT_COLUMNS = ("split", "subset")
 LABEL_STUDIO_COLUMNS = frozenset({"annotator", "annotation_id", "lead_time"})
 """Columns by which a table is Label Studio's CSV export, and no list of ids."""
 _COLUMNS = {
@@ -141,7 +142,9 @@ def is_id_list(tree: Tree, name: str) -> bool:
     """Whether a CSV or a list of classes goes with a folder of id masks."""
     if suffix_of(name) == ".csv":
         try:
-            with tree.path(name).open(encoding="utf-8-sig", errors="replace") as file:
+            with tree.path(name).open("rb") as file:
+                codec = unicode_form(file.read(4))
+            with tree.path(name).open(encoding=codec, errors="replace") as file:
                 header = next(csv.reader([file.readline(4096)]), [])
                 return _columns(header) is not None and not LABEL_STUDIO_COLUMNS & set(header)
         except (OSError, csv.Error) as error:
@@ -255,9 +258,15 @@ class _Reader:
             self._findings.problem(f"has {len(row)} fields, the header {len(header)}", name, line=line)
             return
         image = row[columns["image"]]
-        mask = masks.setdefault(image, _Mask("", split_of(image), None, {}, name))
+        said = {h.strip().lower(): v for h, v in zip(header, row, strict=True)}
+        split = next((found for key in _SPLIT_COLUMNS if (found := split_named(said.get(key, "")))), None)
+        mask = masks.setdefault(image, _Mask("", split or split_of(image), None, {}, name))
+        if split is not None and mask.split != split:
+            self._findings.problem(f"{image!r:.80} is in {mask.split} too", name, line=line)
         extra = {
-            h: parse_scalar(v) for i, (h, v) in enumerate(zip(header, row, strict=True)) if i not in columns.values()
+            h: parse_scalar(v)
+            for i, (h, v) in enumerate(zip(header, row, strict=True))
+            if i not in columns.values() and h.strip().lower() not in _SPLIT_COLUMNS
         }
         attributes = freeze({h: v for h, v in extra.items() if v != ""}, self._findings, f"{name}:{line}")
         number = row[columns["id"]].strip()

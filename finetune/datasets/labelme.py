@@ -31,7 +31,7 @@ from finetune.datasets.types import Dataset, Sample
 
 Record = dict[str, Any]
 _VERSION = "5.5.0"
-_SHAPES = ("polygon", "mask", "rectangle")
+_SHAPES = ("polygon", "mask", "rectangle", "quadrilateral")
 _CLASS_LIST = "labels.txt"
 # Entries that LabelMe itself puts at the head of a list of labels.
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})

@@ -95,6 +95,8 @@ class RegionReader:
             points = value.get("points")
             if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
                 raise ValueError("the points must be a list of [x, y] in percent")
+            if value.get("closed") is False:
+                self._findings.warn("polygon that was not closed: taken as closed", where)
             shares = read_points([number for point in points for number in point]) / 100.0
             found.add_polygons(label, [shares * [found.width, found.height]], where, attributes)
         self.labels.append(label)

@@ -19,13 +19,14 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from finetune.datasets.findings import Findings
-from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, Tree, suffix_of
 
 # What Label Studio puts before the name of an uploaded file: 8 hexadecimal digits, 6 in its old versions.
 _UPLOAD_PREFIX = re.compile(r"^(?=[a-f]*[0-9])(?:[0-9a-f]{8}|[0-9a-f]{6})[-_](?=.)")
 # What it takes out of such a name.
 _NOT_IN_UPLOADS = re.compile(r"[^-\w.]")
 _SCHEMES = ("http", "https", "s3", "gs", "azure-blob", "file")
+_SUFFIXES = IMAGE_SUFFIXES | OTHER_IMAGE_SUFFIXES | {".txt"}
 _SHOWN = 4
 _HINTS = 20
 """So many missing names get a look for near ones: no report lists more."""
@@ -55,7 +56,7 @@ def _uploaded(name: str) -> str:
 
 def stem_of(name: str) -> str:
     """`name` without the suffix of an image, if it has one; other dots belong to the name, as in `frame.0001`."""
-    return name[: -len(suffix_of(name))] if suffix_of(name) in IMAGE_SUFFIXES | {".txt"} else name
+    return name[: -len(suffix_of(name))] if suffix_of(name) in _SUFFIXES else name
 
 
 _LEVELS: tuple[tuple[Callable[[str], str], str], ...] = (

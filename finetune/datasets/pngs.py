@@ -64,8 +64,8 @@ def decode_bitmask(data: bytes) -> npt.NDArray[np.bool_]:
     if alpha.min() < _OPAQUE:
         return alpha >= _HALF
     if png.palette is not None:
-        return png.palette.any(1)[png.pixels]
-    return png.pixels.any(2) if png.pixels.ndim == 3 else png.pixels != 0
+        return np.asarray(png.palette.max(1) > 0)[png.pixels]
+    return np.asarray(png.pixels.max(2) > 0) if png.pixels.ndim == 3 else png.pixels != 0
 
 
 def encode_png(pixels: npt.NDArray[np.integer], palette: Palette | None = None) -> bytes:

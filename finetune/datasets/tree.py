@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -40,17 +41,23 @@ class Tree:
 
     root: Path
     files: tuple[str, ...]
+    _by_suffix: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, relative: str) -> Path:
         return self.root / relative
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """The files whose names end in one of `suffixes` (lower case, with the dot)."""
-        return [name for name in self.files if suffix_of(name) in suffixes]
+        if not self._by_suffix:
+            for name in self.files:
+                self._by_suffix.setdefault(suffix_of(name), []).append(name)
+        if len(suffixes) == 1:
+            return list(self._by_suffix.get(suffixes[0], ()))
+        return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
 
 
 def suffix_of(relative: str) -> str:
-    return PurePosixPath(relative).suffix.lower()
+    return posixpath.splitext(relative)[1].lower()
 
 
 def split_of(relative: str) -> str | None:

@@ -95,8 +95,8 @@ def stream_xml(path: Path, where: str) -> Iterator[Start | End]:
                 if not data:
                     return
     except UnicodeDecodeError as error:
-        text = f"says it is {codec}, and is not ({error.reason}); save it as UTF-8"
-        raise DatasetError(text, path=Path(where)) from error
+        reason = f"says it is {codec}, and is not ({error.reason}); save it as UTF-8"
+        raise DatasetError(reason, path=Path(where)) from error
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         raise DatasetError(f"is not XML: {reason}", path=Path(where), line=error.lineno) from error

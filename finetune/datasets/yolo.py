@@ -237,7 +237,7 @@ def _adopt(tree: Tree, pairs: dict[str, str | None], findings: Findings) -> None
         return
     index = NameIndex(image for image in tree.with_suffix(*IMAGE_SUFFIXES) if pairs.get(image) is None)
     for label in left:
-        parts = [part for part in PurePosixPath(label).with_suffix("").parts if part != "labels"]
+        parts = [part for part in PurePosixPath(label).with_suffix("").parts if part.lower() != "labels"]
         found = index.match("/".join(parts), [PurePosixPath(label).parent]).files
         if len(found) == 1 and pairs.get(found[0]) is None:
             findings.warn("label file that is matched to its image by its name alone", f"{label} is of {found[0]}")
@@ -245,21 +245,25 @@ def _adopt(tree: Tree, pairs: dict[str, str | None], findings: Findings) -> None
         elif found:
             text = f"may be of {' or '.join(found[:4])}: put images and labels into folders of the same names"
             findings.problem(text, label)
-        elif _looks_like_rows(tree, label) or "labels" in PurePosixPath(label).parts:
+        elif _looks_like_rows(tree, label) or "labels" in _folders(label):
             findings.problem("label file without its image", label)
+
+
+def _folders(name: str) -> list[str]:
+    return name.lower().split("/")[:-1]
 
 
 def _is_image(name: str, files: set[str]) -> bool:
     """An image of the dataset: in an `images` or split folder or beside its label, unlike a picture in a README."""
     path = PurePosixPath(name)
-    return "images" in path.parts or split_of(name) is not None or path.with_suffix(".txt").as_posix() in files
+    return "images" in _folders(name) or split_of(name) is not None or path.with_suffix(".txt").as_posix() in files
 
 
 def _is_label(name: str, files: set[str]) -> bool:
     path = PurePosixPath(name)
     if path.suffix.lower() != ".txt" or path.name.lower() in _NOT_LABELS or path.name.lower().startswith("readme"):
         return False
-    if "labels" in path.parts[:-1]:
+    if "labels" in _folders(name):
         return True
     beside = any(f"{path.with_suffix('')}{suffix}" in files for suffix in IMAGE_SUFFIXES)
     return beside or (split_of(name) is not None and split_word(path.stem) is None)

@@ -324,3 +324,21 @@ def test_an_image_in_two_lists_is_an_error(tmp_path: Path) -> None:
 def test_a_place_is_no_split(tmp_path: Path) -> None:
     write_image(tmp_path / "test_station_3/a.jpg")
     assert read_dataset(coco(tmp_path, "test_station_3/a.jpg")).samples[0].split is None
+
+
+def test_a_column_of_a_table_may_say_the_split(tmp_path: Path) -> None:
+    for name in "ab":
+        ids(tmp_path, f"images/{name}.jpg", f"masks/{name}.png")
+    write_text(tmp_path / "list.csv", "image,id,class,split\na.jpg,1,box,train\nb.jpg,1,box,test\n")
+    samples = read_dataset(tmp_path).samples
+    assert [(s.name, s.split, s.attributes) for s in samples] == [("a.jpg", "train", ()), ("b.jpg", "test", ())]
+
+
+@pytest.mark.parametrize("make", BY_NAME)
+def test_labels_without_their_images_say_so(tmp_path: Path, make: str) -> None:
+    with pytest.raises(DatasetError, match=r"has no image .* export them with the images"):
+        read_dataset(BY_NAME[make](tmp_path, "a.jpg"))
+
+
+def test_folders_in_capitals(tmp_path: Path) -> None:
+    assert is_box(read_dataset(yolo(tmp_path, "Images/a.jpg", "Labels/a.txt")))

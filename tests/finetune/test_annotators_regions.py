@@ -166,3 +166,9 @@ def test_masks_of_two_values_do_not_pass_in_silence(tmp_path: Path, value: int) 
             read_dataset(folder)
     else:
         assert any("covers several pieces" in w for w in read_dataset(folder).warnings)
+
+
+def test_a_quadrilateral_is_an_outline(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.jpg")
+    dataset = read_dataset(labelme(tmp_path, "a.jpg", shape(shape_type="quadrilateral")))
+    assert is_box(dataset) and dataset.samples[0].box_only == (False,)
