@@ -186,6 +186,11 @@ class ImageFinder:
                 f"the image {name[:120]!r} is not in the folder: its path leads out of the dataset's folder, to "
                 "another computer or folder; bring the picture along, under its own name"
             )
+        if not self._tree.with_suffix(*IMAGE_SUFFIXES):
+            return (
+                f"the image {name[:120]!r} is not in the folder, and no other is: export the labels with their images, or "
+                "put the images beside them"
+            )
         return f"the image {name[:120]!r} is not in the folder{self._hint(plain)}"
 
     def _hint(self, plain: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune.datasets.detect import Detected, detect, open_source
 from finetune.datasets.findings import Findings
 from finetune.datasets.splits import split_lists
-from finetune.datasets.tree import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, measure, scan
+from finetune.datasets.tree import OTHER_IMAGE_SUFFIXES, measure, scan
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
 
@@ -34,9 +34,6 @@ def read_dataset(folder: Path, *, check_images: bool = True, progress: Progress 
     findings = Findings()
     tree = scan(folder, findings)
     detected = detect(tree)
-    if not tree.with_suffix(*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES):
-        text = "has no image (JPEG or PNG), labels alone: export them with the images, or put the images beside them"
-        raise DatasetError(text, path=Path(tree.root.name))
     source = open_source(tree, detected, findings)
     for name in tree.with_suffix(*OTHER_IMAGE_SUFFIXES):
         findings.problem("is neither JPEG nor PNG; convert it", name)

@@ -15,8 +15,8 @@ from PIL import Image
 from finetune.datasets import Dataset
 from tests.finetune.folders import HEIGHT, WIDTH, write_image, write_text
 
-BOX = [[5, 5], [15, 5], [15, 15], [5, 15]]
-FAR = [[20, 10], [35, 10], [35, 25], [20, 25]]
+BOX: list[list[float]] = [[5, 5], [15, 5], [15, 15], [5, 15]]
+FAR: list[list[float]] = [[20, 10], [35, 10], [35, 25], [20, 25]]
 FULL = np.zeros((HEIGHT, WIDTH), bool)
 FULL[5:15, 5:15] = True
 
