@@ -6,6 +6,7 @@ streaming parser is an order of magnitude slower on arrays of many small objects
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from finetune.datasets.tree import unicode_form
 from finetune.errors import DatasetError
 
 _CHUNK = 1 << 20
+_WHOLE = 1 << 20
+"""Files of so many bytes are read at once."""
 _IN_LATIN = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # How close to the window's end a fault may be the window's fault: the longest token that can be cut is "\uXXXX".
@@ -54,7 +57,7 @@ def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES, told
         weight = path.stat().st_size
         if weight > max_bytes:
             raise DatasetError(f"has {weight:,} bytes; the limit is {max_bytes:,}", path=Path(where))
-        with path.open(encoding=_encoding(path, weight, told), newline="") as file:
+        with _opened(path, weight, told) as file:
             scanner = _Scanner(file, where)
             yield from _document(scanner)
             if scanner.peek():
@@ -66,30 +69,33 @@ def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES, told
         raise DatasetError(text, path=Path(where)) from error
 
 
-def _encoding(path: Path, weight: int, told: Told | None) -> str:
-    """The codec of a file: Unicode by its first bytes, or where that does not fit and may be told, a Chinese one.
+def _opened(path: Path, weight: int, told: Told | None) -> TextIO:
+    """A file as text: Unicode by its first bytes, or where that does not fit and may be told, a Chinese encoding.
 
     GB2312 is what old versions of LabelMe write on Chinese Windows. Its characters are pairs of high bytes and stand in
-    no Latin word, which tells them from Western encodings.
+    no Latin word, which tells them from Western encodings. Raises OSError, UnicodeDecodeError.
     """
-    with path.open("rb") as file:
-        codec = unicode_form(file.read(4))
-        if codec != "utf-8-sig" or told is None or weight > MAX_TEXT_BYTES:
-            return codec
-        file.seek(0)
-        data = file.read()
+    if weight > _WHOLE and (told is None or weight > MAX_TEXT_BYTES):
+        with path.open("rb") as head:
+            codec = unicode_form(head.read(4))
+        return path.open(encoding=codec, newline="")
+    data = path.read_bytes()
     try:
-        data.decode("utf-8")
+        return io.StringIO(data.decode(unicode_form(data[:4])), newline="")
     except UnicodeDecodeError:
-        try:
-            text = data.decode("gb2312")
-        except UnicodeDecodeError:
-            return codec
-        if _IN_LATIN.search(text):
-            return codec
+        text = _chinese(data) if told is not None else None
+        if text is None or told is None:
+            raise
         told("gb2312")
-        return "gb2312"
-    return codec
+        return io.StringIO(text, newline="")
+
+
+def _chinese(data: bytes) -> str | None:
+    try:
+        text = data.decode("gb2312")
+    except UnicodeDecodeError:
+        return None
+    return None if _IN_LATIN.search(text) else text
 
 
 def load_json(path: Path, where: str, *, max_bytes: int = MAX_TEXT_BYTES, told: Told | None = None) -> object:

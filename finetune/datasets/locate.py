@@ -188,8 +188,8 @@ class ImageFinder:
             )
         if not self._tree.with_suffix(*IMAGE_SUFFIXES):
             return (
-                f"the image {name[:120]!r} is not in the folder, and no other is: export the labels with their images, or "
-                "put the images beside them"
+                f"the image {name[:120]!r} is not in the folder, and no other is: export the labels with their images, "
+                "or put the images beside them"
             )
         return f"the image {name[:120]!r} is not in the folder{self._hint(plain)}"
 
