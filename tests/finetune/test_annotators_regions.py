@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from finetune.datasets import read_dataset
+from finetune.datasets import export_dataset, read_dataset
 from finetune.errors import DatasetError
 from tests.finetune.exports import (
     BOX,
@@ -172,3 +172,13 @@ def test_a_quadrilateral_is_an_outline(tmp_path: Path) -> None:
     write_image(tmp_path / "a.jpg")
     dataset = read_dataset(labelme(tmp_path, "a.jpg", shape(shape_type="quadrilateral")))
     assert is_box(dataset) and dataset.samples[0].box_only == (False,)
+
+
+@pytest.mark.parametrize("name", ["cvat", "cvat-polygons", "labelme"])
+def test_a_group_of_several_instances_does_not_become_one(tmp_path: Path, name: str) -> None:
+    write_image(tmp_path / "in/a.jpg")
+    rings = [{"segmentation": [flat(points)], "attributes": {"group_id": 3}} for points in (BOX, FAR)]
+    dataset = read_dataset(coco(tmp_path / "in", "a.jpg", *rings))
+    lost = export_dataset(dataset, tmp_path / "out", name)
+    assert any("group_id left out" in loss for loss in lost)
+    assert read_dataset(tmp_path / "out").samples[0].masks == dataset.samples[0].masks
