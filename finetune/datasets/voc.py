@@ -83,7 +83,10 @@ class VocSource:
         classes = self._class_numbers(classes_png, pair.classes)
         # Indices, not the palette's colours: it may use one colour twice.
         objects = _numbers(objects_png.pixels)
-        objects[objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)] = 0
+        unknown = objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)
+        objects[unknown] = 0
+        if unknown.any() and not objects.any():
+            found.skip('region of the "unknown" colour, left out', pair.objects)
         if one_value(objects) in (255, 0xFFFFFF) and pieces(objects) > 1:
             raise DatasetError(TWO_VALUES, path=Path(pair.objects))
         for number, bitmap, x, y in windows_of_ids(objects):

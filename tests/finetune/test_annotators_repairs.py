@@ -31,12 +31,14 @@ from tests.finetune.exports import (
     is_box,
     labelme,
     mask_shape,
+    png,
     region,
     rle,
     row,
     shape,
     studio,
     voc,
+    voc_masks,
     yolo,
 )
 from tests.finetune.folders import HEIGHT, WIDTH, write_image, write_text
@@ -308,3 +310,17 @@ def test_archives_whose_names_are_utf8_without_saying_so(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes().replace(b"b_", "é".encode()))
     unpack(path, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["é.txt"]
+
+
+def test_a_mask_of_unknown_alone_is_no_background(tmp_path: Path) -> None:
+    for name in "ab":
+        voc_masks(tmp_path, f"JPEGImages/{name}.jpg", name)
+    unknown = np.where(FULL[..., None], np.array([0xE0, 0xE0, 0xC0]), 0).astype(np.uint8)
+    for kind in ("Class", "Object"):
+        png(tmp_path / f"Segmentation{kind}/b.png", unknown)
+    write_text(tmp_path / "labelmap.txt", "background:0,0,0::\nbox:1,1,1::\n")
+    colour = FULL[..., None].repeat(3, 2).astype(np.uint8)
+    png(tmp_path / "SegmentationClass/a.png", colour)
+    dataset = read_dataset(tmp_path)
+    assert [s.name for s in dataset.samples] == ["a.jpg"]
+    assert any('of the "unknown" colour' in warning for warning in dataset.warnings)
