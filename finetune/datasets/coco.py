@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from finetune.datasets.classes import is_background
 from finetune.datasets.coco_annotations import ONE_CLASS, AnnotationReader, Id, Record, RecordReader, id_of, is_crowd
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.kinds import AnnotationFormat, Look, is_main_name, register
 from finetune.datasets.locate import ImageFinder, usual_folders
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_named, split_of
-from finetune.datasets.types import SPLITS, Sample
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_of, split_said
+from finetune.datasets.types import Sample
 from finetune.errors import DatasetError
 
 _NO_OUTLINES = {"caption": "captions", "segments_info": "panoptic masks (their pixels lie in PNG files)"}
@@ -223,7 +224,7 @@ class _ImageReader(RecordReader):
         project = PurePosixPath(self.name).name == "_annotations.coco.json"
         names: dict[str, None] = {}
         for number, name in self.categories.items():
-            parent = name in self._parents or (project and number == 0)
+            parent = name in self._parents or (project and number == 0) or is_background(name)
             if number in self._used or not parent or len(self.categories) == 1:
                 names[name] = None
         return list(names)
@@ -275,10 +276,11 @@ class _ImageReader(RecordReader):
             sides = [record.get("width"), record.get("height")]
             self._note(f"width and height {sides} are not whole numbers above 0", where)
             return None
-        split = record.get("split", self._split or split_of(image) or _split_in(named))
-        split = split_named(split) or split if isinstance(split, str) else split
-        if split is not None and split not in SPLITS:
-            self._note(f"must be one of {', '.join(SPLITS)}, not {split!r}", f"{where}.split")
+        key = "subset" if record.get("split") is None else "split"
+        try:
+            split = split_said(record.get(key)) or self._split or split_of(image) or _split_in(named)
+        except ValueError as error:
+            self._note(str(error), f"{where}.{key}")
             return None
         sequence = record.get("sequence")
         if sequence is not None and not isinstance(sequence, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -119,7 +120,8 @@ class AnnotationReader(RecordReader):
         attributes = freeze(extra, self._findings, place) if isinstance(extra, dict) else ()
         value, box = record.get("segmentation"), record.get("bbox")
         try:
-            if is_empty(value) and box is not None:
+            # COCO Annotator outlines what was drawn as a box, and says so.
+            if (is_empty(value) or record.get("isbbox") is True) and box is not None:
                 _add_box(found, label, box, place, attributes)
                 return
             counts, area = read_segmentation(value, found.height, found.width, self._findings, place)
@@ -170,7 +172,7 @@ def id_of(value: object) -> Id | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else None
     if isinstance(value, str) and 0 < len(value.strip()) <= 200:
-        text = value.strip()
+        text = re.sub(r"^([0-9]+)\.0+$", r"\1", value.strip())
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 and str(int(text)) == text else text
     return None
 

@@ -19,6 +19,10 @@ _OBJECTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"size", "objects"}), "Supervisely JSON", 'COCO, with the app "Export to COCO"'),
     (frozenset({"asset", "regions"}), "VoTT JSON", "Pascal VOC"),
     (frozenset({"categories", "items"}), "Datumaro JSON", _COCO),
+    (frozenset({"image", "annotations"}), "Segment Anything's JSON", _COCO),
+    (frozenset({"imgHeight", "objects"}), "Cityscapes JSON", _COCO),
+    (frozenset({"frames", "name"}), "Scalabel (BDD100K) JSON", _COCO),
+    (frozenset({"dataset", "image", "annotations"}), "Hasty JSON", _COCO),
     (frozenset({"samples"}), "FiftyOne's own dataset", "fiftyone.types.COCODetectionDataset"),
 )
 _ELEMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
@@ -27,6 +31,17 @@ _ELEMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"image", "annotations"}), "CreateML JSON", f"{_COCO}, or YOLO"),
     (frozenset({"Labeled Data"}), "Labelbox JSON", _COCO),
     (frozenset({"data_row"}), "Labelbox JSON", _COCO),
+    (
+        frozenset({"shapes", "tracks"}),
+        "of a CVAT backup",
+        'the task\'s dataset ("Export task dataset": "CVAT for images 1.1", with "Save images")',
+    ),
+    (
+        frozenset({"image_id", "score"}),
+        "COCO results, which are a model's predictions",
+        "the annotations (COCO instances)",
+    ),
+    (frozenset({"data"}), "a list of Label Studio's tasks without annotations", '"JSON" after labelling'),
     (frozenset({"file_name", "annotations"}), "Detectron2's list of dictionaries", _COCO),
 )
 _VIA_ENTRY = frozenset({"filename", "regions"})
@@ -39,6 +54,17 @@ _SUFFIXES = {
     ".record": "TensorFlow's TFRecord",
     ".parquet": "Parquet",
     ".arrow": "Arrow",
+    ".pkl": "a Python pickle, which is never opened",
+    ".npz": "NumPy's arrays",
+    ".npy": "NumPy's arrays",
+    ".mat": "MATLAB's data",
+    ".h5": "HDF5",
+    ".mp4": "a video",
+}
+_FOLDERS = {
+    "label_2": "KITTI",
+    "labelTxt": "DOTA (turned boxes with class names)",
+    "gtFine": "Cityscapes",
 }
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -55,12 +81,18 @@ def _known(look: Look) -> Iterator[str]:
         said = _json(peek) if peek is not None else None
         if said:
             yield f"{name} is {said}"
-    for name in tree.with_suffix(".csv"):
+    for name in tree.with_suffix(".csv", ".tsv"):
         header = _header(look, name)
         if header & _LABEL_STUDIO_TABLE:
             yield f'{name} is Label Studio\'s CSV: export "JSON" instead'
-        elif {"filename", "xmin"} <= header:
-            yield f"{name} is a table of boxes (Roboflow's TensorFlow CSV): export {_COCO}, or Pascal VOC, instead"
+        elif "region_shape_attributes" in header:
+            yield f'{name} is CSV of the VGG Image Annotator (VIA): export its "COCO format" annotations instead'
+        elif any(column.startswith("pixel value") for column in header):
+            yield f"{name} is of masks of classes, which do not say which package is which: export {_COCO} instead"
+        elif name.lower().rsplit("/", 1)[-1] == "_classes.csv":
+            yield f"{name} says what whole images show, and outlines nothing: export {_COCO} instead"
+        elif {"xmin", "x_min", "bbox"} & header:
+            yield f"{name} is a table of boxes (like Roboflow's TensorFlow CSV): export {_COCO}, or Pascal VOC, instead"
     for name in tree.files:
         stem = PurePosixPath(name).name
         if _BRUSH_EXPORT.match(stem) and suffix_of(name) in (".png", ".npy"):
@@ -68,6 +100,9 @@ def _known(look: Look) -> Iterator[str]:
         if suffix_of(name) in _SUFFIXES:
             yield f"{name} is {_SUFFIXES[suffix_of(name)]}: export {_COCO} instead"
     folders = {part for name in tree.files for part in name.split("/")[:-1]}
+    for folder, what in _FOLDERS.items():
+        if folder in folders:
+            yield f"has {folder}/ like {what}: export {_COCO} instead"
     if "SegmentationClass" in folders:
         yield (
             "has SegmentationClass and no SegmentationObject: masks of classes do not say which package is which. "
@@ -107,7 +142,7 @@ def _json(peek: JsonPeek) -> str | None:
 def _header(look: Look, name: str) -> frozenset[str]:
     try:
         with look.tree.path(name).open(encoding="utf-8-sig", errors="replace") as file:
-            return frozenset(word.strip().strip('"').lower() for word in file.readline(4096).split(","))
+            return frozenset(word.strip().strip('"').lower() for word in re.split("[,;\t]", file.readline(4096)))
     except OSError:
         return frozenset()
 

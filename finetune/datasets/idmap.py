@@ -15,8 +15,8 @@ from finetune.errors import DatasetError
 MAX_IDS = 65_535
 _SPECK = 16
 TWO_VALUES = (
-    "the mask has two values alone, black and white: it says package or not, and not which package is which. Export "
-    "masks with a number per instance, or COCO"
+    "the mask has two values alone, black and white (0 and 255): it says package or not, and not which package is "
+    "which. Export masks with a number per instance, or COCO"
 )
 """Said of masks of several pieces that are told apart by nothing."""
 

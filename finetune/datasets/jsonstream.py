@@ -20,6 +20,8 @@ from finetune.errors import DatasetError
 _CHUNK = 1 << 20
 _WHOLE = 1 << 20
 """Files of so many bytes are read at once."""
+_MENDED = 20
+"""So many commas too much are overlooked in one entry: each costs another decoding of it."""
 _IN_LATIN = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # How close to the window's end a fault may be the window's fault: the longest token that can be cut is "\uXXXX".
@@ -165,6 +167,19 @@ def _separated(scanner: _Scanner, closing: str) -> Iterator[int]:
             scanner.take(closing)
             return
         scanner.take(",")
+        if scanner.peek() == closing:  # a comma too much, as people leave it who write JSON by hand
+            scanner.take(closing)
+            return
+
+
+def _last_comma(text: str, start: int, at: int) -> int | None:
+    """Where the comma stands that is too much, if that is the fault found at `at`: one before a closing bracket, as
+    people leave it who write JSON by hand. None for other faults.
+    """
+    before = text[start:at].rstrip()
+    comma = at if text[at : at + 1] == "," else start + len(before) - 1
+    closing = text[comma + 1 : comma + 1 + _CHUNK].lstrip()[:1]
+    return comma if text[comma : comma + 1] == "," and closing in ("]", "}") else None
 
 
 class _Scanner:
@@ -196,12 +211,17 @@ class _Scanner:
     def value(self) -> object:
         """The JSON value at the position, which moves behind it."""
         self.peek()
+        mended = 0
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - _CUT
                 if cut and self._more():
+                    continue
+                if mended < _MENDED and (comma := _last_comma(self._text, self._at, error.pos)) is not None:
+                    mended += 1
+                    self._text = f"{self._text[:comma]} {self._text[comma + 1 :]}"
                     continue
                 raise self.error(error.msg, error.pos) from error
             except RecursionError as error:

@@ -26,7 +26,7 @@ from finetune.datasets.kinds import AnnotationFormat, Look, register
 from finetune.datasets.locate import ImageFinder, plain_path, stem_of, usual_folders
 from finetune.datasets.per_image import PerImageSource, find_images
 from finetune.datasets.pngs import decode_mask_png, encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_of, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_named, split_of, suffix_of
 from finetune.datasets.types import Dataset, Sample
 
 Record = dict[str, Any]
@@ -75,8 +75,13 @@ def _image_of(tree: Tree, files: frozenset[str], name: str, finder: ImageFinder,
     record = document if isinstance(document, dict) else {}
     named = record.get("imagePath")
     image = _find(files, name, named, record, finder)
-    if isinstance(named, str) and (split := split_of("/".join(plain_path(named).split("/")[-3:]))) is not None:
-        splits[image] = split
+    flags = record.get("flags")
+    ticked = [split_named(str(key)) for key, value in flags.items() if value is True] if isinstance(flags, dict) else []
+    said = next(filter(None, ticked), None)
+    if said is None and isinstance(named, str):
+        said = split_of("/".join(plain_path(named).split("/")[-3:]))
+    if said is not None:
+        splits[image] = said
     return image
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
@@ -21,7 +21,7 @@ from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.kinds import AnnotationFormat, Look, register
 from finetune.datasets.labelstudio_regions import RegionReader
 from finetune.datasets.locate import ImageFinder, usual_folders
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_named, split_of, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_of, split_said, suffix_of
 from finetune.datasets.types import Sample
 from finetune.datasets.xmlstream import Start, root_of, stream_xml
 from finetune.errors import DatasetError
@@ -29,6 +29,8 @@ from finetune.errors import DatasetError
 Record = dict[str, Any]
 Shows = Callable[[Record], bool]
 CONFIG_ROOT = "View"
+_SPLIT_KEYS = ("split", "subset")
+_VIDEOS = frozenset({".mp4", ".webm", ".avi", ".mov", ".mkv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +139,19 @@ class _TaskReader:
         if len(_usable(task)) > 1:
             text = "task with several annotations, of which the ground truth or else the first was taken"
             self._findings.warn(text, f"{name} {where}")
-        split, sequence = data.get("split"), data.get("sequence")
+        sequence = data.get("sequence")
         kept = sequence if isinstance(sequence, str) else None
         entries = []
         try:
+            declared = _declared_split(task, data, annotation)
+        except ValueError as error:
+            self._findings.problem(str(error), name, field=f"{where}.data.split")
+            return
+        try:
             for reference, shows in _shown_images(data, annotation, self._shown):
                 image = _find(self._finder, name, reference)
-                said = split_named(split) if isinstance(split, str) else None
                 path, _ = _path_of(reference)
-                said = said or split_of(image) or split_of("/".join(path.replace("\\", "/").split("/")[-3:]))
+                said = declared or split_of(image) or split_of("/".join(path.replace("\\", "/").split("/")[-3:]))
                 entries.append(_Entry(image, said, kept, shows))
             if len(entries) > 1:
                 self._findings.warn("task of several images: each is an image of its own here", f"{name} {where}")
@@ -159,6 +165,22 @@ class _TaskReader:
                 return
             self.listed[entry.image] = f"{name} {where}"
         self._source.entries[name, index] = entries
+
+
+def _declared_split(task: Record, data: Record, annotation: Record) -> str | None:
+    """The split that a task declares: in its data, in its `meta`, or by a choice of that name. Raises ValueError."""
+    meta = task.get("meta")
+    for fields in (data, meta if isinstance(meta, dict) else {}):
+        for key in _SPLIT_KEYS:
+            if (split := split_said(fields.get(key))) is not None:
+                return split
+    results = annotation.get("result")
+    for result in results if isinstance(results, list) else []:
+        if isinstance(result, dict) and result.get("from_name") in _SPLIT_KEYS and result.get("type") == "choices":
+            value = result.get("value")
+            chosen = value.get("choices") if isinstance(value, dict) else None
+            return split_said(chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else None)
+    return None
 
 
 def _tasks(tree: Tree, name: str) -> Iterator[tuple[int, Record]]:
@@ -201,10 +223,14 @@ _LABEL_TAGS = {
 
 def _shown_images(data: Record, annotation: Record, shown: Mapping[str, str]) -> list[tuple[str, Shows]]:
     """The images of a task as it names them, each with what tells its regions. Raises ValueError."""
-    fields = {key: value for key, value in data.items() if key not in ("split", "sequence") and _is_image(key, value)}
+    fields = {
+        key: value for key, value in data.items() if key not in (*_SPLIT_KEYS, "sequence") and _is_image(key, value)
+    }
     results = [r for r in annotation.get("result", []) if isinstance(r, dict)] if fields else []
     used = dict.fromkeys(str(r.get("to_name")) for r in results if r.get("type") != "relation" and r.get("to_name"))
     if not fields:
+        if any(key == "video" or _suffix(value) in _VIDEOS for key, value in data.items()):
+            raise ValueError("the task shows a video: label its frames as images, and export those tasks")
         raise ValueError("the task names no image")
     if len(fields) == 1 or len(used) < 2:
         named = [shown.get(name, name) for name in used]
@@ -221,6 +247,10 @@ def _shown_images(data: Record, annotation: Record, shown: Mapping[str, str]) ->
             )
         images.append((str(fields[key]), _of_view(name)))
     return images
+
+
+def _suffix(value: object) -> str:
+    return _path_of(value)[1] if isinstance(value, str) else ""
 
 
 def _is_image(key: str, value: object) -> bool:
@@ -256,18 +286,25 @@ def _find(finder: ImageFinder, document: str, value: str) -> str:
     path, _ = _path_of(value)
     if ".." in path.replace("\\", "/").split("/"):
         raise ValueError(f"{value[:80]!r} leads out of the dataset's folder")
-    return finder.find(path, usual_folders(document, None), remote=True)
+    try:
+        return finder.find(path, usual_folders(document, None), remote=True)
+    except ValueError:
+        if "+" not in path:
+            raise
+        # Forms write a space as a plus, Label Studio itself does not.
+        return finder.find(path.replace("+", " "), usual_folders(document, None), remote=True)
 
 
 def _path_of(value: str) -> tuple[str, str]:
     """(path, suffix) that a reference names: the file of `?d=`, a URL's path, or the text itself."""
+    # All of the rest: a file's name may hold `+`, `&` and `#`.
+    _, local, rest = value.partition("/local-files/?d=")
+    if local:
+        return unquote(rest), suffix_of(unquote(rest))
     try:
         parts = urlsplit(value)
-        query = parse_qs(parts.query).get("d")
     except ValueError:
         return value, suffix_of(value)
-    if query:
-        return query[0], suffix_of(query[0])
     if parts.scheme in ("http", "https", "s3", "gs", "azure-blob", "file"):
         path = unquote(parts.path)
     else:

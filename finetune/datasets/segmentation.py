@@ -96,7 +96,9 @@ def _from_rle(
                 counts = str(ast.literal_eval(counts), "ascii")
             except (ValueError, SyntaxError, UnicodeDecodeError):
                 raise ValueError("the RLE is Python's text of bytes (b'...'); write counts.decode()") from None
-            findings.warn("RLE written as Python's text of bytes (b'...', for want of .decode()): decoded", where)
+            findings.warn(
+                "RLE whose `counts` are Python's text of bytes (b'...', for want of .decode()): decoded", where
+            )
         try:
             return rle.canonical(rle.parse_counts(counts.encode("ascii")), height, width)
         except UnicodeEncodeError:

@@ -29,6 +29,7 @@ _SPLIT_NAMES |= {"training": "train", "trainset": "train", "valset": "valid", "t
 _BESIDE_SPLITS = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "frames", "labels"))
 _BESIDE_SPLITS |= {"label", "annotations", "masks", "json", "coco", "yolo", "data", "dataset", "set", "split", "splits"}
 _BESIDE_SPLITS |= {"obj", "autosplit", "list", "lists", "file", "files"}
+_NO_SPLIT = frozenset({"", "none", "null", "nan", "all", "default", "unassigned", "undefined"})
 _HEADER_BYTES = 64 * 1024
 
 Size = tuple[int, int]
@@ -83,8 +84,21 @@ def split_named(word: str) -> str | None:
 
 
 def split_in_name(stem: str) -> str | None:
-    """The split that a file's name holds as a word, as in `instances_val2017`, or None."""
-    return next((_SPLIT_NAMES[word] for word in _words(stem) if word in _SPLIT_NAMES), None)
+    """The one split that a file's name holds as a word, as in `instances_val2017`, or None."""
+    splits = {_SPLIT_NAMES[word] for word in _words(stem) if word in _SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def split_said(value: object) -> str | None:
+    """The split that a field declares; None where it declares none. Raises ValueError with the sentence to show for a
+    value that is something else: whoever wrote it meant to keep images apart.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in _NO_SPLIT):
+        return None
+    split = split_named(value) if isinstance(value, str) else None
+    if split is None:
+        raise ValueError(f"must be one of {', '.join(dict.fromkeys(_SPLIT_NAMES.values()))}, not {value!r:.40}")
+    return split
 
 
 def _words(text: str) -> list[str]:
@@ -106,9 +120,16 @@ def scan(folder: Path, findings: Findings) -> Tree:
     return Tree(root, tuple(files))
 
 
-def _walk(folder: Path, root: Path, findings: Findings) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+def _walk(top: Path, root: Path, findings: Findings) -> Iterator[str]:
+    folders = [top]
+    while folders:  # folders of folders may be deeper than Python's stack
+        with os.scandir(folders.pop()) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        yield from _inside(listed, root, folders, findings)
+
+
+def _inside(listed: list[os.DirEntry[str]], root: Path, folders: list[Path], findings: Findings) -> Iterator[str]:
+    """The files among a folder's entries; its folders go to `folders`."""
     for entry in listed:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
@@ -121,7 +142,7 @@ def _walk(folder: Path, root: Path, findings: Findings) -> Iterator[str]:
                 findings.problem("is a link to a folder, which is not followed; copy the files", relative)
                 continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), root, findings)
+            folders.append(Path(entry.path))
         elif entry.is_file():
             yield relative
 

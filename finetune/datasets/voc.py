@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.datasets.attributes import is_box_only
+from finetune.datasets.classes import is_background
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
 from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, present_values, windows_of_ids
@@ -84,6 +85,10 @@ class VocSource:
         # Indices, not the palette's colours: it may use one colour twice.
         objects = _numbers(objects_png.pixels)
         unknown = objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)
+        if (
+            classes_png.pixels.ndim == objects_png.pixels.ndim == 2
+        ):  # without a palette 255 is unknown where both say it
+            unknown |= (objects == _UNKNOWN_INDEX) & (classes_png.pixels == _UNKNOWN_INDEX) & (classes < 0)
         objects[unknown] = 0
         if unknown.any() and not objects.any():
             found.skip('region of the "unknown" colour, left out', pair.objects)
@@ -124,8 +129,10 @@ class VocSource:
 
     def _class_of(self, colour: int) -> int | None:
         """Index into `classes` of a colour: -1 for background and unknown, None where nothing names it."""
-        if colour in self.colours:
-            return self.classes.index(self.colours[colour])
+        if name := self.colours.get(colour):
+            return self.classes.index(name)
+        if name == "":  # another word for the background
+            return -1
         return -1 if colour in (0, _UNKNOWN) else None
 
 
@@ -179,13 +186,15 @@ def read_voc(tree: Tree, _names: list[str], findings: Findings) -> VocSource:
 
 
 def _class_names(tree: Tree) -> tuple[tuple[str, ...], dict[int, str]]:
-    by_name = {PurePosixPath(name).name.lower(): name for name in tree.files if name.count("/") <= 1}
+    by_name: dict[str, str] = {}
+    for name in sorted(tree.files, key=lambda name: name.count("/")):
+        by_name.setdefault(PurePosixPath(name).name.lower(), name)
     if _LABELMAP in by_name:
         return _labelmap(tree, by_name[_LABELMAP])
     for option in _CLASS_LISTS:
         if option in by_name:
             lines = [line.strip() for line in read_text(tree, by_name[option]).splitlines()]
-            names = [line for line in lines if line and line.lower() != _BACKGROUND]
+            names = [line for line in lines if line and not is_background(line)]
             if not names or len(set(names)) != len(names):
                 raise DatasetError("must name each class once, one per line", path=Path(by_name[option]))
             return tuple(names), {}
@@ -207,7 +216,9 @@ def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
             raise DatasetError("expecting name:red,green,blue:parts:actions", path=Path(name), line=number)
         colour = int(channels[0]) << 16 | int(channels[1]) << 8 | int(channels[2])
         label = label.strip()
-        if label.lower() == _BACKGROUND or label.lower() == "ignored":
+        if is_background(label):
+            if colour not in (0, _UNKNOWN):
+                colours[colour] = ""
             continue
         if label in names or colour in colours:
             raise DatasetError(f"{label!r} or its colour is there twice", path=Path(name), line=number)
@@ -244,7 +255,7 @@ def write_voc(dataset: Dataset, draft: Draft) -> None:
     palette = distinct_colours()
     lines = ["# label:color_rgb:parts:actions", f"{_BACKGROUND}:0,0,0::"]
     for name, colour in zip(dataset.classes, palette[1:].tolist(), strict=False):
-        if ":" in name or name.lower() in (_BACKGROUND, "ignored"):
+        if ":" in name or is_background(name):
             raise DatasetError(f"the class name {name!r} cannot be written in a {_LABELMAP}")
         lines.append(f"{name}:{','.join(map(str, colour))}::")
     draft.write_lines(_LABELMAP, lines)

@@ -9,6 +9,7 @@ from folders or from the `folder` that a file names.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from xml.sax.saxutils import escape  # only its escaping of text that we write
 import numpy as np
 import numpy.typing as npt
 
-from finetune.datasets.attributes import Attributes, is_box_only, unboxed
+from finetune.datasets.attributes import freeze, is_box_only, parse_scalar, unboxed
 from finetune.datasets.cvat_write import NOT_XML
 from finetune.datasets.export import Draft, box_of
 from finetune.datasets.findings import Findings
@@ -46,6 +47,9 @@ class _Object:
     fields: dict[str, str] = field(default_factory=dict)
     ring: list[str] = field(default_factory=list)
     """x, y, x, y, ... of its outline, where it has one."""
+    said: dict[str, str] = field(default_factory=dict)
+    """Attributes as CVAT writes them, by name."""
+    named: str = ""
 
 
 @dataclass(slots=True)
@@ -96,6 +100,9 @@ def _read_file(tree: Tree, name: str, found: InstanceList, findings: Findings) -
         return []
     labels = []
     for item in document.objects:
+        if item.fields.get("deleted") == "1":  # the old LabelMe keeps what was taken back
+            findings.warn("object that was deleted in LabelMe: not read", f"{name}:{item.line}")
+            continue
         label = item.fields.get("name", "")
         if not label:
             findings.problem("the object has no name", name, line=item.line)
@@ -114,7 +121,10 @@ def _read_file(tree: Tree, name: str, found: InstanceList, findings: Findings) -
 
 def _add(found: InstanceList, label: str, item: _Object, where: str, findings: Findings) -> None:
     """Add an object by the best that it says: its outline, its turned rectangle, its box. Raises ValueError."""
-    attributes: Attributes = tuple((flag, True) for flag in _FLAGS if item.fields.get(flag) == "1")
+    values = {key: parse_scalar(text) for key, text in item.said.items() if key and key != "rotation"}
+    values |= {flag: True for flag in _FLAGS if item.fields.get(flag) == "1"}
+    attributes = freeze(values, findings, where)
+    degrees = _number(item.said.get("rotation") or "0")
     if item.ring:
         found.add_polygons(label, [read_points([_number(text) for text in item.ring])], where, attributes)
     elif "cx" in item.fields:
@@ -123,7 +133,15 @@ def _add(found: InstanceList, label: str, item: _Object, where: str, findings: F
         points, turned = turned_rectangle(sides, angle, around=(cx, cy))
         found.add_rectangle(label, points, where, attributes, turned=turned)
     else:
-        found.add_box(label, _corners(item.fields, findings, where), where, attributes)
+        corners = _corners(item.fields, findings, where)
+        if not degrees:
+            found.add_box(label, corners, where, attributes)
+            return
+        # CVAT writes the box as it was before it was turned around its middle.
+        (x0, y0), (x1, y1) = corners.tolist()
+        around = (x0 + x1) / 2, (y0 + y1) / 2
+        points, turned = turned_rectangle((x0, y0, x1, y1), math.radians(degrees), around=around)
+        found.add_rectangle(label, points, where, attributes, turned=turned)
 
 
 def _side(text: str) -> int | None:
@@ -154,6 +172,12 @@ def _load(tree: Tree, name: str) -> _Document:
             case ("annotation", "object", "polygon", _) | ("annotation", "object", "polygon", "pt", _):
                 if document.objects and _COORDINATE.fullmatch(event.path[-1]):
                     document.objects[-1].ring.append(text)
+            case ("annotation", "object", "attributes", "attribute", "name"):
+                if document.objects:
+                    document.objects[-1].named = text
+            case ("annotation", "object", "attributes", "attribute", "value"):
+                if document.objects:
+                    document.objects[-1].said[document.objects[-1].named] = text
             case ("annotation", "object", key) | ("annotation", "object", "bndbox" | "robndbox", key):
                 if document.objects:
                     document.objects[-1].fields[key] = text

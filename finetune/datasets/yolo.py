@@ -27,6 +27,8 @@ from finetune.errors import DatasetError
 
 # Lists of classes and texts that tools leave among the label files.
 _NOT_LABELS = frozenset({*CLASS_LISTS, "obj.names.txt", "notes.txt"})
+_PIXELS = 2.0
+"""No share of a side is larger, whatever the slip."""
 _BOX = 4
 _QUAD = 4
 _SLIP = 1.5
@@ -153,14 +155,19 @@ def _parse(fields: list[str], config: YoloConfig) -> tuple[int, npt.NDArray[np.f
         )
         raise ValueError(text)
     coordinates = len(values) - 1
+    if coordinates != _BOX + 1 and min(values[1:], default=0) >= 0 and max(values[1:], default=0) > _PIXELS:
+        text = (
+            f"{max(values[1:]):g} lies outside the image (0 to 1): are these pixels? YOLO wants shares of the image's "
+        )
+        raise ValueError(f"{text}width and height")
     if coordinates == _BOX or (config.key_points and coordinates > _BOX):
         x, y, width, height = values[1:5]
         corners = np.array([[x - width / 2, y - height / 2], [x + width / 2, y + height / 2]])
         return int(class_id), corners, True
     if coordinates == _BOX + 1:
         raise ValueError(
-            "an odd number of coordinates (5): a box and a sixth number, as predictions have their confidence; labels "
-            "are class, x, y, width and height"
+            "an odd number of coordinates (5): a box and a sixth number, as predictions have their confidence and "
+            "tracks their number; labels are class, x, y, width and height: export those"
         )
     if coordinates % 2:
         raise ValueError(f"an odd number of coordinates ({coordinates}): x and y must come in pairs")
@@ -277,7 +284,10 @@ def _label_of(image: str, files: set[str]) -> str | None:
     # Ultralytics turns the last `images` of a path into `labels`; a folder within may have that name too.
     for at in reversed([k for k, part in enumerate(parts[:-1]) if part == "images"]):
         options.append(PurePosixPath(*parts[:at], "labels", *parts[at + 1 :]).as_posix())
-    return next((f"{option}.txt" for option in (*options, stem.as_posix()) if f"{option}.txt" in files), None)
+    options.append(stem.as_posix())
+    # Some tools keep the image's suffix: `a.jpg.txt`.
+    named = [f"{option}{suffix}.txt" for suffix in ("", suffix_of(image)) for option in options]
+    return next((option for option in named if option in files), None)
 
 
 def _files(look: Look) -> list[str]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import posixpath
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -20,6 +22,7 @@ from finetune.datasets.findings import Findings
 from finetune.datasets.locate import fold, plain_path
 from finetune.datasets.splits import ListReader
 from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_named, split_of, split_word, suffix_of
+from finetune.datasets.types import SPLITS
 from finetune.errors import DatasetError
 
 _YAML_SUFFIXES = (".yaml", ".yml")
@@ -145,7 +148,7 @@ def _class_names(document: Mapping[object, object], where: Path) -> tuple[str, .
     cleaned = _checked(names, where, "names")
     count = document.get("nc")
     if count is not None and count != len(cleaned):
-        raise DatasetError(f"says {count!r} classes but names {len(cleaned)}", path=where, field="nc")
+        raise DatasetError(f"says {reprlib.repr(count)} classes but names {len(cleaned)}", path=where, field="nc")
     return cleaned
 
 
@@ -154,7 +157,7 @@ def _checked(names: Iterable[object], where: Path, key: str | None) -> tuple[str
     for name in names:
         if not isinstance(name, str) or not name.strip():
             # YAML reads a bare `no`, `on` or `7` as something else than text.
-            raise DatasetError(f"class name {name!r} is not text; put it in quotes", path=where, field=key)
+            raise DatasetError(f"class name {reprlib.repr(name)} is not text; put it in quotes", path=where, field=key)
         cleaned.append(name.strip())
     if not cleaned:
         raise DatasetError("must name the classes, one per line", path=where, field=key)
@@ -205,17 +208,17 @@ class SplitReader:
     def _joined(self, found: dict[str, set[str]]) -> dict[str, str]:
         """One split for each image."""
         splits: dict[str, str] = {}
+        for split, other in combinations([split for split in SPLITS if split in found], 2):
+            if found[split] and found[split] == found[other]:
+                text = f"{PurePosixPath(self._config.file).name} names the same images as "
+                self._findings.warn(f"{text}{split} and {other}: taken as {split}", self._config.file)
+                found[other] = set()
         for split in sorted(found, key=lambda split: len(found[split]), reverse=True):
             for other, images in found.items():
                 both = found[split] & images
                 if other == split or not both:
                     continue
-                if images == found[split]:
-                    text = f"{PurePosixPath(self._config.file).name} names the same images as "
-                    text += f"{' and '.join(sorted((split, other)))}: that is no split"
-                    self._findings.warn(text, self._config.file)
-                    found[split] = set()
-                elif both == images and self._is_inside(other, split):
+                if both == images and self._is_inside(other, split):
                     found[split] = found[split] - both  # the folder of one lies in the folder of the other
                 else:
                     text = f"puts {len(both):,} images into {split} and into {other}, {min(both)} among them"
@@ -243,8 +246,9 @@ class SplitReader:
                 return {image for _, _, image in lines if image is not None}
             if option in self._folders:
                 return {image for image in self._images if not option or fold(image).startswith(f"{option}/")}
-            if "*" in option:
-                matched = {image for image in self._images if fnmatchcase(fold(image), option)}
+            if any(sign in option for sign in "*?["):
+                patterns = {option, option.replace("**/", "")}  # `**/` is any number of folders, none too
+                matched = {image for image in self._images if any(fnmatchcase(fold(image), p) for p in patterns)}
                 if matched:
                     return matched
         return None
