@@ -42,6 +42,14 @@ _NEAR_CELL = 16.0
 _THUMB = 32
 _ODD_SIZE = 1.5
 _RARE = 10
+DARK, BRIGHT = 40.0, 240.0
+"""Grey levels: an image whose lightest 5 % lie below the first, or darkest 5 % above the second, shows nothing."""
+FLAT = 25.0
+"""Grey levels between the darkest and the lightest 1 % of an image that has hardly any contrast."""
+_SMALL_SIDE = 512
+_BLUR_SIDE = 320
+_BLUR = 0.006
+_BLUR_BESIDE = 0.12
 _IMBALANCE = 50
 
 
@@ -79,6 +87,10 @@ class _Look:
     digest: str = ""
     hash: int = 0
     thumb: npt.NDArray[np.float32] | None = None
+    levels: tuple[float, float, float, float] = (0.0, 0.0, 255.0, 255.0)
+    """The grey levels below which 1, 5, 95 and 99 % of the pixels lie."""
+    sharpness: float = 1.0
+    """Variance of the Laplacian, over that of the image itself: a photograph in focus has 0.05 to 0.5."""
 
 
 def check_folder(folder: Path, *, progress: Progress | None = None) -> QualityReport:
@@ -95,6 +107,7 @@ def check_quality(dataset: Dataset, *, progress: Progress | None = None) -> Qual
     looks = _look_at_all(dataset.samples, progress)
     findings = [
         *_broken_images(dataset, looks),
+        *_exposure(dataset, looks),
         *_sizes(dataset),
         *_duplicates(dataset, looks),
         *_masks(dataset),
@@ -140,7 +153,16 @@ def _look(sample: Sample) -> _Look:
     low = cv2.dct(thumb)[:8, :8].ravel()[1:]
     bits = low > np.median(low)
     packed = int("".join("1" if bit else "0" for bit in bits), 2)
-    return _Look("", orientation, digest, packed, thumb)
+    scale = _SMALL_SIDE / max(grey.shape)
+    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else grey
+    one, five, most, nearly = (float(level) for level in np.percentile(small, (1, 5, 95, 99)))
+    # Where there is little to see, or few pixels, there are no edges to judge.
+    judged = max(grey.shape) >= _BLUR_SIDE and nearly - one > FLAT
+    sharpness = 1.0
+    if judged:
+        edges = float(cv2.Laplacian(small, cv2.CV_32F).var())
+        sharpness = edges / max(float(small.astype(np.float32).var()), 1.0)
+    return _Look("", orientation, digest, packed, thumb, (one, five, most, nearly), sharpness)
 
 
 def _broken_images(dataset: Dataset, looks: Sequence[_Look]) -> Iterator[Finding]:
@@ -154,6 +176,29 @@ def _broken_images(dataset: Dataset, looks: Sequence[_Look]) -> Iterator[Finding
         "images that carry an EXIF rotation, which robots ignore: were the labels drawn on the rotated picture?",
         turned,
     )
+
+
+def _exposure(dataset: Dataset, looks: Sequence[_Look]) -> Iterator[Finding]:
+    """Images on which people and models see little: too dark, too bright, without contrast, out of focus."""
+    dark, bright, flat, blurred = [], [], [], []
+    seen = [look.sharpness for look in looks if not look.fault and look.sharpness < 1.0]
+    usual = float(np.median(seen)) if seen else 1.0
+    for sample, look in zip(dataset.samples, looks, strict=True):
+        if look.fault:
+            continue
+        one, five, most, nearly = look.levels
+        if most < DARK:
+            dark.append(f"{sample.name}: 95 % of it below grey level {most:.0f} of 255")
+        elif five > BRIGHT:
+            bright.append(f"{sample.name}: 95 % of it above grey level {five:.0f} of 255")
+        elif nearly - one < FLAT:
+            flat.append(f"{sample.name}: grey levels {one:.0f} to {nearly:.0f} of 255")
+        if look.sharpness < max(_BLUR, min(_BLUR_BESIDE * usual, 5 * _BLUR)):
+            blurred.append(f"{sample.name}: sharpness {look.sharpness:.4f}, usual here {usual:.4f}")
+    yield from _found("warning", "dark-image", "images that are almost black: light, exposure, or more bits?", dark)
+    yield from _found("warning", "bright-image", "images that are almost white: overexposed?", bright)
+    yield from _found("warning", "low-contrast", "images with hardly any contrast", flat)
+    yield from _found("warning", "blurred-image", "images that are out of focus or blurred by motion", blurred)
 
 
 def _sizes(dataset: Dataset) -> Iterator[Finding]:

@@ -28,6 +28,9 @@ from serving.image_header import image_size as image_size
 Image = npt.NDArray[np.uint8]
 """uint8 [H, W, 3], RGB."""
 
+_SAMPLE_BITS = (8, 10, 12, 14, 16)
+"""Bits that a sample of a 16-bit PNG may use."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -36,7 +39,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def decode_image(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode JPEG or PNG bytes to uint8 [H, W, 3] RGB; grey, palette and alpha images become RGB.
+    """Decode JPEG or PNG bytes to uint8 [H, W, 3] RGB; grey, palette and alpha images become RGB, and samples
+    of more than 8 bits are scaled by the range that they use.
 
     Raises ImageError for anything else: other formats, truncated or damaged files, and files over the limits, which
     are read from the header so that a small bomb of a file never makes a large array.
@@ -53,9 +57,22 @@ def decode_image(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = M
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ImageError(f"the {kind.upper()} cannot be decoded: {reason}") from error
-    if pixels.dtype == torch.uint16:  # 16-bit PNG: keep the high byte
-        pixels = (pixels.to(torch.int32) >> 8).to(torch.uint8)
+    if pixels.dtype == torch.uint16:
+        pixels = _eight_bits(pixels)
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _eight_bits(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 of uint16 samples, by the bits that the picture really uses.
+
+    Cameras of 10, 12 and 14 bits write their counts into 16-bit PNGs as they are: 4095 is white, and of its high byte
+    alone one sees almost nothing. The range is the smallest of a camera's that holds the brightest sample, so that
+    pictures of one camera are scaled alike; it is the same for training and for a robot's frames.
+    """
+    wide = pixels.to(torch.int32)
+    brightest = int(wide.max()) if wide.numel() else 0
+    bits = next(bits for bits in _SAMPLE_BITS if brightest < 1 << bits)
+    return (wide >> (bits - 8)).to(torch.uint8)
 
 
 def check_pixels(image: npt.NDArray[Any], *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -21,6 +21,7 @@ MAX_TOTAL = 64 * 2**30
 MAX_RATIO = 200
 """How many times its packed size a member may have: label files reach 30, bombs begin at 1,000."""
 _SMALL = 1 << 20
+_UTF8 = 0x800
 _CHUNK = 1 << 20
 
 
@@ -45,7 +46,7 @@ def _checked(opened: zipfile.ZipFile, max_total: int, max_files: int) -> dict[st
     total = 0
     for member in listed:
         path = _safe(member, opened)
-        if member.is_dir():
+        if member.is_dir() or member.filename.endswith("\\"):
             continue
         total += member.file_size
         if total > max_total:
@@ -60,8 +61,21 @@ def _checked(opened: zipfile.ZipFile, max_total: int, max_files: int) -> dict[st
     return found
 
 
-def _safe(member: zipfile.ZipInfo, opened: zipfile.ZipFile) -> str:
+def _named_by(member: zipfile.ZipInfo) -> str:
+    """A member's name with slashes: old Windows tools write backslashes. Names in UTF-8 that no flag says are so, as
+    macOS writes them, are read as UTF-8.
+    """
     name = member.filename
+    if not member.flag_bits & _UTF8 and not name.isascii():
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            name = member.filename
+    return name.replace("\\", "/")
+
+
+def _safe(member: zipfile.ZipInfo, opened: zipfile.ZipFile) -> str:
+    name = _named_by(member)
     where = _named(opened)
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -73,7 +87,6 @@ def _safe(member: zipfile.ZipInfo, opened: zipfile.ZipFile) -> str:
     bad = (
         not plain
         or plain.startswith("/")
-        or "\\" in plain
         or plain[1:2] == ":"
         or "//" in plain
         or any(part in (".", "..") for part in plain.split("/"))

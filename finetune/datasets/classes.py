@@ -21,6 +21,15 @@ _SYNONYMS = (
 )  # fmt: skip
 
 
+# What tools call all that is no package: Pascal's and CVAT's, LabelMe's, TensorFlow's.
+_BACKGROUND = frozenset({"background", "_background_", "__background__", "__ignore__", "ignored", "void", "unlabeled"})
+
+
+def is_background(name: str) -> bool:
+    """Whether a class is a tool's word for what is no instance."""
+    return name.strip().lower() in _BACKGROUND
+
+
 def map_classes(
     classes: Sequence[str], base_labels: Sequence[str], *, shown: Collection[str], chosen: Mapping[str, str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:

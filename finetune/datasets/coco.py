@@ -10,24 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, TypeGuard
+from pathlib import Path, PurePosixPath
 
-import numpy as np
-import numpy.typing as npt
-
-from finetune.datasets.attributes import freeze
+from finetune.datasets.classes import is_background
+from finetune.datasets.coco_annotations import ONE_CLASS, AnnotationReader, Id, Record, RecordReader, id_of, is_crowd
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
-from finetune.datasets.jsonstream import LIST, stream_json
+from finetune.datasets.kinds import AnnotationFormat, Look, is_main_name, register
 from finetune.datasets.locate import ImageFinder, usual_folders
-from finetune.datasets.segmentation import read_segmentation
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_of
-from finetune.datasets.types import SPLITS, Sample
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_in_name, split_of, split_said
+from finetune.datasets.types import Sample
+from finetune.errors import DatasetError
 
-Record = dict[str, Any]
-ONE_CLASS = "package"
-"""The class of masks that say what belongs together and not what it is, as tools for segmenting anything write them."""
+_NO_OUTLINES = {"caption": "captions", "segments_info": "panoptic masks (their pixels lie in PNG files)"}
+"""Fields of an annotation that show a file of COCO which holds no instances, and what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +31,7 @@ class _Entry:
     """A checked entry of `images`. `image` is the file's path in the tree, `number` its id."""
 
     where: str
-    number: int
+    number: Id
     image: str
     width: int | None
     height: int | None
@@ -51,9 +47,12 @@ class _Document:
     """
 
     name: str
-    categories: Mapping[int, str] | None
+    categories: Mapping[Id, str] | None
     entries: tuple[_Entry, ...]
-    rejected: frozenset[int]
+    rejected: frozenset[Id]
+    crowds_are_masks: bool
+    """Whether `iscrowd` says that a mask was drawn with a brush: so it is where all are marked like that, and where
+    categories have the empty supercategory of CVAT's and Datumaro's exports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class CocoSource:
     tree: Tree
     classes: tuple[str, ...]
     documents: tuple[_Document, ...]
+    split_lists: bool = True
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -71,17 +71,28 @@ class CocoSource:
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
         """One sample per image in `sizes`; annotations that cannot be used become problems."""
         for document in self.documents:
-            lists: dict[int, InstanceList | None] = dict.fromkeys(document.rejected)
+            lists: dict[Id, InstanceList | None] = dict.fromkeys(document.rejected)
             for entry in document.entries:
                 size = sizes.get(entry.image)
                 fits = size is not None and _same_size(document.name, entry, *size, findings)
                 lists[entry.number] = InstanceList(*size, findings) if size is not None and fits else None
             images = {entry.number: entry.image for entry in document.entries}
-            _AnnotationReader(document, images, lists, findings).read(self.tree)
+            reader = AnnotationReader(
+                document.name,
+                document.categories,
+                images,
+                lists,
+                findings,
+                crowds_are_masks=document.crowds_are_masks,
+            )
+            reader.read(self.tree)
             for entry in document.entries:
                 found = lists.pop(entry.number)
-                if found is not None:
-                    yield found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
+                if found is None:
+                    continue
+                sample = found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
+                if sample is not None:
+                    yield sample
 
 
 def _same_size(document: str, entry: _Entry, height: int, width: int, findings: Findings) -> bool:
@@ -96,216 +107,220 @@ def _same_size(document: str, entry: _Entry, height: int, width: int, findings: 
 
 
 def read_coco(tree: Tree, names: list[str], findings: Findings) -> CocoSource:
-    """The COCO files `names` as one dataset. Raises DatasetError if one is not JSON."""
+    """The COCO files `names` as one dataset. Raises DatasetError if one is not JSON, or none holds instances."""
     classes: dict[str, None] = {}
     listed: dict[str, str] = {}
     documents = []
-    readers = [_ImageReader(tree, name, findings) for name in names]
+    finder = ImageFinder(tree, findings)
+    readers = [_ImageReader(tree, name, finder, findings) for name in names]
     for reader in readers:
         reader.read()
+    readers = _of_instances(readers, findings)
     # Beside files that name their classes, one without is a file that lost them.
     agnostic = not any(reader.listed for reader in readers)
-    for name, reader in zip(names, readers, strict=True):
+    for reader in readers:
+        name = reader.name
         if agnostic:
             findings.warn(f"file without `categories`: all its masks are taken as one class, {ONE_CLASS!r}", name)
             classes[ONE_CLASS] = None
         elif not reader.categories:
             findings.problem("must name the classes, as in [{'id': 1, 'name': 'box'}]", name, field="categories")
-        classes |= dict.fromkeys(reader.categories.values())
+        classes |= dict.fromkeys(reader.classes())
         entries = []
         for entry in reader.entries.values():
             place = f"{name} {entry.where}"
             if listed.setdefault(entry.image, place) != place:
-                text = f"{entry.image} is listed a second time, after {listed[entry.image]}"
+                text = (
+                    f"{entry.image} is listed a second time, after {listed[entry.image]}: images of one name from two "
+                )
+                text += "videos or tasks need a folder each, in the file names too"
                 findings.problem(text, name, field=entry.where)
                 reader.rejected.add(entry.number)
             else:
                 entries.append(entry)
         categories = None if agnostic else reader.categories
-        documents.append(_Document(name, categories, tuple(entries), frozenset(reader.rejected)))
+        documents.append(
+            _Document(name, categories, tuple(entries), frozenset(reader.rejected), reader.crowds_are_masks)
+        )
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
         if image not in listed:
             findings.warn("image that no annotation file lists and that was left out", image)
     return CocoSource(tree, tuple(classes), tuple(documents))
 
 
-class _Reader:
-    """Goes over the records of some lists of one document."""
+def _of_instances(readers: list[_ImageReader], findings: Findings) -> list[_ImageReader]:
+    """Those of `readers` whose files hold instances: COCO's captions, panoptic masks and key points lie beside them and
+    name the same images. Raises DatasetError if there are none.
+    """
+    kept = [reader for reader in readers if reader.kind not in _NO_OUTLINES]
+    for reader in readers:
+        if reader.kind in _NO_OUTLINES:
+            findings.warn(f"file of {_NO_OUTLINES[reader.kind]} that was left out: it outlines nothing", reader.name)
+    if not kept:
+        text = f"holds {_NO_OUTLINES[readers[0].kind]} and no instance: export COCO instances (segmentation per object)"
+        raise DatasetError(text, path=Path(readers[0].name))
+    listed = {e.image for reader in kept if reader.kind != "keypoints" for e in reader.entries.values()}
+    others = []
+    for reader in kept:
+        if reader.kind == "keypoints" and listed and all(e.image in listed for e in reader.entries.values()):
+            text = "file of key points that was left out: another file holds the instances of its images"
+            findings.warn(text, reader.name)
+        else:
+            others.append(reader)
+    for reader in others:
+        reader.report()
+    return others
 
-    def __init__(self, name: str, findings: Findings) -> None:
-        self._name = name
-        self._findings = findings
 
-    def _records(self, tree: Tree, keys: tuple[str, ...]) -> Iterator[tuple[str, str, Record]]:
-        """(key, place, record) of the lists `keys`; what is neither list nor record is a problem."""
-        for item in stream_json(tree.path(self._name), self._name):
-            if item.key not in keys or item.number == LIST:
-                continue
-            if item.number is None:
-                self._problem("is not a list", item.key)
-            elif isinstance(item.value, dict):
-                yield item.key, f"{item.key}[{item.number}]", item.value
-            else:
-                self._problem("is not an object", f"{item.key}[{item.number}]")
-
-    def _problem(self, message: str, field: str) -> None:
-        self._findings.problem(message, self._name, field=field)
-
-
-class _ImageReader(_Reader):
+class _ImageReader(RecordReader):
     """The first pass: categories, and the images that can be used."""
 
-    def __init__(self, tree: Tree, name: str, findings: Findings) -> None:
+    def __init__(self, tree: Tree, name: str, finder: ImageFinder, findings: Findings) -> None:
         super().__init__(name, findings)
-        self._tree = tree
-        self._finder = ImageFinder(tree)
-        self._split = split_of(name) or split_in_name(PurePosixPath(name).stem)
-        self.categories: dict[int, str] = {}
+        self.name = name
+        self.kind = ""
+        """The field that says what its annotations are, where that is no instances."""
+        self.categories: dict[Id, str] = {}
         self.listed = False
         """Whether the file has an entry of `categories`, a bad one even."""
-        self.entries: dict[int, _Entry] = {}
-        self.rejected: set[int] = set()
+        self.entries: dict[Id, _Entry] = {}
+        self.rejected: set[Id] = set()
+        self._tree = tree
+        self._finder = finder
+        self._split = split_of(name) or split_in_name(PurePosixPath(name).stem)
+        self._used: set[object] = set()
+        self._parents: set[object] = set()
+        self._problems: list[tuple[str, str]] = []
+        self._all_crowds = True
+        self._all_plain = True
 
     def read(self) -> None:
-        for key, where, record in self._records(self._tree, ("images", "categories")):
+        for key, where, record in self._records(self._tree, ("images", "categories", "annotations")):
+            if key == "annotations":
+                self._look(record)
+                continue
             if key == "categories":
                 self.listed = True
                 self._read_category(where, record)
                 continue
-            number = record.get("id")
-            if not _is_int(number):
-                self._problem(f"the image id {number!r} is not a whole number", f"{where}.id")
+            number = id_of(record.get("id"))
+            if number is None:
+                self._note(f"the image id {record.get('id')!r} is not a whole number or text", f"{where}.id")
             elif number in self.entries or number in self.rejected:
-                self._problem(f"the image id {number} is used twice", f"{where}.id")
+                self._note(f"the image id {number} is used twice", f"{where}.id")
             elif (entry := self._entry(where, number, record)) is None:
                 self.rejected.add(number)
             else:
                 self.entries[number] = entry
-        self.categories = dict(sorted(self.categories.items()))
+        self.categories = dict(sorted(self.categories.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+
+    def report(self) -> None:
+        """Tell the problems of the images and categories, once it is clear that the file counts."""
+        for message, field in self._problems:
+            self._problem(message, field)
+
+    def classes(self) -> list[str]:
+        """The classes' names. Roboflow heads the list with the project's own name, the others' supercategory."""
+        project = PurePosixPath(self.name).name == "_annotations.coco.json"
+        names: dict[str, None] = {}
+        for number, name in self.categories.items():
+            parent = name in self._parents or (project and number == 0) or is_background(name)
+            if number in self._used or not parent or len(self.categories) == 1:
+                names[name] = None
+        return list(names)
+
+    @property
+    def crowds_are_masks(self) -> bool:
+        return self._all_crowds or (self._all_plain and bool(self.categories))
+
+    def _look(self, record: Record) -> None:
+        """Note what an annotation is, and its class."""
+        if self._all_crowds and not is_crowd(record.get("iscrowd")):
+            self._all_crowds = False
+        category = record.get("category_id")
+        if isinstance(category, int | str):
+            self._used.add(id_of(category))
+        if not self.kind:
+            outlined = "segmentation" in record or "bbox" in record
+            options = ("segments_info",) if outlined else tuple(_NO_OUTLINES)
+            self.kind = next((key for key in options if key in record), "keypoints" if "keypoints" in record else "-")
+
+    def _note(self, message: str, field: str) -> None:
+        self._problems.append((message, field))
 
     def _read_category(self, where: str, record: Record) -> None:
-        number, name = record.get("id"), record.get("name")
-        if not _is_int(number):
-            self._problem(f"the category id {number!r} is not a whole number", f"{where}.id")
+        number, name = id_of(record.get("id")), record.get("name")
+        self._all_plain &= record.get("supercategory") == ""
+        self._parents.add(record.get("supercategory") if isinstance(record.get("supercategory"), str) else None)
+        if number is None:
+            self._note(f"the category id {record.get('id')!r} is not a whole number or text", f"{where}.id")
         elif not isinstance(name, str) or not name.strip():
-            self._problem(f"the category name {name!r} is not text", f"{where}.name")
+            self._note(f"the category name {name!r} is not text", f"{where}.name")
         elif number in self.categories:
-            self._problem(f"the category id {number} is used twice", f"{where}.id")
+            self._note(f"the category id {number} is used twice", f"{where}.id")
         else:
+            if record.get("supercategory") == name:  # a class that is its own kind is no project's name
+                self._used.add(number)
             # One name under two ids is one class: Roboflow repeats a class as its own supercategory.
             self.categories[number] = name.strip()
 
-    def _entry(self, where: str, number: int, record: Record) -> _Entry | None:
+    def _entry(self, where: str, number: Id, record: Record) -> _Entry | None:
+        named = record.get("file_name")
         try:
-            image = self._finder.find(record.get("file_name"), usual_folders(self._name, self._split))
+            image = self._finder.find(named, usual_folders(self._name, self._split))
         except ValueError as error:
-            self._problem(str(error), f"{where}.file_name")
+            self._note(str(error), f"{where}.file_name")
             return None
-        sides = [record.get("width"), record.get("height")]
-        if any(side is not None and not (_is_int(side) and side > 0) for side in sides):
-            self._problem(f"width and height {sides} are not whole numbers above 0", where)
+        width, height = (_side(record.get(key)) for key in ("width", "height"))
+        if width is None or height is None:
+            sides = [record.get("width"), record.get("height")]
+            self._note(f"width and height {sides} are not whole numbers above 0", where)
             return None
-        split = record.get("split", self._split or split_of(image))
-        if split is not None and split not in SPLITS:
-            self._problem(f"must be one of {', '.join(SPLITS)}, not {split!r}", f"{where}.split")
+        key = "subset" if record.get("split") is None else "split"
+        try:
+            split = split_said(record.get(key)) or self._split or split_of(image) or _split_in(named)
+        except ValueError as error:
+            self._note(str(error), f"{where}.{key}")
             return None
         sequence = record.get("sequence")
         if sequence is not None and not isinstance(sequence, str):
-            self._problem(f"{sequence!r} is not text", f"{where}.sequence")
+            self._note(f"{sequence!r} is not text", f"{where}.sequence")
             return None
-        return _Entry(where, number, image, sides[0], sides[1], split, sequence)
+        return _Entry(where, number, image, width or None, height or None, split, sequence)
 
 
-class _AnnotationReader(_Reader):
-    """The second pass: annotations into the lists of their images. A list is None where the image is a problem."""
-
-    def __init__(
-        self,
-        document: _Document,
-        images: Mapping[int, str],
-        lists: Mapping[int, InstanceList | None],
-        findings: Findings,
-    ) -> None:
-        super().__init__(document.name, findings)
-        self._categories = document.categories
-        self._images = images
-        self._lists = lists
-        self._run = range(0)
-        self._seen: set[int] = set()
-
-    def _is_new(self, number: int) -> bool:
-        """Whether an annotation's id comes for the first time. Ids in a row, the usual case, cost no memory."""
-        if not self._run:
-            self._run = range(number, number + 1)
-        elif number == self._run.stop and number not in self._seen:
-            self._run = range(self._run.start, number + 1)
-        elif number in self._run or number in self._seen:
-            return False
-        else:
-            self._seen.add(number)
-        return True
-
-    def read(self, tree: Tree) -> None:
-        for _, where, record in self._records(tree, ("annotations",)):
-            number = record.get("id")
-            if number is not None and not _is_int(number):
-                self._problem(f"{number!r} is no id", f"{where}.id")
-            elif number is not None and not self._is_new(number):
-                self._problem(f"the annotation id {number} is used twice", f"{where}.id")
-            else:
-                self._read(where, record)
-
-    def _read(self, where: str, record: Record) -> None:
-        image, category = record.get("image_id"), record.get("category_id")
-        if not _is_int(image) or image not in self._lists:
-            self._problem(f"no image has the id {image!r}", f"{where}.image_id")
-            return
-        found = self._lists[image]
-        if found is None:
-            return
-        label = self._label(category)
-        if label is None:
-            self._problem(f"no category has the id {category!r}", f"{where}.category_id")
-            return
-        place = f"{self._name} {where}"
-        if record.get("iscrowd"):
-            self._findings.warn(
-                "annotation with iscrowd=1 that was left out: it marks a group, not one instance (some tools "
-                "set it on every RLE mask; export those as polygons)",
-                place,
-            )
-            return
-        extra = record.get("attributes")
-        attributes = freeze(extra, self._findings, place) if isinstance(extra, dict) else ()
-        value, box = record.get("segmentation"), record.get("bbox")
-        try:
-            if not value and box is not None:
-                found.add_box(label, _corners(box), place, attributes)
-                return
-            counts, area = read_segmentation(value, found.height, found.width, self._findings, place)
-        except ValueError as error:
-            self._problem(f"{error} (image {self._images[image]})", f"{where}.segmentation")
-            return
-        found.add(label, counts, area, place, attributes)
-
-    def _label(self, category: object) -> str | None:
-        """The class of an annotation; None where its number is no category's."""
-        if self._categories is None:
-            return ONE_CLASS
-        return self._categories.get(category) if _is_int(category) else None
+def _side(value: object) -> int | None:
+    """A side in pixels, 0 where it is not said; None for what is none."""
+    if value is None:
+        return 0
+    number = id_of(value)
+    return number if isinstance(number, int) and number > 0 else None
 
 
-def _corners(box: object) -> npt.NDArray[np.float64]:
-    """x0, y0 and x1, y1, float64 [2, 2], of a COCO `bbox`. Raises ValueError with the sentence to show."""
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        raise ValueError(f"the bbox {str(box)[:60]} does not hold x, y, width and height")
-    x, y, width, height = map(float, box)
-    return np.array([[x, y], [x + width, y + height]])
+def _split_in(name: object) -> str | None:
+    """The split that the folders of a file name say, of another computer's path the last two."""
+    parts = str(name).replace("\\", "/").split("/")
+    return split_of("/".join(parts[-3:]))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
+def _files(look: Look) -> list[str]:
+    found = []
+    for name in look.tree.with_suffix(".json"):
+        peek = look.json(name)
+        if peek is not None and (
+            {"images", "annotations"} <= peek.keys or (is_main_name(name) and "images" in peek.keys)
+        ):
+            found.append(name)
+    return found
 
 
-def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+register(
+    AnnotationFormat(
+        "coco",
+        "COCO",
+        "a .json file with `images`, `annotations` and `categories`, at the top or one per split",
+        _files,
+        read_coco,
+        json_keys=frozenset({"images", "annotations"}),
+    )
+)

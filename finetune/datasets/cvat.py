@@ -1,14 +1,13 @@
 """CVAT's own XML, version 1.1 "for images": polygons, masks, boxes, attributes, subsets.
 
-A mask's RLE runs along the rows inside the mask's box. The split is the image's `subset`, or a tag whose label is the
-name of a split. `occluded` and `group_id` become attributes like the label's own; a group is not an instance of several
-parts here, since people group different things.
+A mask's RLE runs along the rows inside the mask's box. The split is the image's `subset`, its task's, or a tag whose
+label is the name of a split. `occluded` and `group_id` become attributes like the label's own. Polygons and masks of
+one label and one group are the parts of one instance that something hides in between, as CVAT's own COCO and mask
+exports take them; boxes of a group stay what they are, and a box in the group of an outline is that outline's.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.datasets.attributes import Attributes, Scalar, freeze, parse_scalar
+from finetune.datasets.cvat_shapes import bitmap_of, corners_of, points_of, rounded, value_of, whole
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import InstanceList, read_points, turned_rectangle
-from finetune.datasets.limits import MAX_VERTICES
+from finetune.datasets.instances import EmptyShapeError, InstanceList
+from finetune.datasets.kinds import AnnotationFormat, Look, register
 from finetune.datasets.locate import ImageFinder, usual_folders
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_named, split_of
 from finetune.datasets.types import Sample
@@ -28,7 +28,8 @@ from finetune.errors import DatasetError
 
 _SHAPES = ("polygon", "mask", "box")
 _OTHER_SHAPES = ("polyline", "points", "cuboid", "ellipse", "skeleton")
-_RUNS = re.compile(r"[\d,\s]*")
+# Types of labels whose shapes outline no instance: no classes. A label with a parent is a joint of a skeleton.
+_NO_CLASSES = frozenset({*_OTHER_SHAPES, "tag"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class CvatSource:
     kinds: Mapping[tuple[str, str], str]
     """(label, attribute) to its input type, as in `checkbox`."""
     entries: Mapping[tuple[str, int], _Entry]
+    split_lists: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -70,9 +72,8 @@ class CvatSource:
                 if event.path == ("annotations", "image") and isinstance(event, Start):
                     reader.begin(sizes)
                 elif event.path == ("annotations", "image"):
-                    entry, found = reader.entry, reader.found
-                    if entry is not None and found is not None:
-                        yield found.sample(self.tree.path(entry.image), entry.image, entry.split, None)
+                    if (sample := reader.finish()) is not None:
+                        yield sample
                 else:
                     reader.take(event)
 
@@ -95,43 +96,61 @@ class _ImageReader:
     def __init__(self, tree: Tree, findings: Findings) -> None:
         self._tree = tree
         self._findings = findings
-        self._finder = ImageFinder(tree)
+        self._finder = ImageFinder(tree, findings)
         self._listed: dict[str, str] = {}
+        self._label: dict[str, str] = {}
         self._attribute = ""
+        self._task = ""
+        self._subsets: dict[str, str] = {}
         self.known: dict[str, None] = {}
         self.kinds: dict[tuple[str, str], str] = {}
         self.entries: dict[tuple[str, int], _Entry] = {}
 
     def read(self, name: str) -> None:
         number = -1
-        label = ""
         image: Start | None = None
         tags: list[str] = []
+        self._subsets = {}
         for event in stream_xml(self._tree.path(name), name):
             if event.path[-1] == "track":
-                text = 'is CVAT "for video": export it as "CVAT for images 1.1"'
+                text = 'is CVAT "for video": export the task as "CVAT for images 1.1" or "COCO 1.0", with images'
                 raise DatasetError(text, path=Path(name), line=event.line)
-            if isinstance(event, Start):
+            if event.path[:2] == ("annotations", "meta"):
+                self._read_meta(event)
+            elif isinstance(event, Start):
                 if event.path == ("annotations", "image"):
                     number, image, tags = number + 1, event, []
                 elif event.path == ("annotations", "image", "tag"):
                     tags.append(event.attributes.get("label", ""))
             elif event.path == ("annotations", "image") and image is not None:
                 self._add(name, number, image, tags)
-            elif event.path[-2:] == ("label", "name"):
-                label = event.text.strip()
-            elif event.path[-1:] == ("label",):
-                # Labels of tags alone that name a split are no classes.
-                if label and split_named(label) is None:
-                    self.known[label] = None
-            elif event.path[-3:] == ("attributes", "attribute", "name"):
-                self._attribute = event.text.strip()
-            elif event.path[-3:] == ("attributes", "attribute", "input_type"):
-                self.kinds[label, self._attribute] = event.text.strip()
+
+    def _read_meta(self, event: Start | End) -> None:
+        """Labels with their attributes' types, and the subsets of tasks."""
+        if isinstance(event, Start):
+            self._label = {} if event.path[-1] == "label" else self._label
+            return
+        text = event.text.strip()
+        if event.path[-2:-1] == ("label",):
+            self._label[event.path[-1]] = text
+        elif event.path[-1] == "label":
+            kind, label = self._label.get("type", ""), self._label.get("name", "")
+            # Labels of tags alone that name a split are no classes.
+            if label and kind not in _NO_CLASSES and not self._label.get("parent") and split_named(label) is None:
+                self.known[label] = None
+        elif event.path[-3:] == ("attributes", "attribute", "name"):
+            self._attribute = text
+        elif event.path[-3:] == ("attributes", "attribute", "input_type"):
+            self.kinds[self._label.get("name", ""), self._attribute] = text
+        elif event.path[-2:] == ("task", "id"):
+            self._task = text
+        elif event.path[-2:] == ("task", "subset"):
+            # Of a project's many tasks, each image says which is its own.
+            self._subsets[self._task if "tasks" in event.path else ""] = text
 
     def _add(self, name: str, number: int, start: Start, tags: list[str]) -> None:
         fields = start.attributes
-        subset = fields.get("subset", "")
+        subset = fields.get("subset") or self._subsets.get(fields.get("task_id", ""), self._subsets.get("", ""))
         split = split_named(subset)
         for tag in tags:
             if split_named(tag) is None:
@@ -141,18 +160,34 @@ class _ImageReader:
         folders = [here / "images" / subset, here / subset, *usual_folders(name, split)]
         try:
             image = self._finder.find(fields.get("name"), folders)
-            width, height = (_whole(fields[side]) if side in fields else None for side in ("width", "height"))
+            width, height = (whole(fields[side]) if side in fields else None for side in ("width", "height"))
         except ValueError as error:
             self._findings.problem(str(error), name, line=start.line)
             return
         if image in self._listed:
             self._findings.problem(
-                f"{image} is listed a second time, after {self._listed[image]}", name, line=start.line
+                f"{image} is listed a second time, after {self._listed[image]}: images of one name from two tasks "
+                "need a folder each",
+                name,
+                line=start.line,
             )
             return
         self._listed[image] = f"{name}:{start.line}"
-        split = split or split_of(image)
+        split = split or split_of(image) or split_of(fields.get("name", ""))
         self.entries[name, number] = _Entry(name, start.line, number, image, width, height, split)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A shape that may be a part of a group: a polygon, a mask in its window, or the corners of a box."""
+
+    shape: Start
+    label: str
+    where: str
+    attributes: Attributes
+    ring: npt.NDArray[np.float64] | None = None
+    window: tuple[npt.NDArray[np.bool_], int, int] | None = None
+    box: tuple[npt.NDArray[np.float64], bool] | None = None
 
 
 class _ShapeReader:
@@ -166,8 +201,19 @@ class _ShapeReader:
         self._attribute = ""
         self._values: dict[str, Scalar] = {}
         self._shape: Start | None = None
+        self._groups: dict[tuple[str, str, str], list[_Part]] = {}
         self.entry: _Entry | None = None
         self.found: InstanceList | None = None
+
+    def finish(self) -> Sample | None:
+        """The image whose element ends; None if it is a problem or its labels were all left out."""
+        entry, found, groups = self.entry, self.found, self._groups
+        self._groups = {}
+        if entry is None or found is None:
+            return None
+        for parts in groups.values():
+            self._add_group(parts, found)
+        return found.sample(self._source.tree.path(entry.image), entry.image, entry.split, None)
 
     def begin(self, sizes: Mapping[str, Size]) -> None:
         self._number += 1
@@ -192,7 +238,7 @@ class _ShapeReader:
         kind = event.path[2]
         if kind in _OTHER_SHAPES and len(event.path) == 3 and isinstance(event, Start):
             text = f"{kind} that was left out: only polygons, masks and boxes say where an instance is"
-            self._findings.warn(text, f"{self._document}:{event.line}")
+            self.found.skip(text, f"{self._document}:{event.line}")
         if kind not in _SHAPES:
             return
         if isinstance(event, Start):
@@ -203,7 +249,7 @@ class _ShapeReader:
         elif len(event.path) == 4 and event.path[3] == "attribute" and self._shape is not None:
             label = self._shape.attributes.get("label", "").strip()
             kind = self._source.kinds.get((label, self._attribute), "")
-            self._values[self._attribute] = _value(event.text, kind)
+            self._values[self._attribute] = value_of(event.text, kind)
         elif len(event.path) == 3 and self._shape is not None:
             self._add(self._shape, self.found)
 
@@ -216,21 +262,51 @@ class _ShapeReader:
             return
         try:
             attributes = self._attributes(fields, where)
-            if shape.path[-1] == "mask":
-                bitmap = _bitmap(fields, found)
-                x, y = _whole(fields["left"]), _whole(fields["top"])
-                found.add_bitmap(label, bitmap, where, attributes, x=x, y=y)
-            elif shape.path[-1] == "box":
-                corners, turned = _corners(fields)
-                found.add_rectangle(label, corners, where, attributes, turned=turned)
+            group = fields.get("group_id", "0")
+            if shape.path[-1] == "box":
+                corners, turned = corners_of(fields, self._findings, where)
+                part = _Part(shape, label, where, attributes, box=(corners, turned))
+            elif shape.path[-1] == "mask":
+                bitmap = bitmap_of(fields, found)
+                x, y = (rounded(fields[side], self._findings, where) for side in ("left", "top"))
+                part = _Part(shape, label, where, attributes, window=(bitmap, x, y))
             else:
-                found.add_polygons(label, [_points(fields.get("points", ""))], where, attributes)
+                part = _Part(shape, label, where, attributes, ring=points_of(fields.get("points", "")))
         except KeyError as error:
             self._findings.problem(f"the {shape.path[-1]} has no {error}", self._document, line=shape.line)
+        except EmptyShapeError as error:
+            found.skip(f"{error}: left out", where)
         except ValueError as error:
             self._findings.problem(str(error), self._document, line=shape.line)
         else:
-            self._source.known[label] = None
+            # What is in no group is one of its own, in its turn.
+            alone = str(len(self._groups)) if group == "0" else ""
+            self._groups.setdefault((label, group, alone), []).append(part)
+
+    def _add_group(self, parts: list[_Part], found: InstanceList) -> None:
+        """One instance of all outlines, or one of each box."""
+        outlines = [part for part in parts if part.box is None]
+        first = outlines[0] if outlines else parts[0]
+        try:
+            if outlines:
+                if len(outlines) < len(parts):
+                    self._findings.warn("box left out: its group has the outline", parts[0].where)
+                rings = [part.ring for part in outlines if part.ring is not None]
+                windows = [part.window for part in outlines if part.window is not None]
+                found.add_parts(first.label, rings, windows, first.where, first.attributes)
+                if len(outlines) > 1:
+                    text = "group of outlines of one label: taken as the parts of one instance"
+                    self._findings.warn(text, first.where)
+            for part in parts if not outlines else []:
+                first = part
+                if part.box is not None:
+                    found.add_rectangle(part.label, part.box[0], part.where, part.attributes, turned=part.box[1])
+        except EmptyShapeError as error:
+            found.skip(f"{error}: left out", first.where)
+        except ValueError as error:
+            self._findings.problem(str(error), self._document, line=first.shape.line)
+        else:
+            self._source.known[first.label] = None
 
     def _attributes(self, fields: Mapping[str, str], where: str) -> Attributes:
         values: dict[str, Scalar] = dict(self._values)
@@ -241,67 +317,8 @@ class _ShapeReader:
         return freeze(values, self._findings, where)
 
 
-def _value(text: str, kind: str) -> Scalar:
-    if kind == "checkbox" and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return parse_scalar(text) if kind == "number" else text
+def _files(look: Look) -> list[str]:
+    return [name for name in look.tree.with_suffix(".xml") if look.root(name) == "annotations"]
 
 
-def _whole(text: str) -> int:
-    """A whole number of pixels; CVAT's SDK writes some as "12.0"."""
-    if not re.fullmatch(r"\d{1,9}(\.0+)?", text.strip()):
-        raise ValueError(f"{text[:40]!r} is not a whole number of pixels")
-    return int(text.strip().split(".")[0])
-
-
-def _corners(fields: Mapping[str, str]) -> tuple[npt.NDArray[np.float64], bool]:
-    """A <box>'s corners, float64 [4, 2], turned around its middle by `rotation` degrees, and whether it is turned.
-
-    Raises KeyError, ValueError.
-    """
-    x0, y0, x1, y1 = (_number(fields[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(_number(fields.get("rotation", "0")))
-    if x1 <= x0 or y1 <= y0:
-        raise ValueError("the box has no area")
-    return turned_rectangle((x0, y0, x1, y1), angle, around=((x0 + x1) / 2, (y0 + y1) / 2))
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is not a number") from None
-    if not abs(value) < 1e9:
-        raise ValueError(f"{text[:40]!r} is not a number of pixels")
-    return value
-
-
-def _points(text: str) -> npt.NDArray[np.float64]:
-    pairs = [pair.split(",") for pair in text.split(";")] if text.strip() else []
-    if len(pairs) > MAX_VERTICES:
-        raise ValueError(f"a polygon of {len(pairs):,} points; the limit is {MAX_VERTICES:,}")
-    if any(len(pair) != 2 for pair in pairs):
-        raise ValueError("the points must be written as x,y;x,y;...")
-    values = []
-    for value in (value for pair in pairs for value in pair):
-        try:
-            values.append(float(value))
-        except ValueError:
-            raise ValueError(f"{value[:40]!r} is not a number") from None
-    return read_points(values)
-
-
-def _bitmap(fields: Mapping[str, str], found: InstanceList) -> npt.NDArray[np.bool_]:
-    """bool [h, w] of a mask's box. Raises KeyError, ValueError."""
-    width, height, text = _whole(fields["width"]), _whole(fields["height"]), fields["rle"]
-    if not 0 < width <= found.width or not 0 < height <= found.height:
-        raise ValueError(f"the mask's box of {width}x{height} does not fit the image of {found.width}x{found.height}")
-    if not _RUNS.fullmatch(text) or not text.strip():
-        raise ValueError("the RLE is not a list of run lengths")
-    try:
-        runs = np.array([int(run) for run in text.split(",")], np.int64)
-    except (ValueError, OverflowError):
-        raise ValueError("the RLE is not a list of run lengths") from None
-    if runs.max() > width * height or int(runs.sum()) != width * height:
-        raise ValueError(f"the RLE covers {int(runs.sum()):,} pixels, the mask's box has {width * height:,}")
-    return np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(height, width)
+register(AnnotationFormat("cvat", "CVAT XML", 'an .xml file of "CVAT for images"', _files, read_cvat))

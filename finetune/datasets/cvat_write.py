@@ -48,7 +48,18 @@ def _document(dataset: Dataset, draft: Draft, kinds: Kinds, *, polygons: bool) -
         name = image.rsplit("/", 1)[1]
         shown = f" subset={quoteattr(subset)}" if subset else ""
         yield f'  <image id="{number}" name={quoteattr(name)}{shown} width="{sample.width}" height="{sample.height}">\n'
+        shared = [(label, dict(a).get("group_id")) for label, _, a in sample.instances() if not is_box_only(a)]
         for label, counts, attributes in sample.instances():
+            # Outlines of one label in one group would be read as the parts of one instance.
+            group = dict(attributes).get("group_id")
+            if group is not None and not is_box_only(attributes) and shared.count((label, group)) > 1:
+                attributes = tuple(pair for pair in attributes if pair[0] != "group_id")
+                draft.lose(
+                    "a group of several instances, which CVAT takes for the parts of one: group_id left out", sample
+                )
+            elif group is not None and is_box_only(attributes) and (label, group) in shared:
+                attributes = tuple(pair for pair in attributes if pair[0] != "group_id")
+                draft.lose("a box in the group of an outline, which would take its place: group_id left out", sample)
             yield from _shape(sample, draft, label, counts, attributes, kinds, polygons=polygons)
         yield "  </image>\n"
     yield "</annotations>\n"

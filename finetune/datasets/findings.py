@@ -31,6 +31,11 @@ class Findings:
         count, first = self._warnings.get(message, (0, where))
         self._warnings[message] = (count + 1, first)
 
+    def warn_times(self, message: str, count: int, where: str) -> None:
+        """Note something that happened `count` times, first at `where`."""
+        before, first = self._warnings.get(message, (0, where))
+        self._warnings[message] = (before + count, first)
+
     def warnings(self) -> tuple[str, ...]:
         """One sentence per kind of warning, with its count and the first place."""
         return tuple(f"{count} x {message} (first: {first})" for message, (count, first) in self._warnings.items())

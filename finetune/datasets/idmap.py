@@ -13,6 +13,12 @@ from finetune.datasets.types import Sample
 from finetune.errors import DatasetError
 
 MAX_IDS = 65_535
+_SPECK = 16
+TWO_VALUES = (
+    "the mask has two values alone, black and white (0 and 255): it says package or not, and not which package is "
+    "which. Export masks with a number per instance, or COCO"
+)
+"""Said of masks of several pieces that are told apart by nothing."""
 
 
 def windows_of_ids(ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArray[np.bool_], int, int]]:
@@ -36,6 +42,20 @@ def present_values(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     if values.max() <= MAX_IDS:
         return np.flatnonzero(np.bincount(values.ravel()))
     return np.unique(values)
+
+
+def one_value(ids: npt.NDArray[np.int64]) -> int:
+    """The one number in `ids` [H, W] besides 0; 0 where there is none or are several."""
+    present = present_values(ids)
+    present = present[present != 0]
+    return int(present[0]) if present.size == 1 else 0
+
+
+def pieces(ids: npt.NDArray[np.int64]) -> int:
+    """How many separate pieces what is not 0 has; corners connect, and specks do not count."""
+    found, count = ndimage.label(ids != 0, np.ones((3, 3)))
+    sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    return int((sizes >= _SPECK).sum())
 
 
 def paint(sample: Sample, draft: Draft) -> npt.NDArray[np.uint16]:

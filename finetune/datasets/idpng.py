@@ -17,17 +17,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from finetune.datasets.attributes import Attributes, freeze, parse_scalar
 from finetune.datasets.coco_write import dump
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
-from finetune.datasets.idmap import paint, windows_of_ids
+from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, windows_of_ids
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.jsonstream import LIST, stream_json
-from finetune.datasets.locate import ImageFinder, usual_folders
+from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.locate import ImageFinder, NameIndex, plain_path, stem_of, usual_folders
 from finetune.datasets.pngs import encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_named, split_of, suffix_of, unicode_form
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.datasets.voc import load_mask
 from finetune.errors import DatasetError
@@ -35,6 +37,10 @@ from finetune.errors import DatasetError
 FOLDER = "masks"
 CLASS_LIST = "classes.txt"
 _PER_CLASS = 1000
+_WHITE = frozenset({255, 65_535, 0xFFFFFF})
+_SPLIT_COLUMNS = ("split", "subset")
+LABEL_STUDIO_COLUMNS = frozenset({"annotator", "annotation_id", "lead_time"})
+"""Columns by which a table is Label Studio's CSV export, and no list of ids."""
 _COLUMNS = {
     "image": ("image", "file", "file_name", "filename", "mask"),
     "id": ("id", "instance", "instance_id", "value"),
@@ -63,6 +69,7 @@ class IdSource:
     known: dict[str, None] = field(default_factory=dict)
     masks: dict[str, _Mask] = field(default_factory=dict)
     """Image to its mask."""
+    split_lists: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -82,11 +89,15 @@ class IdSource:
             except DatasetError as error:
                 findings.problem(error.reason, mask.file)
                 continue
-            yield found.sample(self.tree.path(image), image, mask.split, mask.sequence)
+            sample = found.sample(self.tree.path(image), image, mask.split, mask.sequence)
+            if sample is not None:
+                yield sample
 
     def _read(self, mask: _Mask, found: InstanceList, findings: Findings) -> None:
         pixels = load_mask(self.tree, mask.file, found.height, found.width).pixels.astype(np.int64)
         ids = pixels if pixels.ndim == 2 else pixels[..., 0] | pixels[..., 1] << 8 | pixels[..., 2] << 16
+        if mask.known is None:
+            self._check(one_value(ids), ids, mask, findings)
         unused = set(mask.known or ())
         for number, bitmap, x, y in windows_of_ids(ids):
             try:
@@ -98,6 +109,17 @@ class IdSource:
             found.add_bitmap(label, bitmap, f"{mask.file} id {number}", attributes, x=x, y=y)
         for number in sorted(unused):
             findings.warn("instance that is listed but has no pixel", f"{mask.place} id {number}")
+
+    def _check(self, value: int, ids: npt.NDArray[np.int64], mask: _Mask, findings: Findings) -> None:
+        """Look whether a mask without a list of its instances tells them apart. Raises DatasetError."""
+        if value in _WHITE and pieces(ids) > 1:
+            raise DatasetError(TWO_VALUES, path=Path(mask.file))
+        if value in _WHITE:
+            text = "mask of two values, black and white: taken as one instance; are several packages one there?"
+            findings.warn(text, mask.file)
+        elif value == 1 and pieces(ids) > 1:
+            text = "mask whose only number covers several pieces: taken as one instance; are they several packages?"
+            findings.warn(text, mask.file)
 
     def _meaning(self, mask: _Mask, number: int) -> tuple[str, Attributes]:
         """(class, attributes) of a number in a mask. Raises ValueError if nothing says what it is."""
@@ -120,8 +142,11 @@ def is_id_list(tree: Tree, name: str) -> bool:
     """Whether a CSV or a list of classes goes with a folder of id masks."""
     if suffix_of(name) == ".csv":
         try:
-            with tree.path(name).open(encoding="utf-8-sig", errors="replace") as file:
-                return _columns(next(csv.reader([file.readline(4096)]), [])) is not None
+            with tree.path(name).open("rb") as file:
+                codec = unicode_form(file.read(4))
+            with tree.path(name).open(encoding=codec, errors="replace") as file:
+                header = next(csv.reader([file.readline(4096)]), [])
+                return _columns(header) is not None and not LABEL_STUDIO_COLUMNS & set(header)
         except (OSError, csv.Error) as error:
             raise DatasetError(f"cannot be read as CSV: {error}", path=Path(name)) from error
     return PurePosixPath(name).name == CLASS_LIST and bool(_mask_files(tree))
@@ -151,7 +176,11 @@ class _Reader:
         self._tree = tree
         self._files = set(tree.files)
         self._findings = findings
-        self._finder = ImageFinder(tree)
+        self._finder = ImageFinder(tree, findings)
+        self._pictures = NameIndex(
+            name for name in tree.with_suffix(*IMAGE_SUFFIXES) if FOLDER not in PurePosixPath(name).parts[:-1]
+        )
+        self._masks = NameIndex(_mask_files(tree))
 
     def read_class_list(self, name: str, *, alone: bool) -> None:
         names = [line.strip() for line in read_text(self._tree, name).splitlines() if line.strip()]
@@ -178,6 +207,7 @@ class _Reader:
     def _read_record(self, name: str, where: str, record: dict[str, Any]) -> None:
         split, sequence, listed = record.get("split"), record.get("sequence"), record.get("instances")
         problem: str | None = None
+        split = split_named(split) or split if isinstance(split, str) else split
         if split is not None and split not in SPLITS:
             problem = f"split must be one of {', '.join(SPLITS)}, not {split!r:.40}"
         elif sequence is not None and not isinstance(sequence, str):
@@ -228,9 +258,15 @@ class _Reader:
             self._findings.problem(f"has {len(row)} fields, the header {len(header)}", name, line=line)
             return
         image = row[columns["image"]]
-        mask = masks.setdefault(image, _Mask("", split_of(image), None, {}, name))
+        said = {h.strip().lower(): v for h, v in zip(header, row, strict=True)}
+        split = next((found for key in _SPLIT_COLUMNS if (found := split_named(said.get(key, "")))), None)
+        mask = masks.setdefault(image, _Mask("", split or split_of(image), None, {}, name))
+        if split is not None and mask.split != split:
+            self._findings.problem(f"{image!r:.80} is in {mask.split} too", name, line=line)
         extra = {
-            h: parse_scalar(v) for i, (h, v) in enumerate(zip(header, row, strict=True)) if i not in columns.values()
+            h: parse_scalar(v)
+            for i, (h, v) in enumerate(zip(header, row, strict=True))
+            if i not in columns.values() and h.strip().lower() not in _SPLIT_COLUMNS
         }
         attributes = freeze({h: v for h, v in extra.items() if v != ""}, self._findings, f"{name}:{line}")
         number = row[columns["id"]].strip()
@@ -263,30 +299,38 @@ class _Reader:
 
     def _mask_of(self, file: object) -> str:
         if isinstance(file, str) and file:
-            stem = PurePosixPath(file.replace("\\", "/")).with_suffix(".png")
+            stem = PurePosixPath(plain_path(file)).with_suffix(".png")
             options = [stem, PurePosixPath(FOLDER) / stem, PurePosixPath(FOLDER) / stem.name]
             for option in options:
                 if option.as_posix() in self._files and FOLDER in option.parts[:-1]:
                     return option.as_posix()
+            found = self._masks.match(plain_path(file)).files
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise ValueError(f"the mask for {file!r:.80} may be {' or '.join(found[:4])}: name its folder")
         raise ValueError(f"there is no mask for {file!r:.80} in the folder '{FOLDER}'")
 
     def _picture_of(self, image: object, mask: str) -> str:
         if isinstance(image, str) and image != mask:
             try:
-                found = self._finder.find(image, usual_folders("", split_of(mask)))
+                picture = self._finder.find(image, usual_folders("", split_of(mask)))
             except ValueError:
                 if suffix_of(image) != ".png":
                     raise
             else:
-                if FOLDER not in PurePosixPath(found).parts[:-1]:
-                    return found
-        # Only the mask is named: its picture has the same stem and lies in `images`.
-        parts = list(PurePosixPath(mask).parts)
-        parts[parts.index(FOLDER)] = "images"
-        for suffix in sorted(IMAGE_SUFFIXES):
-            option = PurePosixPath(*parts).with_suffix(suffix).as_posix()
-            if option in self._files:
-                return option
+                if FOLDER not in PurePosixPath(picture).parts[:-1]:
+                    return picture
+        # Only the mask is named: its picture has the same stem and lies in `images`, or is the only one of its name.
+        parts = PurePosixPath(mask).parts
+        at = parts.index(FOLDER)
+        inner = PurePosixPath(*parts[at + 1 :])
+        near = [PurePosixPath(*parts[:at], "images") / inner.parent, PurePosixPath(*parts[:at]) / inner.parent]
+        found = self._pictures.match(stem_of(inner.as_posix()), near).files
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"{mask} may be of {' or '.join(found[:4])}: rename one of them, and its mask")
         raise ValueError(f"there is no image for {mask}")
 
 
@@ -295,6 +339,28 @@ def _columns(header: Iterable[str]) -> dict[str, int] | None:
     names = [name.strip().lower() for name in header]
     found = {key: next((names.index(o) for o in options if o in names), -1) for key, options in _COLUMNS.items()}
     return found if min(found.values()) >= 0 else None
+
+
+def _files(look: Look) -> list[str]:
+    tree = look.tree
+    lists = [
+        name
+        for name in tree.with_suffix(".json")
+        if (peek := look.json(name)) is not None and "masks" in peek.lists and "annotations" not in peek.keys
+    ]
+    return lists + [name for name in tree.with_suffix(".csv", ".txt") if is_id_list(tree, name)]
+
+
+register(
+    AnnotationFormat(
+        "id-masks",
+        "id masks",
+        "masks/ with instances.json, a .csv or classes.txt",
+        _files,
+        read_ids,
+        json_keys=frozenset({"masks"}),
+    )
+)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
 from finetune.datasets import rle
 from finetune.datasets.attributes import Attributes, boxed
@@ -17,6 +18,9 @@ from finetune.datasets.types import Sample
 from serving.instances import encode_windows
 
 _HUGE = 1e12
+_FEWEST = 3
+_MASK_EDGE = 0.1
+"""The share of a mask's window that may lie outside the image: tools round its corners to another row or column."""
 TOLERANCE = 0.02
 """How far a point may lie outside the image, as a share of the image's side, before it is an error."""
 
@@ -41,10 +45,10 @@ def clip(
 
 
 def read_points(values: Sequence[object]) -> npt.NDArray[np.float64]:
-    """Points float64 [K, 2] of a polygon that a file gives as x0, y0, x1, y1, ...
+    """Points float64 [K, 2] of a polygon that a file gives as x0, y0, x1, y1, ...; too few are for `outline` to judge.
 
-    Raises ValueError with the sentence to show for what is no polygon: odd counts, fewer than three points, too many,
-    or values that are not finite numbers.
+    Raises ValueError with the sentence to show for what is no polygon: odd counts, too many points, or values that are
+    not finite numbers.
     """
     for value in values:
         # abs, not isfinite: that one fails on whole numbers which no float can hold.
@@ -52,8 +56,6 @@ def read_points(values: Sequence[object]) -> npt.NDArray[np.float64]:
             raise ValueError(f"{value!r:.40} is not a finite number")
     if len(values) % 2:
         raise ValueError(f"an odd number of coordinates ({len(values)}): x and y must come in pairs")
-    if len(values) < 6:
-        raise ValueError(f"a polygon needs at least 3 points, this one has {len(values) // 2}")
     if len(values) > 2 * MAX_VERTICES:
         raise ValueError(f"a polygon of {len(values) // 2:,} points; the limit is {MAX_VERTICES:,}")
     return np.array(values, np.float64).reshape(-1, 2)
@@ -77,11 +79,18 @@ def outline(
 ) -> tuple[bytes, int]:
     """Canonical RLE `counts` and area of the union of polygons, each float64 [K, 2] in pixels.
 
-    Raises ValueError if one leaves the image. A polygon that crosses itself is a warning: what lies between the
-    crossings is in or out by parity, which may not be what was meant.
+    Raises ValueError if one leaves the image, and EmptyShapeError if none has three points. A polygon that crosses
+    itself is a warning: what lies between the crossings is in or out by parity, which may not be what was meant. A part
+    of fewer than three points is left out with a warning.
     """
     size = float(width), float(height)
-    clipped = [clip(points, *size, findings, where) for points in polygons]
+    whole = [points for points in polygons if len(points) >= _FEWEST]
+    if not whole:
+        count = max((len(points) for points in polygons), default=0)
+        raise EmptyShapeError(f"a polygon needs at least 3 points, this one has {count}")
+    if len(whole) < len(polygons):
+        findings.warn("part of an outline with fewer than 3 points, left out of its instance", where)
+    clipped = [clip(points, *size, findings, where) for points in whole]
     counts, area = rle.from_polygons([points.ravel() for points in clipped], height, width)
     if len(clipped) == 1 and _crosses(clipped[0], area):
         findings.warn("polygon that crosses itself", where)
@@ -96,8 +105,15 @@ def _crosses(points: npt.NDArray[np.float64], area: int) -> bool:
     return abs(signed - area) > 0.05 * max(signed, area) + around
 
 
+class EmptyShapeError(ValueError):
+    """Raised for a shape without any extent: a slip of the hand, which is left out and refuses no dataset."""
+
+
 class InstanceList:
-    """Instances of one image as they are read. Empty and repeated ones are left out, with a warning."""
+    """Instances of one image as they are read. Empty and repeated ones are left out, with a warning.
+
+    An image that loses all of its labels like that is no background: `sample` answers None for it.
+    """
 
     def __init__(self, height: int, width: int, findings: Findings) -> None:
         self.height = height
@@ -108,6 +124,12 @@ class InstanceList:
         self._masks: list[bytes] = []
         self._attributes: list[Attributes] = []
         self._full = False
+        self._skipped = ""
+
+    def skip(self, message: str, where: str) -> None:
+        """Leave out something that was labelled, with a warning."""
+        self._findings.warn(message, where)
+        self._skipped = self._skipped or where
 
     def add_polygons(
         self, label: str, polygons: Sequence[npt.NDArray[np.float64]], where: str, attributes: Attributes = ()
@@ -115,6 +137,30 @@ class InstanceList:
         """Add the union of polygons, each float64 [K, 2] in pixels. Raises ValueError if one leaves the image."""
         counts, area = outline(polygons, self.height, self.width, self._findings, where)
         self.add(label, counts, area, where, attributes)
+
+    def add_parts(
+        self,
+        label: str,
+        polygons: Sequence[npt.NDArray[np.float64]],
+        windows: Sequence[tuple[npt.NDArray[np.bool_], int, int]],
+        where: str,
+        attributes: Attributes = (),
+    ) -> None:
+        """Add one instance of several parts: polygons, each float64 [K, 2] in pixels, and masks in windows, each
+        (bool [h, w], x, y). Raises ValueError if one leaves the image, EmptyShapeError if none has any extent.
+        """
+        if not windows:
+            self.add_polygons(label, polygons, where, attributes)
+            return
+        if len(windows) == 1 and not polygons:
+            bitmap, x, y = windows[0]
+            self.add_bitmap(label, bitmap, where, attributes, x=x, y=y)
+            return
+        parts = [self._encoded(*self._cut(*window, where)) for window in windows]
+        if any(len(points) >= _FEWEST for points in polygons):
+            parts.append(outline(polygons, self.height, self.width, self._findings, where)[0])
+        whole = coco_mask.merge([{"size": [self.height, self.width], "counts": counts} for counts in parts])
+        self.add(label, *rle.canonical(rle.parse_counts(whole["counts"]), self.height, self.width), where, attributes)
 
     def add_box(self, label: str, corners: npt.NDArray[np.float64], where: str, attributes: Attributes = ()) -> None:
         """Add an instance of which only a box is known, float64 [2, 2] of x0, y0 and x1, y1 in pixels.
@@ -124,8 +170,11 @@ class InstanceList:
         """
         if not np.isfinite(corners).all() or (np.abs(corners) > _HUGE).any():
             raise ValueError("the box holds a value that is not a finite number")
+        if (corners[1] < corners[0]).any():
+            self._findings.warn("box that was drawn backwards (its width or height is negative): turned round", where)
+            corners = np.sort(corners, axis=0)
         if (corners[1] <= corners[0]).any():
-            raise ValueError("the box has no area")
+            raise EmptyShapeError("the box has no area")
         corners = clip(corners, float(self.width), float(self.height), self._findings, where)
         x0, y0 = np.minimum(np.round(corners[0]), (self.width - 1, self.height - 1)).astype(int).tolist()
         x1, y1 = np.maximum(np.round(corners[1]), (x0 + 1, y0 + 1)).astype(int).tolist()
@@ -161,13 +210,29 @@ class InstanceList:
 
         Raises ValueError if the window leaves the image.
         """
+        bitmap, x, y = self._cut(bitmap, x, y, where)
+        self.add(label, self._encoded(bitmap, x, y), int(bitmap.sum()), where, attributes)
+
+    def _encoded(self, bitmap: npt.NDArray[np.bool_], x: int, y: int) -> bytes:
+        """Canonical `counts` of a window. Raises ValueError if it leaves the image."""
         height, width = bitmap.shape
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             raise ValueError(
                 f"the mask of {width}x{height} at ({x}, {y}) lies outside the image of {self.width}x{self.height}"
             )
         (counts,) = encode_windows([(bitmap, x, y)], self.height, self.width)
-        self.add(label, counts, int(bitmap.sum()), where, attributes)
+        return counts
+
+    def _cut(self, bitmap: npt.NDArray[np.bool_], x: int, y: int, where: str) -> tuple[npt.NDArray[np.bool_], int, int]:
+        """A window without the rows and columns that lie outside the image, where these are few."""
+        height, width = bitmap.shape
+        x0, y0 = max(x, 0), max(y, 0)
+        x1, y1 = min(x + width, self.width), min(y + height, self.height)
+        inside = max(x1 - x0, 0) * max(y1 - y0, 0)
+        if inside == bitmap.size or inside < (1 - _MASK_EDGE) * bitmap.size:
+            return bitmap, x, y
+        self._findings.warn("mask that reaches a little over the image's edge and was clipped", where)
+        return np.ascontiguousarray(bitmap[y0 - y : y1 - y, x0 - x : x1 - x]), x0, y0
 
     def add(self, label: str, counts: bytes, area: int, where: str, attributes: Attributes = ()) -> None:
         """Add a mask in canonical RLE; `where` is its place in the dataset, for the warnings."""
@@ -177,7 +242,7 @@ class InstanceList:
             self._full = True
             self._findings.problem(f"more than {MAX_INSTANCES:,} instances in one image", where)
         elif area == 0:
-            self._findings.warn("mask that covers no pixel and was left out", where)
+            self.skip("mask that covers no pixel and was left out", where)
         elif counts in self._masks and (label, counts) in zip(self._labels, self._masks, strict=True):
             self._findings.warn("instance that repeats another of the same image and was left out", where)
         else:
@@ -188,6 +253,14 @@ class InstanceList:
             if attributes or self._attributes:
                 self._attributes.append(attributes)
 
-    def sample(self, image: Path, name: str, split: str | None, sequence: str | None) -> Sample:
+    def sample(self, image: Path, name: str, split: str | None, sequence: str | None) -> Sample | None:
+        """The image with its instances; None, with a warning, if all that was labelled in it was left out."""
+        if self._skipped and not self._masks:
+            text = "image all of whose labels were left out: left out too, since it is no background"
+            self._findings.warn(text, f"{name}, {self._skipped}")
+            return None
+        if not self._masks:
+            text = "image without any instance, which will be learnt as background: is it labelled at all?"
+            self._findings.warn(text, name)
         labels, masks, attributes = tuple(self._labels), tuple(self._masks), tuple(self._attributes)
         return Sample(image, self.width, self.height, labels, masks, split, sequence, name, attributes)

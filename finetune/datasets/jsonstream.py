@@ -6,19 +6,29 @@ streaming parser is an order of magnitude slower on arrays of many small objects
 
 from __future__ import annotations
 
+import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from finetune.datasets.limits import MAX_JSON_BYTES, MAX_TEXT_BYTES
+from finetune.datasets.tree import unicode_form
 from finetune.errors import DatasetError
 
 _CHUNK = 1 << 20
+_WHOLE = 1 << 20
+"""Files of so many bytes are read at once."""
+_MENDED = 20
+"""So many commas too much are overlooked in one entry: each costs another decoding of it."""
+_IN_LATIN = re.compile(r"[A-Za-z][^\x00-\x7f]|[^\x00-\x7f][A-Za-z]")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # How close to the window's end a fault may be the window's fault: the longest token that can be cut is "\uXXXX".
 _CUT = 16
+
+Told = Callable[[str], None]
+"""Hears which encoding a file is taken to have."""
 
 LIST = -1
 """`Item.number` of the announcement of a list, before its elements."""
@@ -38,17 +48,18 @@ class Item(NamedTuple):
     line: int
 
 
-def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES) -> Iterator[Item]:
+def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES, told: Told | None = None) -> Iterator[Item]:
     """The pieces of a JSON file in their order; a document that is neither object nor list is one piece.
 
-    `where` is the file's name for errors. Raises DatasetError with its line for what is not JSON, is nested too
-    deeply, names a top-level member twice, or is over the limits.
+    `where` is the file's name for errors. A file that is no Unicode is read in the encoding that it is likely to have,
+    if it is one, where somebody is `told` of that. Raises DatasetError with its line for what is not JSON, is nested
+    too deeply, names a top-level member twice, or is over the limits.
     """
     try:
         weight = path.stat().st_size
         if weight > max_bytes:
             raise DatasetError(f"has {weight:,} bytes; the limit is {max_bytes:,}", path=Path(where))
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with _opened(path, weight, told) as file:
             scanner = _Scanner(file, where)
             yield from _document(scanner)
             if scanner.peek():
@@ -56,15 +67,45 @@ def stream_json(path: Path, where: str, *, max_bytes: int = MAX_JSON_BYTES) -> I
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
     except UnicodeDecodeError as error:
-        raise DatasetError(f"cannot be read as JSON: it is not UTF-8 ({error.reason})", path=Path(where)) from error
+        text = f"cannot be read as JSON: it is not UTF-8 ({error.reason}); open it in an editor and save it as UTF-8"
+        raise DatasetError(text, path=Path(where)) from error
 
 
-def load_json(path: Path, where: str, *, max_bytes: int = MAX_TEXT_BYTES) -> object:
+def _opened(path: Path, weight: int, told: Told | None) -> TextIO:
+    """A file as text: Unicode by its first bytes, or where that does not fit and may be told, a Chinese encoding.
+
+    GB2312 is what old versions of LabelMe write on Chinese Windows. Its characters are pairs of high bytes and stand in
+    no Latin word, which tells them from Western encodings. Raises OSError, UnicodeDecodeError.
+    """
+    if weight > _WHOLE and (told is None or weight > MAX_TEXT_BYTES):
+        with path.open("rb") as head:
+            codec = unicode_form(head.read(4))
+        return path.open(encoding=codec, newline="")
+    data = path.read_bytes()
+    try:
+        return io.StringIO(data.decode(unicode_form(data[:4])), newline="")
+    except UnicodeDecodeError:
+        text = _chinese(data) if told is not None else None
+        if text is None or told is None:
+            raise
+        told("gb2312")
+        return io.StringIO(text, newline="")
+
+
+def _chinese(data: bytes) -> str | None:
+    try:
+        text = data.decode("gb2312")
+    except UnicodeDecodeError:
+        return None
+    return None if _IN_LATIN.search(text) else text
+
+
+def load_json(path: Path, where: str, *, max_bytes: int = MAX_TEXT_BYTES, told: Told | None = None) -> object:
     """A whole JSON file of moderate size. Raises DatasetError like `stream_json`."""
     members: dict[str, object] = {}
     elements: list[object] = []
     whole: object = members
-    for item in stream_json(path, where, max_bytes=max_bytes):
+    for item in stream_json(path, where, max_bytes=max_bytes, told=told):
         if item.number == LIST:
             elements = []
             if item.key:
@@ -126,6 +167,19 @@ def _separated(scanner: _Scanner, closing: str) -> Iterator[int]:
             scanner.take(closing)
             return
         scanner.take(",")
+        if scanner.peek() == closing:  # a comma too much, as people leave it who write JSON by hand
+            scanner.take(closing)
+            return
+
+
+def _last_comma(text: str, start: int, at: int) -> int | None:
+    """Where the comma stands that is too much, if that is the fault found at `at`: one before a closing bracket, as
+    people leave it who write JSON by hand. None for other faults.
+    """
+    before = text[start:at].rstrip()
+    comma = at if text[at : at + 1] == "," else start + len(before) - 1
+    closing = text[comma + 1 : comma + 1 + _CHUNK].lstrip()[:1]
+    return comma if text[comma : comma + 1] == "," and closing in ("]", "}") else None
 
 
 class _Scanner:
@@ -157,12 +211,17 @@ class _Scanner:
     def value(self) -> object:
         """The JSON value at the position, which moves behind it."""
         self.peek()
+        mended = 0
         while True:
             try:
                 value, end = self._decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos > len(self._text) - _CUT
                 if cut and self._more():
+                    continue
+                if mended < _MENDED and (comma := _last_comma(self._text, self._at, error.pos)) is not None:
+                    mended += 1
+                    self._text = f"{self._text[:comma]} {self._text[comma + 1 :]}"
                     continue
                 raise self.error(error.msg, error.pos) from error
             except RecursionError as error:

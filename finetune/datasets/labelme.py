@@ -20,17 +20,18 @@ from finetune.datasets.attributes import Attributes, freeze, is_box_only, unboxe
 from finetune.datasets.contours import trace
 from finetune.datasets.export import Draft, box_of, window_of
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import InstanceList, read_points
+from finetune.datasets.instances import EmptyShapeError, InstanceList, read_points
 from finetune.datasets.jsonstream import load_json
-from finetune.datasets.locate import ImageFinder, usual_folders
+from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.locate import ImageFinder, plain_path, stem_of, usual_folders
 from finetune.datasets.per_image import PerImageSource, find_images
 from finetune.datasets.pngs import decode_mask_png, encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_named, split_of, suffix_of
 from finetune.datasets.types import Dataset, Sample
 
 Record = dict[str, Any]
 _VERSION = "5.5.0"
-_SHAPES = ("polygon", "mask", "rectangle")
+_SHAPES = ("polygon", "mask", "rectangle", "quadrilateral")
 _CLASS_LIST = "labels.txt"
 # Entries that LabelMe itself puts at the head of a list of labels.
 _NO_CLASSES = frozenset({"__ignore__", "_background_"})
@@ -40,33 +41,64 @@ _NO_CLASSES = frozenset({"__ignore__", "_background_"})
 
 def read_labelme(tree: Tree, names: list[str], findings: Findings) -> PerImageSource:
     """The LabelMe files `names` as one dataset; `labels.txt` at the top gives the classes' order where it is there."""
-    finder = ImageFinder(tree)
+    finder = ImageFinder(tree, findings)
+    splits: dict[str, str] = {}
+    files = frozenset(tree.files)
     documents = find_images(
-        tree, names, lambda name: _image_of(tree, name, finder), findings, kind="LabelMe file", field="imagePath"
+        tree,
+        names,
+        lambda name: _image_of(tree, files, name, finder, splits),
+        findings,
+        kind="LabelMe file",
+        field="imagePath",
     )
     listed = read_text(tree, _CLASS_LIST).splitlines() if _CLASS_LIST in tree.files else []
     classes = [line.strip() for line in listed]
     known = dict.fromkeys(c for c in classes if c and c not in _NO_CLASSES)
-    return PerImageSource(tree, documents, _read_file, known)
+    return PerImageSource(tree, documents, _read_file, known, splits)
 
 
 def _read_file(tree: Tree, name: str, found: InstanceList, findings: Findings) -> list[str]:
+    def told(codec: str) -> None:
+        text = (
+            f"file that is not UTF-8 but, it seems, {codec.upper()}: look whether its class names are right, or save "
+        )
+        findings.warn(f"{text}it as UTF-8", name)
+
     reader = _DocumentReader(name, found, findings)
-    reader.read(load_json(tree.path(name), name))
+    reader.read(load_json(tree.path(name), name, told=told))
     return reader.labels
 
 
-def _image_of(tree: Tree, name: str, finder: ImageFinder) -> str:
-    document = load_json(tree.path(name), name)
+def _image_of(tree: Tree, files: frozenset[str], name: str, finder: ImageFinder, splits: dict[str, str]) -> str:
+    document = load_json(tree.path(name), name, told=lambda _: None)
     record = document if isinstance(document, dict) else {}
+    named = record.get("imagePath")
+    image = _find(files, name, named, record, finder)
+    flags = record.get("flags")
+    ticked = [split_named(str(key)) for key, value in flags.items() if value is True] if isinstance(flags, dict) else []
+    said = next(filter(None, ticked), None)
+    if said is None and isinstance(named, str):
+        said = split_of("/".join(plain_path(named).split("/")[-3:]))
+    if said is not None:
+        splits[image] = said
+    return image
+
+
+def _find(files: frozenset[str], name: str, named: object, record: Record, finder: ImageFinder) -> str:
+    here = PurePosixPath(name).parent
+    stem = PurePosixPath(name).with_suffix("")
+    beside = next((f"{stem}{suffix}" for suffix in sorted(IMAGE_SUFFIXES) if f"{stem}{suffix}" in files), None)
+    plain = plain_path(named) if isinstance(named, str) else ""
+    moved = (here / plain).as_posix() not in files and stem_of(plain.split("/")[-1]) == stem.name
+    # Moved folders keep the old path inside: the picture of the same name beside the file is meant.
+    if beside is not None and moved:
+        return beside
     try:
-        return finder.find(record.get("imagePath"), usual_folders(name, split_of(name)))
+        return finder.find(named, usual_folders(name, split_of(name)))
     except ValueError:
-        # Moved folders keep the old path inside: the picture of the same name beside the file is meant.
-        stem = PurePosixPath(name).with_suffix("")
-        for suffix in sorted(IMAGE_SUFFIXES):
-            if f"{stem}{suffix}" in tree.files:
-                return f"{stem}{suffix}"
+        if beside is not None:
+            return beside
         if record.get("imageData"):
             raise ValueError("the image lies inside the JSON file only; save it beside the file") from None
         raise
@@ -85,7 +117,7 @@ class _DocumentReader:
         record = document if isinstance(document, dict) else {}
         named = (record.get("imageWidth"), record.get("imageHeight"))
         size = (self._found.width, self._found.height)
-        if any(a not in (None, b) for a, b in zip(named, size, strict=True)):
+        if any(a not in (None, 0, b) for a, b in zip(named, size, strict=True)):
             turned = "; was it labelled in a tool that turns pictures by their EXIF tag?" if named[::-1] == size else ""
             self._problem(f"says {named[0]}x{named[1]} pixels, the image has {size[0]}x{size[1]}{turned}", "imageWidth")
             return
@@ -103,7 +135,7 @@ class _DocumentReader:
                 text = (
                     f"{str(kind)[:20]} that was left out: only polygons, masks and rectangles say where an instance is"
                 )
-                self._findings.warn(text, f"{self._name} shapes[{index}]")
+                self._found.skip(text, f"{self._name} shapes[{index}]")
                 continue
             group = shape.get("group_id")
             if group is not None and not isinstance(group, int | str):
@@ -118,6 +150,10 @@ class _DocumentReader:
         """One instance of one or several shapes."""
         label = parts[0][1]["label"].strip()
         if label in _NO_CLASSES:
+            if label == "__ignore__":
+                self._found.skip(
+                    "shape of the label '__ignore__' that was left out", f"{self._name} shapes[{parts[0][0]}]"
+                )
             return
         boxes = [part for part in parts if part[1].get("shape_type") == "rectangle"]
         if boxes and len(boxes) < len(parts):
@@ -127,21 +163,21 @@ class _DocumentReader:
             boxes = []
         where = f"{self._name} shapes[{parts[0][0]}]"
         try:
-            masks = sum(shape.get("shape_type") == "mask" for _, shape in parts)
-            if masks and len(parts) > 1:
-                self._problem("a mask cannot be a part of a group; polygons can", f"shapes[{parts[0][0]}]")
-                return
+            masks = [shape for _, shape in parts if shape.get("shape_type") == "mask"]
             if boxes:
                 corners = np.concatenate([_corners(shape.get("points")) for _, shape in boxes])
                 turned = any(_is_turned(_corners(shape.get("points"))) for _, shape in boxes)
                 attributes = self._attributes(boxes[0][1], where)
                 self._found.add_rectangle(label, corners, where, attributes, turned=turned)
-            elif masks:
-                bitmap, x, y = _read_mask(parts[0][1])
-                self._found.add_bitmap(label, bitmap, where, self._attributes(parts[0][1], where), x=x, y=y)
             else:
-                polygons = [read_points(_flat(shape.get("points"))) for _, shape in parts]
-                self._found.add_polygons(label, polygons, where, self._attributes(parts[0][1], where))
+                windows = [_read_mask(shape, self._findings, where) for shape in masks]
+                polygons = [
+                    read_points(_flat(shape.get("points"))) for _, shape in parts if shape.get("shape_type") != "mask"
+                ]
+                self._found.add_parts(label, polygons, windows, where, self._attributes(parts[0][1], where))
+        except EmptyShapeError as error:
+            self._found.skip(f"{error}: left out", where)
+            return
         except ValueError as error:
             self._problem(str(error), f"shapes[{parts[0][0]}]")
             return
@@ -178,21 +214,52 @@ def _is_turned(corners: npt.NDArray[np.float64]) -> bool:
     return len(corners) == 4 and bool((np.abs(corners[:, None] - sides).min(1) > 1).any())
 
 
-def _read_mask(shape: Record) -> tuple[npt.NDArray[np.bool_], int, int]:
-    """(bool [h, w], x, y) of a `mask` shape: a PNG in base64 for the box whose corner pixels are the two points."""
+def _read_mask(shape: Record, findings: Findings, where: str) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """(bool [h, w], x, y) of a `mask` shape: a PNG in base64 for the box whose corner pixels are the two points.
+
+    A mask that was dragged lies between pixels: its corner is rounded, as LabelMe itself does.
+    """
     corners = _flat(shape.get("points"))
-    if len(corners) != 4 or not all(isinstance(v, int | float) and abs(v) < 1e9 and v == int(v) for v in corners):
-        raise ValueError("a mask needs two points of whole pixels, the corners of its box")
-    x0, y0, x1, y1 = (int(v) for v in corners if isinstance(v, int | float))
+    if len(corners) != 4 or not all(isinstance(v, int | float) and abs(v) < 1e9 for v in corners):
+        raise ValueError("a mask needs two points, the corners of its box")
+    exact = [float(v) for v in corners if isinstance(v, int | float)]
+    x0, y0, x1, y1 = (round(v) for v in exact)
+    if [x0, y0, x1, y1] != exact:
+        findings.warn("mask whose corners lie between pixels: rounded", where)
     try:
         data = base64.b64decode(shape.get("mask") or "", validate=True)
     except (binascii.Error, TypeError, ValueError):
         raise ValueError("the mask is not base64") from None
     bitmap = decode_mask_png(data).pixels != 0
-    if bitmap.ndim != 2 or bitmap.shape != (y1 - y0 + 1, x1 - x0 + 1):
+    if bitmap.ndim != 2 or max(abs(bitmap.shape[1] - x1 + x0 - 1), abs(bitmap.shape[0] - y1 + y0 - 1)) > (
+        [x0, y0, x1, y1] != exact
+    ):
         size = f"{bitmap.shape[1]}x{bitmap.shape[0]}"
         raise ValueError(f"the mask is {size} pixels, its box {x1 - x0 + 1}x{y1 - y0 + 1}")
     return bitmap, x0, y0
+
+
+def _files(look: Look) -> list[str]:
+    found = [
+        name
+        for name in look.tree.with_suffix(".json")
+        if (peek := look.json(name)) is not None and {"shapes", "imagePath"} <= peek.keys
+    ]
+    # A damaged file among those of the other images is one of them.
+    damaged = [name for name in look.faults if suffix_of(name) == ".json"] if found else []
+    return sorted([*found, *damaged])
+
+
+register(
+    AnnotationFormat(
+        "labelme",
+        "LabelMe",
+        "a .json file with `shapes` per image",
+        _files,
+        read_labelme,
+        json_keys=frozenset({"shapes", "imagePath"}),
+    )
+)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

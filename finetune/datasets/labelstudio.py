@@ -1,52 +1,46 @@
-"""Label Studio's JSON export: a list of tasks with brush masks (RLE of its own), polygons and boxes in percent.
+"""Label Studio's JSON export: a list of tasks with brush masks (an RLE of its own), bitmasks, polygons and boxes.
 
 Images are found by the path that a task names (`/data/local-files/?d=...`, `/data/upload/...`, a URL, a path): by its
-end, inside the dataset's folder only; nothing is fetched. Class names come from a labelling configuration (an XML file
-with the root `View`) where there is one, else from the regions in their order. What a region says besides its label
-(choices, numbers, texts "per region") becomes attributes.
+end, inside the dataset's folder only; nothing is fetched. A task may show several images, in a list or under several
+names. Class names come from a labelling configuration (an XML file with the root `View`) where there is one, else from
+the regions in their order. What a region says besides its label (choices, numbers, texts "per region") becomes
+attributes.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-import numpy as np
-import numpy.typing as npt
-
-from finetune.datasets.attributes import Attributes, freeze
-from finetune.datasets.brush import decode_brush
 from finetune.datasets.findings import Findings
-from finetune.datasets.instances import InstanceList, read_points, turned_rectangle
+from finetune.datasets.instances import InstanceList
 from finetune.datasets.jsonstream import LIST, stream_json
+from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.labelstudio_regions import RegionReader
 from finetune.datasets.locate import ImageFinder, usual_folders
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_named, split_of, suffix_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, split_of, split_said, suffix_of
 from finetune.datasets.types import Sample
 from finetune.datasets.xmlstream import Start, root_of, stream_xml
 from finetune.errors import DatasetError
 
 Record = dict[str, Any]
+Shows = Callable[[Record], bool]
 CONFIG_ROOT = "View"
-_SHAPES = {"brushlabels": "brush", "brush": "brush", "polygonlabels": "polygon", "polygon": "polygon"}
-_SHAPES |= {"rectanglelabels": "rectangle", "rectangle": "rectangle"}
-_EXTRAS = frozenset({"choices", "textarea", "number", "rating", "taxonomy", "labels", "datetime"})
-# What Label Studio puts before the name of an uploaded file.
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+_SPLIT_KEYS = ("split", "subset")
+_VIDEOS = frozenset({".mp4", ".webm", ".avi", ".mov", ".mkv"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A checked task: its image and the annotation that counts."""
+    """An image of a checked task; `shows` tells its regions from those of the task's other images."""
 
-    document: str
     image: str
     split: str | None
     sequence: str | None
+    shows: Shows
 
 
 @dataclass(slots=True)
@@ -56,8 +50,9 @@ class LabelStudioSource:
     tree: Tree
     documents: tuple[str, ...]
     known: dict[str, None] = field(default_factory=dict)
-    entries: dict[tuple[str, int], _Entry] = field(default_factory=dict)
+    entries: dict[tuple[str, int], list[_Entry]] = field(default_factory=dict)
     """By document and the task's place in it."""
+    split_lists: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,19 +60,21 @@ class LabelStudioSource:
 
     @property
     def images(self) -> tuple[str, ...]:
-        return tuple(entry.image for entry in self.entries.values())
+        return tuple(entry.image for entries in self.entries.values() for entry in entries)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
         for document in self.documents:
             for index, task in _tasks(self.tree, document):
-                entry = self.entries.get((document, index))
-                if entry is None or entry.image not in sizes:
-                    continue
-                found = InstanceList(*sizes[entry.image], findings)
-                reader = _RegionReader(document, f"[{index}]", found, findings)
-                reader.read(_annotation(task) or {})
-                self.known |= dict.fromkeys(reader.labels)
-                yield found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
+                for entry in self.entries.get((document, index), []):
+                    if entry.image not in sizes:
+                        continue
+                    found = InstanceList(*sizes[entry.image], findings)
+                    reader = RegionReader(document, f"[{index}]", found, findings, entry.shows)
+                    reader.read(_annotation(task) or {})
+                    self.known |= dict.fromkeys(reader.labels)
+                    sample = found.sample(self.tree.path(entry.image), entry.image, entry.split, entry.sequence)
+                    if sample is not None:
+                        yield sample
 
 
 def is_task(value: object) -> bool:
@@ -90,43 +87,100 @@ def is_task(value: object) -> bool:
 
 
 def read_labelstudio(tree: Tree, names: list[str], findings: Findings) -> LabelStudioSource:
-    """The exports `names` as one dataset."""
+    """The exports `names` as one dataset. Raises DatasetError if nothing is annotated in them."""
     source = LabelStudioSource(tree, tuple(names))
+    shown: dict[str, str] = {}
     for config in tree.with_suffix(".xml"):
-        source.known |= dict.fromkeys(_configured(tree, config))
-    finder = ImageFinder(tree)
-    listed: dict[str, str] = {}
+        classes, views = _configured(tree, config)
+        source.known |= dict.fromkeys(classes)
+        shown |= views
+    reader = _TaskReader(tree, source, shown, findings)
     for name in names:
         for index, task in _tasks(tree, name):
-            where = f"[{index}]"
-            if not isinstance(task.get("data"), dict):
-                findings.problem("is no task with `data`", name, field=where)
-                continue
-            annotation = _annotation(task)
-            if annotation is None:
-                findings.warn("task without an annotation (or with skipped ones only), left out", f"{name} {where}")
-                continue
-            if len(_usable(task)) > 1:
-                text = "task with several annotations, of which the ground truth or else the first was taken"
-                findings.warn(text, f"{name} {where}")
-            data = task["data"]
-            split, sequence = data.get("split"), data.get("sequence")
-            try:
-                image = _image(finder, name, data)
-            except ValueError as error:
-                findings.problem(str(error), name, field=f"{where}.data")
-                continue
-            if image in listed:
-                findings.problem(f"{image} is in a second task, after {listed[image]}", name, field=where)
-                continue
-            listed[image] = f"{name} {where}"
-            named = split_named(split) if isinstance(split, str) else None
-            kept = sequence if isinstance(sequence, str) else None
-            source.entries[name, index] = _Entry(name, image, named or split_of(image), kept)
+            reader.read(name, index, task)
+    if reader.tasks and not reader.annotated:
+        drafts = " there are predictions alone, which nobody accepted;" if reader.predicted else ""
+        text = (
+            f"nothing is annotated yet in its {reader.tasks} tasks:{drafts} submit the annotations in Label Studio and "
+        )
+        raise DatasetError(text + "export JSON again", path=Path(names[0]))
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
-        if image not in listed:
+        if image not in reader.listed:
             findings.warn("image that no annotated task names and that was left out", image)
     return source
+
+
+class _TaskReader:
+    """The first pass: the images of the tasks that are annotated."""
+
+    def __init__(self, tree: Tree, source: LabelStudioSource, shown: Mapping[str, str], findings: Findings) -> None:
+        self._source = source
+        self._shown = shown
+        self._findings = findings
+        self._finder = ImageFinder(tree, findings)
+        self.listed: dict[str, str] = {}
+        self.tasks = self.annotated = self.predicted = 0
+
+    def read(self, name: str, index: int, task: Record) -> None:
+        where = f"[{index}]"
+        self.tasks += 1
+        data = task.get("data")
+        if not isinstance(data, dict):
+            self.annotated += 1  # it is another fault
+            self._findings.problem("is no task with `data`", name, field=where)
+            return
+        annotation = _annotation(task)
+        self.predicted += bool(task.get("predictions"))
+        if annotation is None:
+            text = "task without an annotation (or with skipped ones only), left out"
+            self._findings.warn(text, f"{name} {where}")
+            return
+        self.annotated += 1
+        if len(_usable(task)) > 1:
+            text = "task with several annotations, of which the ground truth or else the first was taken"
+            self._findings.warn(text, f"{name} {where}")
+        sequence = data.get("sequence")
+        kept = sequence if isinstance(sequence, str) else None
+        entries = []
+        try:
+            declared = _declared_split(task, data, annotation)
+        except ValueError as error:
+            self._findings.problem(str(error), name, field=f"{where}.data.split")
+            return
+        try:
+            for reference, shows in _shown_images(data, annotation, self._shown):
+                image = _find(self._finder, name, reference)
+                path, _ = _path_of(reference)
+                said = declared or split_of(image) or split_of("/".join(path.replace("\\", "/").split("/")[-3:]))
+                entries.append(_Entry(image, said, kept, shows))
+            if len(entries) > 1:
+                self._findings.warn("task of several images: each is an image of its own here", f"{name} {where}")
+        except ValueError as error:
+            self._findings.problem(str(error), name, field=f"{where}.data")
+            return
+        for entry in entries:
+            if entry.image in self.listed:
+                text = f"{entry.image} is in a second task, after {self.listed[entry.image]}: delete one of the tasks"
+                self._findings.problem(text, name, field=where)
+                return
+            self.listed[entry.image] = f"{name} {where}"
+        self._source.entries[name, index] = entries
+
+
+def _declared_split(task: Record, data: Record, annotation: Record) -> str | None:
+    """The split that a task declares: in its data, in its `meta`, or by a choice of that name. Raises ValueError."""
+    meta = task.get("meta")
+    for fields in (data, meta if isinstance(meta, dict) else {}):
+        for key in _SPLIT_KEYS:
+            if (split := split_said(fields.get(key))) is not None:
+                return split
+    results = annotation.get("result")
+    for result in results if isinstance(results, list) else []:
+        if isinstance(result, dict) and result.get("from_name") in _SPLIT_KEYS and result.get("type") == "choices":
+            value = result.get("value")
+            chosen = value.get("choices") if isinstance(value, dict) else None
+            return split_said(chosen[0] if isinstance(chosen, list) and len(chosen) == 1 else None)
+    return None
 
 
 def _tasks(tree: Tree, name: str) -> Iterator[tuple[int, Record]]:
@@ -146,156 +200,124 @@ def _annotation(task: Record) -> Record | None:
     return next((a for a in usable if a.get("ground_truth")), usable[0] if usable else None)
 
 
-def _configured(tree: Tree, name: str) -> list[str]:
-    """Class names of a labelling configuration; none if the XML file is something else."""
+def _configured(tree: Tree, name: str) -> tuple[list[str], dict[str, str]]:
+    """Class names of a labelling configuration, and the field of a task's data that each of its images shows; nothing
+    if the XML file is something else.
+    """
     try:
         if root_of(tree.path(name), name) != CONFIG_ROOT:
-            return []
+            return [], {}
         starts = [event for event in stream_xml(tree.path(name), name) if isinstance(event, Start)]
     except DatasetError:
-        return []
+        return [], {}
     values = [e.attributes.get("value", "").strip() for e in starts if e.path[-2:] in _LABEL_TAGS]
-    return [value for value in values if value]
+    images = [e.attributes for e in starts if e.path[-1] == "Image"]
+    views = {i.get("name", ""): (i.get("value") or i.get("valueList") or "").lstrip("$") for i in images}
+    return [value for value in values if value], {name: key for name, key in views.items() if key}
 
 
-_LABEL_TAGS = {(parent, "Label") for parent in ("BrushLabels", "PolygonLabels", "RectangleLabels", "Labels")}
+_LABEL_TAGS = {
+    (parent, "Label") for parent in ("BrushLabels", "BitmaskLabels", "PolygonLabels", "RectangleLabels", "Labels")
+}
 
 
-def _image(finder: ImageFinder, document: str, data: Record) -> str:
-    """The image of a task's `data`, in the tree. Raises ValueError."""
-    texts = [value for key, value in data.items() if isinstance(value, str) and key not in ("split", "sequence")]
-    named = data.get("image")
-    value = named if isinstance(named, str) else next((t for t in texts if _path_of(t)[1] in IMAGE_SUFFIXES), None)
-    if value is None:
+def _shown_images(data: Record, annotation: Record, shown: Mapping[str, str]) -> list[tuple[str, Shows]]:
+    """The images of a task as it names them, each with what tells its regions. Raises ValueError."""
+    fields = {
+        key: value for key, value in data.items() if key not in (*_SPLIT_KEYS, "sequence") and _is_image(key, value)
+    }
+    results = [r for r in annotation.get("result", []) if isinstance(r, dict)] if fields else []
+    used = dict.fromkeys(str(r.get("to_name")) for r in results if r.get("type") != "relation" and r.get("to_name"))
+    if not fields:
+        if any(key == "video" or _suffix(value) in _VIDEOS for key, value in data.items()):
+            raise ValueError("the task shows a video: label its frames as images, and export those tasks")
         raise ValueError("the task names no image")
+    if len(fields) == 1 or len(used) < 2:
+        named = [shown.get(name, name) for name in used]
+        key = next(key for key in [*named, "image", *fields] if key in fields)
+        value = fields[key]
+        return [(value, _all)] if isinstance(value, str) else _listed(value, results)
+    images = []
+    for name in used:
+        key = shown.get(name, name)
+        if not isinstance(fields.get(key), str):
+            raise ValueError(  # noqa: TRY004
+                f"the task shows {len(fields)} images ({', '.join(fields)}), and nothing says which of them is "
+                f"{name[:40]!r}: put the labelling configuration beside the export, as an XML file"
+            )
+        images.append((str(fields[key]), _of_view(name)))
+    return images
+
+
+def _suffix(value: object) -> str:
+    return _path_of(value)[1] if isinstance(value, str) else ""
+
+
+def _is_image(key: str, value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(v, str) and _path_of(v)[1] in IMAGE_SUFFIXES for v in value)
+    return isinstance(value, str) and (key == "image" or _path_of(value)[1] in IMAGE_SUFFIXES)
+
+
+def _listed(values: list[str], results: list[Record]) -> list[tuple[str, Shows]]:
+    """The images of a list, whose regions say the place in it. Raises ValueError."""
+    for result in results:
+        item = result.get("item_index", 0 if len(values) == 1 else None)
+        if "original_width" in result and not (isinstance(item, int) and 0 <= item < len(values)):
+            text = f"region {str(result.get('id'))[:40]} does not say which of the task's {len(values)} images it is of"
+            raise ValueError(f"{text} (item_index {item!r:.20}): label one image per task, or export again")
+    return [(value, _of_item(item)) for item, value in enumerate(values)]
+
+
+def _all(_: Record) -> bool:
+    return True
+
+
+def _of_item(item: int) -> Shows:
+    return lambda result: result.get("item_index", 0) == item
+
+
+def _of_view(name: str) -> Shows:
+    return lambda result: result.get("to_name") == name
+
+
+def _find(finder: ImageFinder, document: str, value: str) -> str:
+    """The image that a task names, in the tree. Raises ValueError."""
     path, _ = _path_of(value)
-    parts = [part for part in path.replace("\\", "/").split("/") if part]
-    if ".." in parts:
+    if ".." in path.replace("\\", "/").split("/"):
         raise ValueError(f"{value[:80]!r} leads out of the dataset's folder")
-    folders = usual_folders(document, None)
-    for start in range(len(parts)):
-        option = "/".join(parts[start:])
-        for name in (option, _UPLOAD_PREFIX.sub("", option)):
-            try:
-                return finder.find(name, folders)
-            except ValueError:
-                continue
-    raise ValueError(f"the image {value[:80]!r} is not in the folder")
+    try:
+        return finder.find(path, usual_folders(document, None), remote=True)
+    except ValueError:
+        if "+" not in path:
+            raise
+        # Forms write a space as a plus, Label Studio itself does not.
+        return finder.find(path.replace("+", " "), usual_folders(document, None), remote=True)
 
 
 def _path_of(value: str) -> tuple[str, str]:
     """(path, suffix) that a reference names: the file of `?d=`, a URL's path, or the text itself."""
+    # All of the rest: a file's name may hold `+`, `&` and `#`.
+    _, local, rest = value.partition("/local-files/?d=")
+    if local:
+        return unquote(rest), suffix_of(unquote(rest))
     try:
         parts = urlsplit(value)
-        query = parse_qs(parts.query).get("d")
     except ValueError:
         return value, suffix_of(value)
-    if query:
-        return query[0], suffix_of(query[0])
-    path = unquote(parts.path) if parts.scheme in ("http", "https", "s3", "gs", "azure-blob", "file") else value
+    if parts.scheme in ("http", "https", "s3", "gs", "azure-blob", "file"):
+        path = unquote(parts.path)
+    else:
+        path = parts.path if parts.query and value.startswith("/") else value
     return path, suffix_of(PurePosixPath(path).name)
 
 
-class _RegionReader:
-    """Reads one annotation's regions into the list of its image's instances."""
-
-    def __init__(self, document: str, where: str, found: InstanceList, findings: Findings) -> None:
-        self._document = document
-        self._where = where
-        self._found = found
-        self._findings = findings
-        self.labels: list[str] = []
-
-    def read(self, annotation: Record) -> None:
-        results = annotation.get("result", [])
-        if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
-            self._problem("`result` is not a list of objects", "")
-            return
-        extras: dict[object, list[Record]] = {}
-        for result in results:
-            if result.get("type") in _EXTRAS:
-                extras.setdefault(str(result.get("id")), []).append(result)
-        for index, result in enumerate(results):
-            kind = str(result.get("type"))
-            if kind in _SHAPES:
-                try:
-                    self._add(result, _SHAPES[kind], extras.get(str(result.get("id")), []))
-                except ValueError as error:
-                    self._problem(str(error), f".result[{index}]")
-            elif kind not in _EXTRAS and kind != "relation":
-                text = f"{kind[:30]} that was left out: only brush masks, polygons and boxes say where an instance is"
-                self._findings.warn(text, f"{self._document} {self._where}")
-
-    def _add(self, result: Record, kind: str, extras: list[Record]) -> None:
-        value = result["value"] if isinstance(result.get("value"), dict) else {}
-        found = self._found
-        named, size = (result.get("original_width"), result.get("original_height")), (found.width, found.height)
-        if any(a not in (None, b) for a, b in zip(named, size, strict=True)):
-            raise ValueError(f"says {named[0]}x{named[1]} pixels, the image has {size[0]}x{size[1]}")
-        if result.get("image_rotation"):
-            raise ValueError("was drawn on a rotated picture, which robots do not see; turn it back in Label Studio")
-        label = _label(value, extras)
-        where = f"{self._document} {self._where} region {str(result.get('id'))[:40]}"
-        attributes = self._attributes(extras, where)
-        if kind == "brush":
-            data = value.get("rle")
-            if value.get("format") != "rle" or not isinstance(data, list):
-                raise ValueError("the brush mask has no RLE; export JSON, not a mask preview")
-            found.add_bitmap(label, decode_brush(data, found.height, found.width), where, attributes)
-        elif kind == "rectangle":
-            corners, turned = _corners(value, found.width, found.height)
-            found.add_rectangle(label, corners, where, attributes, turned=turned)
-        else:
-            points = value.get("points")
-            if not isinstance(points, list) or not all(isinstance(p, list) and len(p) == 2 for p in points):
-                raise ValueError("the points must be a list of [x, y] in percent")
-            shares = read_points([number for point in points for number in point]) / 100.0
-            found.add_polygons(label, [shares * [found.width, found.height]], where, attributes)
-        self.labels.append(label)
-
-    def _attributes(self, extras: list[Record], where: str) -> Attributes:
-        values: Record = {}
-        for extra in extras:
-            kind, value = str(extra.get("type")), extra.get("value")
-            if kind == "labels" or not isinstance(value, dict):
-                continue
-            said = value.get("text" if kind == "textarea" else kind)
-            if isinstance(said, list) and len(said) == 1:
-                said = said[0]
-            if kind == "choices" and said in ("true", "false"):
-                said = said == "true"
-            values[str(extra.get("from_name"))] = said
-        return freeze(values, self._findings, where)
-
-    def _problem(self, message: str, place: str) -> None:
-        self._findings.problem(message, self._document, field=f"{self._where}{place}")
-
-
-def _corners(value: Record, width: int, height: int) -> tuple[npt.NDArray[np.float64], bool]:
-    """A rectangle's corners in pixels, float64 [4, 2], turned around its first one, and whether it is turned.
-
-    Raises ValueError.
-    """
-    numbers = [value.get(name) for name in ("x", "y", "width", "height")] + [value.get("rotation") or 0]
-    if any(isinstance(n, bool) or not isinstance(n, int | float) or not abs(n) < 1e6 for n in numbers):
-        raise ValueError("the rectangle needs x, y, width and height in percent")
-    x, y, across, down, degrees = (float(n) for n in numbers if isinstance(n, int | float))
-    if across <= 0 or down <= 0:
-        raise ValueError("the box has no area")
-    x, y, across, down = x * width / 100, y * height / 100, across * width / 100, down * height / 100
-    return turned_rectangle((x, y, x + across, y + down), math.radians(degrees), around=(x, y))
-
-
-def _label(value: Record, extras: list[Record]) -> str:
-    """The one class of a region, from its own value or from the `labels` of the same id."""
-    sources = [value, *(e["value"] for e in extras if e.get("type") == "labels" and isinstance(e.get("value"), dict))]
-    listed = [
-        s[key]
-        for s in sources
-        for key in ("brushlabels", "polygonlabels", "rectanglelabels", "labels")
-        if isinstance(s.get(key), list)
+def _files(look: Look) -> list[str]:
+    return [
+        name
+        for name in look.tree.with_suffix(".json")
+        if (peek := look.json(name)) is not None and peek.is_list and is_task(peek.first)
     ]
-    names = [name for names in listed for name in names]
-    if len(names) != 1 or not isinstance(names[0], str) or not names[0].strip():
-        raise ValueError("the region has no label" if not names else f"the region has {len(names)} labels, not one")
-    return names[0].strip()
+
+
+register(AnnotationFormat("labelstudio", "Label Studio", "a .json file with a list of tasks", _files, read_labelstudio))

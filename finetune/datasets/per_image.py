@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import InstanceList
@@ -19,7 +18,7 @@ ReadFile = Callable[[Tree, str, InstanceList, Findings], Iterable[str]]
 @dataclass(slots=True)
 class PerImageSource:
     """Annotation files whose images are found. `known` starts with the classes that are listed somewhere, and grows by
-    what the files name; `splits` are those that a list gives, by the image's stem, before its folder's.
+    what the files name; `splits` are those that the files name, by the image, for images whose folders name none.
     """
 
     tree: Tree
@@ -28,6 +27,7 @@ class PerImageSource:
     read: ReadFile
     known: dict[str, None] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
+    split_lists: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,8 +47,9 @@ class PerImageSource:
             except DatasetError as error:
                 findings.problem(error.reason, name, line=error.line)
                 continue
-            split = self.splits.get(PurePosixPath(image).stem, split_of(image))
-            yield found.sample(self.tree.path(image), image, split, None)
+            split = split_of(image) or self.splits.get(image)
+            if (sample := found.sample(self.tree.path(image), image, split, None)) is not None:
+                yield sample
 
 
 def find_images(
@@ -70,7 +71,8 @@ def find_images(
             findings.problem(error.reason, name, line=error.line)
             continue
         if image in documents:
-            findings.problem(f"{image} has a second {kind}, after {documents[image]}", name)
+            text = f"{image} has a second {kind}, after {documents[image]}: one file cannot be two images', rename one"
+            findings.problem(text, name, field=field)
         documents.setdefault(image, name)
     for image in tree.with_suffix(*IMAGE_SUFFIXES):
         if image not in documents:

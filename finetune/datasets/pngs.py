@@ -17,6 +17,9 @@ Palette = npt.NDArray[np.uint8]
 """uint8 [256, 3]."""
 
 
+_OPAQUE, _HALF = 255, 128
+
+
 class MaskPng(NamedTuple):
     """Pixels as stored: [H, W] indices or grey values (up to 16 bits), or uint8 [H, W, 3] colours."""
 
@@ -48,6 +51,21 @@ def decode_mask_png(data: bytes) -> MaskPng:
             return MaskPng(pixels.astype(np.uint8) if image.mode == "1" else pixels, None)
     except (OSError, SyntaxError, ValueError, zlib.error, PillowImage.DecompressionBombError) as error:
         raise ValueError(f"the PNG cannot be decoded: {error}") from None
+
+
+def decode_bitmask(data: bytes) -> npt.NDArray[np.bool_]:
+    """bool [H, W] of a PNG that shows one mask: where it is opaque, or if it is so everywhere, where it is not black.
+
+    Raises ValueError with the sentence to show.
+    """
+    png = decode_mask_png(data)  # its checks of size and kind
+    with PillowImage.open(io.BytesIO(data), formats=["PNG"]) as image:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    if alpha.min() < _OPAQUE:
+        return alpha >= _HALF
+    if png.palette is not None:
+        return np.asarray(png.palette.max(1) > 0)[png.pixels]
+    return np.asarray(png.pixels.max(2) > 0) if png.pixels.ndim == 3 else png.pixels != 0
 
 
 def encode_png(pixels: npt.NDArray[np.integer], palette: Palette | None = None) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from finetune.datasets.detect import Detected, detect, open_source
 from finetune.datasets.findings import Findings
+from finetune.datasets.splits import split_lists
 from finetune.datasets.tree import OTHER_IMAGE_SUFFIXES, measure, scan
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
@@ -40,21 +41,31 @@ def read_dataset(folder: Path, *, check_images: bool = True, progress: Progress 
     report = progress or _silent
     # Each image counts twice: once it is measured, and once its annotations are read.
     sizes = measure(tree, images, findings, decode=check_images, progress=lambda done: report(done, 2 * len(images)))
+    splits = split_lists(tree, images, findings) if source.split_lists else {}
     samples = []
     for sample in source.samples(sizes, findings):
-        samples.append(sample)
+        samples.append(_listed_split(sample, splits.get(sample.name), findings))
         report(len(images) + len(samples), 2 * len(images))
     findings.raise_problems()
-    if not samples:
+    if not images:
         raise DatasetError("has no image (JPEG or PNG)", path=Path(tree.root.name))
     if not any(sample.labels for sample in samples):
         raise DatasetError(
-            f"none of its {len(samples)} images has an instance with a mask" + _listed(findings),
+            f"none of its {len(images)} images has an instance with a mask" + _listed(findings),
             path=Path(tree.root.name),
         )
     return Dataset(
         tree.root.name, source.classes, tuple(_with_short_names(samples)), findings.warnings(), detected.format
     )
+
+
+def _listed_split(sample: Sample, split: str | None, findings: Findings) -> Sample:
+    """The sample in the split that a list names, if one does: lists are made on purpose, folders may be older."""
+    if split is None or split == sample.split:
+        return sample
+    if sample.split is not None:
+        findings.warn("image that a list puts into another split than its folder or file: the list counts", sample.name)
+    return replace(sample, split=split)
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from PIL import ExifTags
@@ -21,6 +23,13 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Pictures that we know to be pictures but cannot serve: said clearly, rather than silently left out.
 OTHER_IMAGE_SUFFIXES = frozenset({".bmp", ".webp", ".tif", ".tiff", ".gif", ".heic", ".avif", ".jp2"})
 _SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "validation": "valid", "test": "test"}
+_SPLIT_NAMES |= {"training": "train", "trainset": "train", "valset": "valid", "testing": "test", "testset": "test"}
+# Words that may stand beside a split's in the name of a folder or list, as in `train_images` and `obj_train_data`. Any
+# other word says something else: `test_station` is a place.
+_BESIDE_SPLITS = frozenset(("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "frames", "labels"))
+_BESIDE_SPLITS |= {"label", "annotations", "masks", "json", "coco", "yolo", "data", "dataset", "set", "split", "splits"}
+_BESIDE_SPLITS |= {"obj", "autosplit", "list", "lists", "file", "files"}
+_NO_SPLIT = frozenset({"", "none", "null", "nan", "all", "default", "unassigned", "undefined"})
 _HEADER_BYTES = 64 * 1024
 
 Size = tuple[int, int]
@@ -33,25 +42,40 @@ class Tree:
 
     root: Path
     files: tuple[str, ...]
+    _by_suffix: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, relative: str) -> Path:
         return self.root / relative
 
     def with_suffix(self, *suffixes: str) -> list[str]:
         """The files whose names end in one of `suffixes` (lower case, with the dot)."""
-        return [name for name in self.files if suffix_of(name) in suffixes]
+        if not self._by_suffix:
+            for name in self.files:
+                self._by_suffix.setdefault(suffix_of(name), []).append(name)
+        if len(suffixes) == 1:
+            return list(self._by_suffix.get(suffixes[0], ()))
+        return sorted(name for suffix in suffixes for name in self._by_suffix.get(suffix, ()))
 
 
 def suffix_of(relative: str) -> str:
-    return PurePosixPath(relative).suffix.lower()
+    return posixpath.splitext(relative)[1].lower()
 
 
 def split_of(relative: str) -> str | None:
-    """The split that a path's folders name ("val" and "validation" are "valid"), or None."""
+    """The split that a path's folders name ("val" and "validation" are "valid", "train2017" is "train"), or None."""
     for part in reversed(PurePosixPath(relative).parts[:-1]):
-        if part.lower() in _SPLIT_NAMES:
-            return _SPLIT_NAMES[part.lower()]
+        if (split := split_word(part)) is not None:
+            return split
     return None
+
+
+@cache
+def split_word(name: str) -> str | None:
+    """The split that the name of a folder or list says and nothing else, as `train`, `val2017` and `test_images` do."""
+    words = _words(name)
+    splits = {_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES}
+    plain = all(word in _SPLIT_NAMES or word in _BESIDE_SPLITS for word in words)
+    return splits.pop() if plain and len(splits) == 1 else None
 
 
 def split_named(word: str) -> str | None:
@@ -60,9 +84,25 @@ def split_named(word: str) -> str | None:
 
 
 def split_in_name(stem: str) -> str | None:
-    """The split that a file's name holds as a word, as in `instances_val2017`, or None."""
-    words = "".join(c if c.isalpha() else " " for c in stem.lower()).split()
-    return next((_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES), None)
+    """The one split that a file's name holds as a word, as in `instances_val2017`, or None."""
+    splits = {_SPLIT_NAMES[word] for word in _words(stem) if word in _SPLIT_NAMES}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def split_said(value: object) -> str | None:
+    """The split that a field declares; None where it declares none. Raises ValueError with the sentence to show for a
+    value that is something else: whoever wrote it meant to keep images apart.
+    """
+    if value is None or (isinstance(value, str) and value.strip().lower() in _NO_SPLIT):
+        return None
+    split = split_named(value) if isinstance(value, str) else None
+    if split is None:
+        raise ValueError(f"must be one of {', '.join(dict.fromkeys(_SPLIT_NAMES.values()))}, not {value!r:.40}")
+    return split
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if c.isalpha() else " " for c in text.lower()).split()
 
 
 def scan(folder: Path, findings: Findings) -> Tree:
@@ -80,9 +120,16 @@ def scan(folder: Path, findings: Findings) -> Tree:
     return Tree(root, tuple(files))
 
 
-def _walk(folder: Path, root: Path, findings: Findings) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+def _walk(top: Path, root: Path, findings: Findings) -> Iterator[str]:
+    folders = [top]
+    while folders:  # folders of folders may be deeper than Python's stack
+        with os.scandir(folders.pop()) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+        yield from _inside(listed, root, folders, findings)
+
+
+def _inside(listed: list[os.DirEntry[str]], root: Path, folders: list[Path], findings: Findings) -> Iterator[str]:
+    """The files among a folder's entries; its folders go to `folders`."""
     for entry in listed:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
@@ -95,21 +142,34 @@ def _walk(folder: Path, root: Path, findings: Findings) -> Iterator[str]:
                 findings.problem("is a link to a folder, which is not followed; copy the files", relative)
                 continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), root, findings)
+            folders.append(Path(entry.path))
         elif entry.is_file():
             yield relative
 
 
 def read_text(tree: Tree, relative: str) -> str:
-    """A text file of moderate size, UTF-8 with or without a byte order mark. Raises DatasetError."""
+    """A text file of moderate size, UTF-8 or UTF-16, with or without a byte order mark. Raises DatasetError."""
     path = tree.path(relative)
     try:
         weight = path.stat().st_size
         if weight > MAX_TEXT_BYTES:
             raise DatasetError(f"has {weight:,} bytes; the limit is {MAX_TEXT_BYTES:,}", path=Path(relative))
-        return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot be read as text: {error}", path=Path(relative)) from error
+        data = path.read_bytes()
+        return data.decode(unicode_form(data[:4]))
+    except OSError as error:
+        raise DatasetError(f"cannot be read as text: {error.strerror}", path=Path(relative)) from error
+    except UnicodeDecodeError as error:
+        text = f"cannot be read as text: it is not UTF-8 ({error.reason}); open it in an editor and save it as UTF-8"
+        raise DatasetError(text, path=Path(relative)) from error
+
+
+def unicode_form(head: bytes) -> str:
+    """The codec of a text that begins with `head`, at least two bytes: UTF-16 by its mark or its zeros, or UTF-8."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if len(head) >= 2 and head[0] and not head[1]:
+        return "utf-16-le"
+    return "utf-16-be" if len(head) >= 2 and not head[0] and head[1] else "utf-8-sig"
 
 
 def measure(

@@ -16,18 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.datasets.attributes import is_box_only
+from finetune.datasets.classes import is_background
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
-from finetune.datasets.idmap import paint, present_values, windows_of_ids
+from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, present_values, windows_of_ids
 from finetune.datasets.instances import InstanceList
+from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.locate import NameIndex, stem_of
 from finetune.datasets.pngs import MaskPng, decode_mask_png, distinct_colours, encode_png
-from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_in_name, split_of
+from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.errors import DatasetError
 
 CLASS_FOLDER, OBJECT_FOLDER = "SegmentationClass", "SegmentationObject"
 _LABELMAP = "labelmap.txt"
 _CLASS_LISTS = ("classes.txt", "label_names.txt", "class_names.txt")
+_MASK_FOLDERS = {CLASS_FOLDER, OBJECT_FOLDER}
 _UNKNOWN = 0xE0E0C0
 _UNKNOWN_INDEX = 255
 _BACKGROUND = "background"
@@ -54,7 +58,7 @@ class VocSource:
     classes: tuple[str, ...]
     colours: Mapping[int, str]
     pairs: Mapping[str, _Pair]
-    splits: Mapping[str, str]
+    split_lists: bool = True
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -70,8 +74,9 @@ class VocSource:
             except DatasetError as error:
                 findings.problem(error.reason, str(error.path))
                 continue
-            split = self.splits.get(PurePosixPath(image).stem, split_of(image))
-            yield found.sample(self.tree.path(image), image, split, None)
+            split = split_of(image) or split_of(pair.objects)
+            if (sample := found.sample(self.tree.path(image), image, split, None)) is not None:
+                yield sample
 
     def _read(self, pair: _Pair, found: InstanceList, findings: Findings) -> None:
         objects_png = load_mask(self.tree, pair.objects, found.height, found.width)
@@ -79,7 +84,16 @@ class VocSource:
         classes = self._class_numbers(classes_png, pair.classes)
         # Indices, not the palette's colours: it may use one colour twice.
         objects = _numbers(objects_png.pixels)
-        objects[objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)] = 0
+        unknown = objects == (_UNKNOWN_INDEX if objects_png.palette is not None else _UNKNOWN)
+        if (
+            classes_png.pixels.ndim == objects_png.pixels.ndim == 2
+        ):  # without a palette 255 is unknown where both say it
+            unknown |= (objects == _UNKNOWN_INDEX) & (classes_png.pixels == _UNKNOWN_INDEX) & (classes < 0)
+        objects[unknown] = 0
+        if unknown.any() and not objects.any():
+            found.skip('region of the "unknown" colour, left out', pair.objects)
+        if one_value(objects) in (255, 0xFFFFFF) and pieces(objects) > 1:
+            raise DatasetError(TWO_VALUES, path=Path(pair.objects))
         for number, bitmap, x, y in windows_of_ids(objects):
             where = f"{pair.objects} instance {number}"
             inside = classes[y : y + bitmap.shape[0], x : x + bitmap.shape[1]][bitmap]
@@ -115,8 +129,10 @@ class VocSource:
 
     def _class_of(self, colour: int) -> int | None:
         """Index into `classes` of a colour: -1 for background and unknown, None where nothing names it."""
-        if colour in self.colours:
-            return self.classes.index(self.colours[colour])
+        if name := self.colours.get(colour):
+            return self.classes.index(name)
+        if name == "":  # another word for the background
+            return -1
         return -1 if colour in (0, _UNKNOWN) else None
 
 
@@ -140,47 +156,45 @@ def load_mask(tree: Tree, name: str, height: int, width: int) -> MaskPng:
     return png
 
 
-def is_voc(tree: Tree) -> str | None:
-    """A file that shows that `tree` holds Pascal-style masks, or None."""
-    objects = [name for name in tree.with_suffix(".png") if OBJECT_FOLDER in PurePosixPath(name).parts]
-    return objects[0] if objects else None
-
-
 def read_voc(tree: Tree, _names: list[str], findings: Findings) -> VocSource:
     """The masks in `tree` as a dataset. Raises DatasetError if the classes are not named."""
     classes, colours = _class_names(tree)
-    pictures: dict[str, list[str]] = {}
-    for name in tree.with_suffix(*IMAGE_SUFFIXES):
-        if not {CLASS_FOLDER, OBJECT_FOLDER} & set(PurePosixPath(name).parts):
-            pictures.setdefault(PurePosixPath(name).stem, []).append(name)
+    index = NameIndex(n for n in tree.with_suffix(*IMAGE_SUFFIXES) if not _MASK_FOLDERS & set(n.split("/")[:-1]))
     files = set(tree.files)
     pairs: dict[str, _Pair] = {}
     for name in tree.with_suffix(".png"):
-        if OBJECT_FOLDER not in PurePosixPath(name).parts:
+        parts = PurePosixPath(name).parts
+        if OBJECT_FOLDER not in parts:
             continue
-        beside = name.replace(f"{OBJECT_FOLDER}/", f"{CLASS_FOLDER}/", 1)
-        images = pictures.get(PurePosixPath(name).stem, [])
+        at = parts.index(OBJECT_FOLDER)
+        beside = PurePosixPath(*parts[:at], CLASS_FOLDER, *parts[at + 1 :]).as_posix()
+        top, inner = PurePosixPath(*parts[:at]), PurePosixPath(*parts[at + 1 :])
+        near = [top / folder / inner.parent for folder in ("JPEGImages", "images", "")]
+        images = index.match(stem_of(inner.as_posix()), near).files
         if beside not in files:
             findings.problem(f"there is no {beside} with its classes", name)
         elif len(images) != 1:
-            findings.problem("mask without its image" if not images else f"may belong to {' or '.join(images)}", name)
+            findings.problem(f"may belong to {' or '.join(images[:4])}" if images else "mask without its image", name)
+        elif images[0] in pairs:
+            findings.problem(f"{images[0]} has two masks, {pairs[images[0]].objects} and this", name)
         else:
             pairs[images[0]] = _Pair(beside, name)
-    for images in pictures.values():
-        for image in images:
-            if image not in pairs:
-                findings.warn("image without masks that was left out", image)
-    return VocSource(tree, classes, colours, pairs, read_splits(tree, findings))
+    for image in tree.with_suffix(*IMAGE_SUFFIXES):
+        if image not in pairs and not _MASK_FOLDERS & set(image.split("/")[:-1]):
+            findings.warn("image without masks that was left out", image)
+    return VocSource(tree, classes, colours, pairs)
 
 
 def _class_names(tree: Tree) -> tuple[tuple[str, ...], dict[int, str]]:
-    by_name = {PurePosixPath(name).name.lower(): name for name in tree.files if name.count("/") <= 1}
+    by_name: dict[str, str] = {}
+    for name in sorted(tree.files, key=lambda name: name.count("/")):
+        by_name.setdefault(PurePosixPath(name).name.lower(), name)
     if _LABELMAP in by_name:
         return _labelmap(tree, by_name[_LABELMAP])
     for option in _CLASS_LISTS:
         if option in by_name:
             lines = [line.strip() for line in read_text(tree, by_name[option]).splitlines()]
-            names = [line for line in lines if line and line.lower() != _BACKGROUND]
+            names = [line for line in lines if line and not is_background(line)]
             if not names or len(set(names)) != len(names):
                 raise DatasetError("must name each class once, one per line", path=Path(by_name[option]))
             return tuple(names), {}
@@ -202,7 +216,9 @@ def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
             raise DatasetError("expecting name:red,green,blue:parts:actions", path=Path(name), line=number)
         colour = int(channels[0]) << 16 | int(channels[1]) << 8 | int(channels[2])
         label = label.strip()
-        if label.lower() == _BACKGROUND or label.lower() == "ignored":
+        if is_background(label):
+            if colour not in (0, _UNKNOWN):
+                colours[colour] = ""
             continue
         if label in names or colour in colours:
             raise DatasetError(f"{label!r} or its colour is there twice", path=Path(name), line=number)
@@ -213,18 +229,20 @@ def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
     return tuple(names), colours
 
 
-def read_splits(tree: Tree, findings: Findings) -> dict[str, str]:
-    """Image stem to split, from the lists in ImageSets."""
-    splits: dict[str, str] = {}
-    for name in tree.with_suffix(".txt"):
-        split = split_in_name(PurePosixPath(name).stem)
-        if "ImageSets" not in PurePosixPath(name).parts or split is None:
-            continue
-        for number, line in enumerate(read_text(tree, name).splitlines(), 1):
-            stem = line.strip()
-            if stem and splits.setdefault(stem, split) != split:
-                findings.problem(f"{stem!r} is in {splits[stem]} too", name, line=number)
-    return splits
+def _files(look: Look) -> list[str]:
+    return [name for name in look.tree.with_suffix(".png") if OBJECT_FOLDER in PurePosixPath(name).parts][:1]
+
+
+register(
+    AnnotationFormat(
+        "voc-masks",
+        "Pascal-style masks",
+        "class and instance PNGs in SegmentationClass/ and SegmentationObject/",
+        _files,
+        read_voc,
+        before=("voc-boxes",),  # VOC's own folders have both; the masks say more
+    )
+)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -237,7 +255,7 @@ def write_voc(dataset: Dataset, draft: Draft) -> None:
     palette = distinct_colours()
     lines = ["# label:color_rgb:parts:actions", f"{_BACKGROUND}:0,0,0::"]
     for name, colour in zip(dataset.classes, palette[1:].tolist(), strict=False):
-        if ":" in name or name.lower() in (_BACKGROUND, "ignored"):
+        if ":" in name or is_background(name):
             raise DatasetError(f"the class name {name!r} cannot be written in a {_LABELMAP}")
         lines.append(f"{name}:{','.join(map(str, colour))}::")
     draft.write_lines(_LABELMAP, lines)

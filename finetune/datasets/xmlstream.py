@@ -7,6 +7,8 @@ tree is kept.)
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,9 @@ from finetune.datasets.limits import MAX_TEXT_BYTES, MAX_XML_BYTES
 from finetune.errors import DatasetError
 
 _CHUNK = 1 << 18
+_DECLARED = re.compile(rb"""<\?xml[^>]*encoding=["']([A-Za-z0-9._-]+)["']""")
+# Of several bytes a character: expat cannot, Python can.
+_ENCODINGS = frozenset({"gb2312", "gbk", "gb18030", "big5", "shift_jis", "shift-jis", "euc-jp", "euc-kr", "cp949"})
 _MAX_DEPTH = 32
 
 
@@ -41,7 +46,9 @@ def stream_xml(path: Path, where: str) -> Iterator[Start | End]:
     Raises DatasetError with its line for what is not XML, brings a document type or entities, nests absurdly, or is
     over the limits.
     """
-    parser = expat.ParserCreate()
+    codec = _foreign(path, where)
+    decode = codecs.getincrementaldecoder(codec)().decode if codec else None
+    parser = expat.ParserCreate("utf-8") if codec else expat.ParserCreate()
     parser.buffer_text = True
     events: list[Start | End] = []
     names: list[str] = []
@@ -78,7 +85,7 @@ def stream_xml(path: Path, where: str) -> Iterator[Start | End]:
             quiet = 0
             while True:
                 data = file.read(_CHUNK)
-                parser.Parse(data, not data)
+                parser.Parse(decode(data, not data) if decode else data, not data)
                 # expat keeps a tag in memory until it is whole, and we an element's text.
                 quiet = 0 if events else quiet + len(data)
                 if quiet > MAX_TEXT_BYTES:
@@ -87,11 +94,25 @@ def stream_xml(path: Path, where: str) -> Iterator[Start | End]:
                 events.clear()
                 if not data:
                     return
+    except UnicodeDecodeError as error:
+        reason = f"says it is {codec}, and is not ({error.reason}); save it as UTF-8"
+        raise DatasetError(reason, path=Path(where)) from error
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
         raise DatasetError(f"is not XML: {reason}", path=Path(where), line=error.lineno) from error
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
+
+
+def _foreign(path: Path, where: str) -> str | None:
+    """The encoding that a file declares, where it is one that expat does not know. Raises DatasetError."""
+    try:
+        with path.open("rb") as file:
+            found = _DECLARED.match(file.read(200))
+    except OSError as error:
+        raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
+    name = found[1].decode("ascii").lower() if found else ""
+    return name if name in _ENCODINGS else None
 
 
 def root_of(path: Path, where: str) -> str:

@@ -158,6 +158,7 @@ def test_label_studio_references(tmp_path: Path, reference: str) -> None:
 def test_label_studio_takes_one_annotation_and_regions_of_it(tmp_path: Path) -> None:
     write_image(tmp_path / "images/b.jpg", seed=1)
     write_image(tmp_path / "images/c.jpg", seed=2)
+    write_image(tmp_path / "images/d.jpg", seed=3)
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[3:9, 4:20], mask[5, 6] = True, False
     choice = region(type="choices", from_name="state", value={"choices": ["wet"]})
@@ -170,7 +171,8 @@ def test_label_studio_takes_one_annotation_and_regions_of_it(tmp_path: Path) -> 
         studio(
             tmp_path,
             task(annotations=several),
-            task(region(type="ellipselabels"), image="b.jpg"),
+            task(image="b.jpg", annotations=[{"result": []}]),
+            task(region(type="ellipselabels"), image="d.jpg"),
             task(image="c.jpg", annotations=[], predictions=[{"result": [region()]}]),
         )
     )
@@ -178,7 +180,13 @@ def test_label_studio_takes_one_annotation_and_regions_of_it(tmp_path: Path) -> 
     assert np.array_equal(decoded(dataset)[0], mask)
     assert dataset.samples[0].attributes == ((("state", "wet"),),)
     text = "\n".join(dataset.warnings)
-    for part in ("several annotations", "ellipselabels that was left out", "task without an annotation", "c.jpg"):
+    for part in (
+        "several annotations",
+        "ellipselabels that was left out",
+        "task without an annotation",
+        "c.jpg",
+        "no background (first: images/d.jpg",
+    ):
         assert part in text
 
 
@@ -310,7 +318,7 @@ FAULTS: list[tuple[str, Make, str, str]] = [
     ("deep", lambda f: cvat(f, "<a>" * 40 + "</a>" * 40), "annotations.xml:4", "nests more than"),
     ("cut xml", lambda f: cvat(f, "<mask"), "annotations.xml:5", "is not XML"),
     ("video", lambda f: cvat(f, '<track id="0"/>'), "annotations.xml:4", "for video"),
-    ("escape", lambda f: cvat(f, POLYGON, image='name="../../a.jpg"'), "annotations.xml:3", "leads out"),
+    ("escape", lambda f: cvat(f, POLYGON, image='name="../../z.jpg"'), "annotations.xml:3", "leads out"),
     ("twice", lambda f: cvat(f, POLYGON + '</image><image name="a.jpg">'), "annotations.xml:4", "a second time"),
     ("size", lambda f: cvat(f, POLYGON, image='name="a.jpg" width="7"'), "annotations.xml:3", "says 7x30"),
     ("side", lambda f: cvat(f, POLYGON, image='name="a.jpg" width="-7"'), "annotations.xml:3", "not a whole number"),

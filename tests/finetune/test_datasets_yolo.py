@@ -86,8 +86,6 @@ def link_folder(folder: Path) -> None:
 
 BAD = [
     ("odd", label_text(f"0 {SQUARE}\n0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n"), "labels/1.txt:2", "odd number"),
-    ("few points", label_text("0 0.1 0.1\n"), "labels/1.txt:1", "at least 3 points"),
-    ("box", label_text("0 0.5 0.5 0 0.2\n"), "labels/1.txt:1", "has no area"),
     ("word", label_text("0 0.1 x 0.2 0.2 0.3 0.3\n"), "labels/1.txt:1", "'x' is not a number"),
     ("nan", label_text("0 0.1 nan 0.2 0.2 0.3 0.3\n"), "labels/1.txt:1", "not a finite number"),
     ("outside", label_text("\n0 0.1 0.1 1.05 0.2 0.3 0.3\n"), "labels/1.txt:2", "outside the image"),
@@ -149,11 +147,20 @@ def test_survivable_faults_are_warnings(tmp_path: Path) -> None:
     folder = yolo_folder(tmp_path / "cell")
     write_image(folder / "train/images/background.jpg", seed=8)
     write_text(folder / "train/labels/1.txt", f"0 {SQUARE}\n0 {SQUARE}\n1 0.1 0.1 0.1 0.1 0.1 0.1\n")
+    write_image(folder / "train/images/skipped.jpg", seed=9)
+    write_text(folder / "train/labels/skipped.txt", "0 0.1 0.1\n0 0.5 0.5 0 0.2\n")
     write_text(folder / "train/labels/2.txt", "0 -0.01 0 1.019 0 0.5 0.5\n")
     dataset = read_dataset(folder)
     assert [sample.labels for sample in dataset.samples] == [("box",), ("box",), ("box",), ()]
     text = "\n".join(dataset.warnings)
-    for part in ("1 x image without a label file", "repeats another", "covers no pixel", "1 x polygon reaches"):
+    for part in (
+        "1 x image without a label file",
+        "repeats another",
+        "covers no pixel",
+        "1 x polygon reaches",
+        "at least 3",
+        "no area",
+    ):
         assert part in text
     assert "train/labels/2.txt:1" in text
 

@@ -102,7 +102,8 @@ def test_flat_images_are_only_alike_if_they_are(tmp_path: Path) -> None:
         path = tmp_path / f"flat{k}.png"
         assert cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), 40 * k + 20, np.uint8))
         samples.append(sample_of(path, disc(30, 30), disc(80, 50)))
-    assert check_quality(with_samples(dataset_of(tmp_path), *samples)).findings == ()
+    report = check_quality(with_samples(dataset_of(tmp_path), *samples))
+    assert set(checks(report)) == {"dark-image", "low-contrast"}, "and no pair of them is called alike"
 
 
 def test_a_fixed_camera_sees_another_load(tmp_path: Path) -> None:
@@ -164,3 +165,39 @@ def test_real_photographs_are_usable() -> None:
     report = check_folder(shared_data("rack-boxes"))
     assert report.usable
     assert report.images == 109
+
+
+def test_images_on_which_little_is_seen_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    sharp = rng.integers(0, 256, (9, 12)).astype(np.uint8)
+    sharp = cv2.resize(sharp, (480, 360), interpolation=cv2.INTER_NEAREST)
+    pictures = {
+        "dark.png": sharp // 10,
+        "bright.png": 245 + sharp // 30,
+        "flat.png": 120 + sharp // 16,
+        "blurred.png": cv2.GaussianBlur(sharp, (0, 0), 9),
+        "good.png": sharp,
+        "good2.png": sharp[::-1],
+    }
+    mask = np.zeros((360, 480), bool)
+    mask[30:90, 40:140] = True
+    samples = []
+    for name, pixels in pictures.items():
+        assert cv2.imwrite(str(tmp_path / name), pixels)
+        samples.append(Sample(tmp_path / name, 480, 360, ("box",), encode_masks(mask[None])))
+    report = check_quality(Dataset("cell", ("box",), tuple(samples)))
+    found = {f.check: [text.split(":")[0] for text in f.files] for f in report.findings if f.check.endswith(_SEEN)}
+    assert found == {
+        "dark-image": ["dark.png"],
+        "bright-image": ["bright.png"],
+        "low-contrast": ["flat.png"],
+        "blurred-image": ["blurred.png"],
+    }
+
+
+_SEEN = ("-image", "-contrast")
+
+
+def test_photographs_in_focus_are_not_called_blurred() -> None:
+    report = check_folder(shared_data("rack-boxes"))
+    assert not {f.check for f in report.findings} & {"dark-image", "bright-image", "low-contrast", "blurred-image"}

@@ -139,3 +139,12 @@ def test_limits_hold_before_decoding() -> None:
 def test_a_config_that_asks_for_something_else_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(BaseError):
         Preprocess.from_config(preprocessor_config(64) | change)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_pictures_of_many_bits_are_scaled_by_the_range_they_use(bits: int) -> None:
+    ramp = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+    deep = (ramp.astype(np.uint32) << (bits - 8)).astype(np.uint16)
+    out = io.BytesIO()
+    PilImage.fromarray(deep).save(out, "PNG")
+    assert np.array_equal(decode_image(out.getvalue())[..., 0], ramp)
