@@ -12,6 +12,7 @@ from registry.blobs import BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
 from registry.content.door import ContentDoor
+from registry.content.names import names_door
 from registry.drafts import AddFile as AddFile
 from registry.drafts import CommitDraft, apply
 from registry.drafts import DeleteFile as DeleteFile
@@ -40,6 +41,7 @@ from registry.types import (
     Unset,
     check_ref_name,
     pull_ref,
+    split_ref,
 )
 
 MAIN = "main"
@@ -69,7 +71,7 @@ class Repos:
         self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
         self.delete_guards: list[DeleteGuard] = []
         self.tag_guards: list[TagGuard] = []
-        self.content_guards: list[ContentGuard] = [ContentDoor(blobs)]
+        self.content_guards: list[ContentGuard] = [names_door, ContentDoor(blobs)]
 
     def create(self, repo: RepoId, *, private: bool = False, exist_ok: bool = False) -> RepoInfo:
         """Create an empty repo; with `exist_ok` an existing one is given back as it is.
@@ -146,6 +148,7 @@ class Repos:
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
         tags: Sequence[str] = (),
+        start: str | None = None,
         beside: Beside = lambda _: None,
     ) -> Commit:
         """Apply the operations, in order, to the head of `branch`: tree, commit, branch and tags in one step.
@@ -154,7 +157,8 @@ class Repos:
         requests (`refs/pr/7`) by `pull`. A commit that changes no file is a commit all the same.
         `expected_parent` is the head the caller saw (None: no commit yet); without it the operations apply to
         whatever the head is. `beside` writes other rows in the same transaction. Durable when it returns; commits that
-        come together share one trip to the disk (`Catalog.run`).
+        come together share one trip to the disk (`Catalog.run`). With `start` (the name of a branch) the commit makes
+        its ref, which must be new, on top of that branch's head.
 
         Raises BlobNotFoundError (blobs come first, with the size they are said to have), EntryNotFoundError
         (deleting what is not there), RefConflictError (the branch has moved), RefExistsError (a tag is taken),
@@ -162,7 +166,9 @@ class Repos:
         UnsafeFileError (what the content guards refuse).
         """
         draft = CommitDraft(operations, message, author, tags)
-        return self.commit_all(repo, [draft], branch=branch, expected_parent=expected_parent, beside=beside)[0]
+        return self.commit_all(
+            repo, [draft], branch=branch, expected_parent=expected_parent, start=start, beside=beside
+        )[0]
 
     def commit_all(
         self,
@@ -171,6 +177,7 @@ class Repos:
         *,
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
+        start: str | None = None,
         beside: Beside = lambda _: None,
     ) -> tuple[Commit, ...]:
         """Make several commits, one on top of the other, all or none, at the price of about one.
@@ -190,7 +197,7 @@ class Repos:
             for judge in self.content_guards:
                 judge(repo, added)
             while True:
-                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, beside)
+                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, start, beside)
                 if made is not None:  # else somebody else's commit came first: look again
                     return made
 
@@ -202,10 +209,11 @@ class Repos:
         drafts: Sequence[CommitDraft],
         added: Sequence[FileEntry],
         expected_parent: Digest | Unset | None,
+        start: str | None,
         beside: Beside,
     ) -> tuple[Commit, ...] | None:
         key = self.get(repo).key
-        head = self._head(repo, key, kind, name)
+        head = self._head(repo, key, kind, name) if start is None else self.branch_head(repo, start)
         if not isinstance(expected_parent, Unset) and expected_parent != head:
             raise RefConflictError(repo, name, expected_parent, head)
         # Large trees are built outside the lock, so that other writers do not wait for them.
@@ -223,7 +231,11 @@ class Repos:
         def write(tx: Cursor) -> bool:
             # A repo that has a head is still there; one without may be gone by now.
             rows = tx.execute(_HEADS, [key, name]).fetchall()
-            if self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
+            if start is not None:
+                if rows:
+                    raise RefExistsError(repo, name, rows[0][1])
+                rows_.key_of(tx, repo)
+            elif self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
                 return False
             trees.store(tx, grown)
             rows_.insert_commits(tx, key, made, depth=depth)
@@ -314,6 +326,20 @@ class Repos:
         if found is None:
             raise RevisionNotFoundError(repo, name, "no such branch or tag")
         return found
+
+    def branch_head(self, repo: RepoId, name: str) -> Digest:
+        """Where a branch is, by its short or long name. Raises RepoNotFoundError, and RevisionNotFoundError for
+        what is no branch: a tag, a commit, a pull request."""
+        kind, short = split_ref(name)
+        rows = [] if kind not in (None, "branch") else self._catalog.query(_HEADS, [self.get(repo).key, short])
+        found = dict(rows).get("branch")
+        if found is None:
+            raise RevisionNotFoundError(repo, name, "no such branch")
+        return str(found)
+
+    def add_pull(self, tx: Cursor, repo: RepoId, number: int, head: Digest) -> None:
+        """Make the ref of a pull request, as part of a transaction. Raises RefExistsError, RepoNotFoundError."""
+        rows_.insert_refs(tx, repo, rows_.key_of(tx, repo), [Ref(pull_ref(number), "pull", head)])
 
     def tag(self, repo: RepoId, name: str, revision: str) -> Ref:
         """Tag a revision for good; tagging the same commit again is a no-op.

@@ -15,7 +15,7 @@ from litestar.status_codes import HTTP_200_OK
 
 from hub.hf import wire
 from hub.hf.access import require_contributor, signed_in
-from hub.hf.attributes import MAX_FILE, Patterns, ignored_files, large_files
+from hub.hf.attributes import MAX_FILE, Attributes, ignored_files, large_files
 from hub.hf.context import Asked, Hf, Repo, Text, flag, open_repo, repo_url
 from hub.hf.discussions import pull_number
 from hub.hf.paths import text
@@ -192,7 +192,7 @@ def _small(hf: HubProtocol, entry: FileEntry | None) -> bytes:
     return hf.registry.blobs.read(entry.sha256) if entry is not None and entry.size <= MAX_FILE else b""
 
 
-def _comes_large(file: wire.PreuploadFile, attributes: Patterns) -> bool:
+def _comes_large(file: wire.PreuploadFile, attributes: Attributes) -> bool:
     if file.size == 0:
         return False
     if file.size > REGULAR_LIMIT or attributes.match_file(file.path):
