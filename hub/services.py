@@ -32,6 +32,7 @@ from hub.serving_folder import ServingFolder
 from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
+from hub.tables_protocol import PROTOCOL
 from hub.tables_rollout import ROLLOUT
 from hub.tokens import Identity, Scope, Tokens
 from hub.uploads import Uploads
@@ -81,7 +82,9 @@ class Services:
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
-        registry = Registry.open(settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT])
+        registry = Registry.open(
+            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, PROTOCOL]
+        )
         try:
             return cls._wire(settings, registry)
         except BaseException:

@@ -16,7 +16,8 @@ from pathlib import Path
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
 from registry.catalog import Catalog, Cursor
 
-PREFIX = "ph_"
+PREFIX = "hf_"
+"""What the official clients ask of a token; older ones begin with `ph_` and stay good."""
 ID_LENGTH = 12
 _IMPORTABLE = re.compile(r"[A-Za-z0-9_-]{24,200}")
 _JOB = "job:"

@@ -71,6 +71,7 @@ class Repos:
         self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
         self.delete_guards: list[DeleteGuard] = []
         self.tag_guards: list[TagGuard] = []
+        self.aliases: list[Callable[[int, str], Digest | None]] = []
         self.content_guards: list[ContentGuard] = [names_door, ContentDoor(blobs)]
 
     def create(self, repo: RepoId, *, private: bool = False, exist_ok: bool = False) -> RepoInfo:
@@ -285,6 +286,12 @@ class Repos:
             )
             if len(rows) > 1:
                 raise RevisionNotFoundError(repo, revision, "more than one commit id begins so")
+            # Others may know commits by other names: git, whose clones have ids of their own.
+            for known in self.aliases if not rows else ():
+                if named := known(key, revision):
+                    rows = self._catalog.query(f"SELECT {rows_.COMMIT} FROM commits WHERE id = ?", [named])  # noqa: S608
+        elif revision == "HEAD":
+            return self.resolve(repo, f"refs/heads/{MAIN}")
         if not rows:
             raise RevisionNotFoundError(repo, revision)
         return rows_.commit_of_row(repo, rows[0])
