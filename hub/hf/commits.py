@@ -198,7 +198,8 @@ class CommitController(Controller):
 
 def _open(hf: HubProtocol, request: Asked, repo: RepoId, revision: str) -> RepoInfo:
     """For a proposal it is enough to be able to read; its ref is its author's until it is merged."""
-    number = pull_number(revision)
+    # A proposal is made for a branch; what else the address names, is no place for one, and is refused as such.
+    number = None if flag(request, "create_pr") else pull_number(revision)
     if number is None and not flag(request, "create_pr"):
         return open_repo(hf, request, repo, "write")
     who = require_contributor(request.user)
@@ -261,8 +262,11 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
 
     def beside(tx: Cursor) -> None:
         insert_ids(tx, draft.git_ids)
+        if number is not None:
+            hf.discussions.noting(info, number, message, who.owner)(tx)
 
     if flag(request, "create_pr"):
+        number = None  # the new one's commit is noted by `propose`
         made, commit = hf.discussions.propose(
             info,
             operations,
@@ -276,7 +280,6 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
         )
         answer["pullRequestUrl"] = f"{repo_url(hf, request, info.id)}/discussions/{made.num}"
     else:
-        noted = (lambda _: None) if number is None else hf.discussions.noting(info, number, message, who.owner)
         commit = repos.commit(
             info.id,
             operations,
@@ -284,7 +287,7 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
             author=who.owner,
             branch=revision,
             expected_parent=parent,
-            beside=lambda tx: (beside(tx), noted(tx))[0],
+            beside=beside,
         )
     hf.quota.took(info.id.namespace, brought)
     oid = oid_of(commit.id)

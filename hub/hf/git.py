@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dulwich.objects import Commit as GitCommit
-from dulwich.objects import Tree
+from dulwich.objects import ObjectID, Tree
 
 from hub.hf.attributes import MAX_FILE, large_files
 from hub.hf.views import is_large
@@ -161,7 +161,7 @@ class GitView:
         folders: dict[str, Tree] = {"": Tree()}
         for path, blob in blobs.items():
             folder, _, name = path.rpartition("/")
-            _folder(folders, folder).add(name.encode(), _FILE_MODE, blob.sha1.encode())
+            _folder(folders, folder).add(name.encode(), _FILE_MODE, ObjectID(blob.sha1.encode()))
         made: dict[str, Tree] = {}
         # Deepest first: a folder's name depends on all that lies in it.
         for path in sorted(folders, key=lambda path: path.count("/") + bool(path), reverse=True):
@@ -233,8 +233,8 @@ def _folder(folders: dict[str, Tree], path: str) -> Tree:
 
 def _commit_object(commit: Commit, tree: str, parent: str | None) -> GitCommit:
     made = GitCommit()
-    made.tree = tree.encode()
-    made.parents = [parent.encode()] if parent else []
+    made.tree = ObjectID(tree.encode())
+    made.parents = [ObjectID(parent.encode())] if parent else []
     # Git's own rules: no angle brackets, no line breaks, no dots or blanks at the ends.
     name = re.sub(r"[<>\x00-\x1f]", "", commit.author).strip(" .,:;\"'") or "unknown"
     mail = re.sub(r"[^A-Za-z0-9._+-]", "-", name)

@@ -74,23 +74,24 @@ def _stored(hf: HubProtocol, request: Asked, namespace: str) -> Response[list[Js
         for info in hf.registry.repos.list(kind, prefix="", namespaces=None, limit=1_000_000):
             if info.id.namespace.lower() == namespace.lower() and term in str(info.id).lower():
                 found.append(info)
-    views = []
+    views: list[Json] = []
+    weights: list[int] = []
     for info in found:
         head = hf.registry.directory.head(info.key)
         files = hf.registry.repos.trees_of([head[0]])[head[0]] if head else ()
         times = hf.registry.repos.times_of([head[0]]) if head else {}
+        weights.append(sum({file.sha256: file.size for file in files}.values()))
         views.append(
             {
                 "id": str(info.id),
                 "type": info.id.type,
                 "updatedAt": time_of(times[head[0]] if head else info.created_at),
                 "visibility": "private" if info.private else "public",
-                "storage": sum({file.sha256: file.size for file in files}.values()),
+                "storage": weights[-1],
             }
         )
-    total = sum(view["storage"] for view in views) or 1
     for view in views:
-        view["storagePercent"] = 100.0 * view["storage"] / total
+        view["storagePercent"] = 100.0 * view["storage"] / (sum(weights) or 1)
     views.sort(key=lambda view: (-view["storage"], view["id"]))
     limit = number(request, "limit", PAGE, 1000)
     start = number(request, "skip", 1, 10**9) if request.query_params.get("skip", "0") != "0" else 0
@@ -103,10 +104,6 @@ def team_overview(hf: Hf, request: Asked, team: FromPath[str]) -> Json:
     """What people may know of a team."""
     found = hf.users.team(team)
     who = signed_in(request.user)
-    counts = {
-        kind: len(_visible(hf, who, repo_type, found.name))
-        for kind, repo_type in (("models", "model"), ("datasets", "dataset"))
-    }
     return {
         "_id": found.name,
         "name": team,
@@ -118,8 +115,8 @@ def team_overview(hf: Hf, request: Asked, team: FromPath[str]) -> Json:
         "isVerified": False,
         "isFollowing": False,
         "numUsers": len(found.members),
-        "numModels": counts["models"],
-        "numDatasets": counts["datasets"],
+        "numModels": len(_visible(hf, who, "model", found.name)),
+        "numDatasets": len(_visible(hf, who, "dataset", found.name)),
         "numSpaces": 0,
         "numFollowers": 0,
         "numBuckets": 0,

@@ -152,7 +152,9 @@ def test_rules_are_those_of_downloads(live_hub: Settings, ann: HfApi, eve: HfApi
     name = f"acme/secret-{uuid.uuid4().hex[:8]}"
     ann.create_repo(name, private=True)
     assert "could not read Username" in git("clone", f"{live_hub.url}/{name}", "x", fails=True)
-    assert "Authentication failed" in git("clone", f"{live_hub.url.replace('://', '://u:bad@')}/{name}", "x", fails=True)
+    assert "Authentication failed" in git(
+        "clone", f"{live_hub.url.replace('://', '://u:bad@')}/{name}", "x", fails=True
+    )
     assert "not found" in git("clone", address(live_hub, eve, name), "x", fails=True)
     git("clone", "-q", address(live_hub, ann, name), "own")
     ann.update_repo_settings(name, private=False, gated="manual")
