@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -71,8 +72,10 @@ def test_trainer_leaves_its_model(ann: HfApi, live_hub: Settings, tmp_path: Path
     assert {"model.safetensors", "config.json", "README.md"} <= files
     assert not any(file.endswith(("training_args.bin", ".pt", ".pth")) for file in files)
     with httpx.Client(base_url=live_hub.url) as browser:
-        form = {"token": ann.token}
-        assert browser.post("/ui/sign-in", data=form, headers={"Origin": live_hub.url}).status_code in (200, 303)
+        csrf = re.search(r'name="csrf" value="([0-9a-f]{64})"', browser.get("/ui/sign-in").text)
+        assert csrf
+        form = {"csrf": csrf[1], "token": ann.token, "next": ""}
+        assert browser.post("/ui/sign-in", data=form, headers={"Origin": live_hub.url}).status_code == 303
         shown = browser.get(f"/ui/repos/model/{name}")
         assert shown.status_code == 200
         assert "training_args.bin" in shown.text
@@ -101,20 +104,23 @@ def test_a_refused_file_is_named_and_shown(ann: HfApi, repo: str, live_hub: Sett
 def test_a_pull_request_that_cannot_be_leaves_none(ann: HfApi, repo: str) -> None:
     ann.create_tag(repo, tag="v1")
     head = str(ann.model_info(repo).sha)
-    add = [CommitOperationAdd("a.txt", b"a")]
+
+    def add() -> list[CommitOperationAdd]:
+        return [CommitOperationAdd("a.txt", b"a")]
+
     for revision in ("v1", head, "refs/pr/1", "nothing"):
         with pytest.raises(RevisionNotFoundError):
-            ann.create_commit(repo, add, commit_message="x", revision=revision, create_pr=True)
+            ann.create_commit(repo, add(), commit_message="x", revision=revision, create_pr=True)
     for refused in (
         CommitOperationAdd("x.bin", pickle.dumps({"weights": [1.0] * 10})),
         CommitOperationAdd("a:b?.txt", b"x"),
     ):
         with pytest.raises(HfHubHTTPError):
-            ann.create_commit(repo, [*add, refused], commit_message="x", create_pr=True)
+            ann.create_commit(repo, [*add(), refused], commit_message="x", create_pr=True)
     with pytest.raises(HfHubHTTPError):
-        ann.create_commit(repo, add, commit_message="x", create_pr=True, parent_commit="0" * 40)
+        ann.create_commit(repo, add(), commit_message="x", create_pr=True, parent_commit="0" * 40)
     assert not list(ann.get_repo_discussions(repo))
-    made = ann.create_commit(repo, add, commit_message="propose", create_pr=True)
+    made = ann.create_commit(repo, add(), commit_message="propose", create_pr=True)
     assert [one.num for one in ann.get_repo_discussions(repo)] == [1]
     assert made.pr_num == 1
     details = ann.get_discussion_details(repo, 1)
@@ -126,7 +132,7 @@ def test_a_pull_request_that_cannot_be_leaves_none(ann: HfApi, repo: str) -> Non
         ann.merge_pull_request(repo, 1, comment="once more")
     assert not [event for event in ann.get_discussion_details(repo, 1).events if event.type == "comment"]
     with pytest.raises(BadRequestError):
-        ann.create_commit(repo, add, commit_message="late", revision="refs/pr/1")
+        ann.create_commit(repo, add(), commit_message="late", revision="refs/pr/1")
 
 
 def test_comments_are_edited_and_hidden(ann: HfApi, eve: HfApi, repo: str) -> None:
