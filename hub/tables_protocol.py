@@ -1,4 +1,4 @@
-"""Tables of what the protocol keeps beside repos: notices, git's names of commits, webhooks and their deliveries."""
+"""Tables of what the protocol keeps beside repos: notices, and git's names of commits."""
 
 from __future__ import annotations
 
@@ -25,30 +25,6 @@ PROTOCOL = MigrationSet(
     );
     CREATE INDEX git_commits_by_sha1 ON git_commits (git_sha1);
     CREATE INDEX git_commits_by_repo ON git_commits (repo);
-    CREATE TABLE hub_webhooks (
-        id VARCHAR PRIMARY KEY,
-        owner VARCHAR NOT NULL,
-        repo VARCHAR NOT NULL,
-        url VARCHAR NOT NULL,
-        kinds VARCHAR NOT NULL,
-        secret VARCHAR NOT NULL,
-        created_by VARCHAR NOT NULL,
-        created_at DOUBLE NOT NULL
-    );
-    CREATE TABLE hub_webhook_deliveries (
-        id VARCHAR PRIMARY KEY,
-        webhook VARCHAR NOT NULL,
-        kind VARCHAR NOT NULL,
-        body VARCHAR NOT NULL,
-        state VARCHAR NOT NULL,
-        attempts INTEGER NOT NULL,
-        due_at DOUBLE NOT NULL,
-        created_at DOUBLE NOT NULL,
-        tried_at DOUBLE,
-        status INTEGER,
-        error VARCHAR
-    );
-    CREATE INDEX hub_webhook_deliveries_by_webhook ON hub_webhook_deliveries (webhook);
     """,
     ),
 )

@@ -132,7 +132,8 @@ def test_a_pull_request_that_cannot_be_leaves_none(ann: HfApi, repo: str) -> Non
         ann.merge_pull_request(repo, 1, comment="once more")
     assert not [event for event in ann.get_discussion_details(repo, 1).events if event.type == "comment"]
     with pytest.raises(BadRequestError):
-        ann.create_commit(repo, add(), commit_message="late", revision="refs/pr/1")
+        late = [CommitOperationAdd("late.txt", b"late")]
+        ann.create_commit(repo, late, commit_message="late", revision="refs/pr/1")
 
 
 def test_comments_are_edited_and_hidden(ann: HfApi, eve: HfApi, repo: str) -> None:
