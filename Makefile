@@ -1,5 +1,8 @@
 # make demo   does all set-up and runs the main job: a cell's images become a served variant
-# make test   does all set-up, checks style, types and floors, and passes the tests
+# make test   does all set-up, checks style, types and floors, and passes all tests, on WORKERS processes
+# make test-fast     unit and property tests alone: no server, nothing that is marked slow
+# make test-nightly  the slow tests with all of their rounds and requests
+# make help   says this
 # make setup  prepares .venv alone
 # make clean  removes .venv and caches
 #
@@ -12,8 +15,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_ARGS ?=
 TEST_ARGS ?=
+WORKERS ?= 2
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-fast test-nightly lint clean help
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt Makefile
@@ -34,8 +38,18 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# Tests of one file, and all that share Triton, Ray, a hub or a browser, stay on one worker (tests/conftest.py).
 test: lint
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+test-fast: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not server" $(TEST_ARGS)
+
+test-nightly: setup
+	PARCELHUB_TESTS=nightly $(BIN)/python -m pytest -m slow --timeout 7200 $(TEST_ARGS)
+
+help:
+	@sed -n '/^# make/s/^# //p' Makefile
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from finetune.cards import base_card
 from finetune.datasets import Sample, read_dataset
 from finetune.datasets.classes import map_classes
 from finetune.errors import SceneToolError
-from finetune.evaluate import Evaluation, collect, evaluate, nameless
+from finetune.evaluate import Judgement, collect, evaluate, nameless
 from finetune.model import base_labels, load_base, save_base
 from finetune.scenes import BROAD, HELD_OUT, PHYSICAL_HELD_OUT, Look, write_cell
-from finetune.scenes.physical.backend import renders
+from finetune.scenes.physical.raster import renders
 from finetune.training.base import BaseRecipe, train_base
 from finetune.training.fit import is_first_process
 from finetune.training.loop import Tick
@@ -37,14 +36,6 @@ PHYSICAL_JUDGES: Mapping[str, tuple[Look, int]] = {
 
 
 PIVOT_SEEDS = 50_000  # the scenes that a pivot is found on are others than those that judge
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a base is worth on one judging set, zero-shot."""
-
-    name: str
-    evaluation: Evaluation
 
 
 def make_base(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.contract import FinetuneRequest
 from finetune.deck import Deck
-from finetune.evaluate import Evaluation
+from finetune.evaluate import Evaluation, Judgement
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
 from finetune.training.fit import processes
+from finetune.training.foundation import PACKAGES
 from finetune.training.scene_examples import WrittenScenes
 from serving.segmenter import RESERVED
-
-if TYPE_CHECKING:
-    from finetune.base_service import Judgement
 
 
 def variant_card(
@@ -91,7 +89,13 @@ def base_card(
     spare = sum(label.startswith(RESERVED) for label in labels)
     environments = ", ".join(recipe.look.environments)
     batch = recipe.batch_size * recipe.accumulate * processes()
-    begin = "weights of another base" if recipe.start else "random weights: no pre-trained weights of anyone are in it"
+    foundation = recipe.foundation or (None if a.encoder == "stem" else a.encoder)
+    if recipe.start:
+        begin = "weights of another base"
+    elif foundation:
+        begin = "random weights but for its encoder"
+    else:
+        begin = "random weights: no pre-trained weights of anyone are in it"
     rows = "\n".join(
         f"| {name} | {e.images} | {e.ap:.3f} | {e.ap50:.3f} | {e.ap75:.3f} | {e.agnostic_ap50:.3f} |"
         for name, e in ((j.name, j.evaluation) for j in judgements)
@@ -111,7 +115,7 @@ Instance segmentation of packages: {known}; {spare} spare labels that variants m
 
 Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
 {a.image_size} pixels, {a.queries} answers at most. It started from {begin}.
-
+{_founded(foundation)}
 ## What it saw
 
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
@@ -133,6 +137,17 @@ without naming):
 
 Scenes are not photographs: expect much lower figures on a real cell before fine-tuning, as the table shows where a real
 dataset is among the judges. Use it as the start of a variant, not as a finished model.
+"""
+
+
+def _founded(foundation: str | None) -> str:
+    """What an encoder had learnt before, from whom its weights are and under which licence."""
+    if foundation is None:
+        return ""
+    package = PACKAGES[foundation][0].replace("_", "-")
+    return f"""
+Its encoder is `{foundation}`, which had learnt from ImageNet's photographs before: weights of the Python package
+`{package}` (Apache-2.0), batch norms folded into the convolutions.
 """
 
 

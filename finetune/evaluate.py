@@ -90,6 +90,14 @@ class Evaluation:
         return cls(**found)
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a base is worth on one judging set, zero-shot."""
+
+    name: str
+    evaluation: Evaluation
+
+
 def evaluate(
     predict: Predict,
     samples: Sequence[Sample],

@@ -25,10 +25,12 @@ from serving.segmenter import RESERVED
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """Family and size of a base made from scratch. `image_size` and `patch_size` are pixels; masks come at a quarter of
-    the size. `blocks` are the query blocks of EoMT and the decoder layers of the others that have a decoder.
+    the size. `blocks` are the query blocks of EoMT and the decoder layers of the others that have a decoder;
+    `encoder` is what a ParcelSeg sees with (`ParcelSegConfig`).
     """
 
     family: str = "parcelseg"
+    encoder: str = "stem"
     image_size: int = 256
     patch_size: int = 16
     hidden_size: int = 192
@@ -41,6 +43,7 @@ class Architecture:
 
 def _parcelseg(a: Architecture) -> ParcelSegConfig:
     return ParcelSegConfig(
+        encoder=a.encoder,
         image_size=a.image_size,
         patch_size=a.patch_size,
         hidden_size=a.hidden_size,
@@ -210,6 +213,7 @@ def architecture_of(model: InstanceModel, told: Architecture) -> Architecture:
         return found
     return replace(
         found,
+        encoder=config.encoder,
         patch_size=config.patch_size,
         hidden_size=config.hidden_size,
         layers=config.num_hidden_layers,

@@ -13,9 +13,19 @@
 The process of the REST service never imports torch: models run in Triton and in job processes.
 """
 
-from importlib import metadata
+from __future__ import annotations
 
-try:
-    __version__ = metadata.version("parcelhub")
-except metadata.PackageNotFoundError:  # a checkout that was not installed
-    __version__ = "0+checkout"
+__version__: str
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import metadata  # a tenth of a second that most commands need not wait
+
+    try:
+        found = metadata.version("parcelhub")
+    except metadata.PackageNotFoundError:  # a checkout that was not installed
+        found = "0+checkout"
+    globals()[name] = found
+    return found

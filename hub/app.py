@@ -9,14 +9,17 @@ from typing import Any
 
 import anyio.to_thread
 from litestar import Litestar, Request, Response, Router
+from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
 from hub import __version__
+from hub.access_policy import entrance
 from hub.api.audit import AuditController, record_change
-from hub.api.auth import BearerMiddleware, signed_in
+from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
@@ -33,9 +36,11 @@ from hub.api.rollout import RobotController, RolloutController, TrialController
 from hub.api.tokens import TeamController, TokenController, UserController, get_me
 from hub.collector import collecting
 from hub.hf.paths import keep_encoded_slashes
+from hub.hf.problems import answer_unrouted
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
+from hub.redaction import redact_logs
 from hub.services import Services
 from hub.settings import Settings
 from hub.web.guards import secure
@@ -64,13 +69,18 @@ class HubApp(Litestar):
 def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], None] = lambda _: None) -> Litestar:
     """The application; its services open with it and close with it.
 
+    It opens what `state.settings` names when it starts, so that one application, which takes a second to build, may
+    serve one data folder after the other.
+
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
     the process, a new one opens it again.
     """
 
+    redact_logs()
+
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        services = await anyio.to_thread.run_sync(Services.open, settings)
+        services = await anyio.to_thread.run_sync(Services.open, app.state.settings)
         services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)
@@ -110,7 +120,6 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
             RobotController,
             MaintenanceController,
         ],
-        guards=[signed_in],
         middleware=[BearerMiddleware],
         dependencies={
             "services": Provide(services_of, sync_to_thread=False),
@@ -120,7 +129,9 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
     )
     app = HubApp(
         route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
+        guards=[entrance],
         lifespan=[lifespan],
+        state=State({"settings": settings}),
         exception_handlers={Exception: _answer_error},
         before_send=[add_request_id, record_change, secure],
         request_max_body_size=MAX_JSON_BYTES,
@@ -133,6 +144,8 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
 
 def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """For what no router caught, addresses that lead nowhere among it: a page for people, a document for programs."""
+    if isinstance(error, NotFoundException) and (answer := answer_unrouted(request)):
+        return answer
     return (page_error if request.url.path.startswith("/ui/") else answer_error)(request, error)
 
 

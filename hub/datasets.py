@@ -12,7 +12,7 @@ from hub.image_index import ImageIndex
 from hub.jobs import Jobs
 from hub.resources import Dataset, DatasetImage, DatasetSummary
 from hub.tables import timestamp
-from hub.tokens import Identity, Scope
+from hub.tokens import Identity, Kind
 from registry.catalog import Catalog, from_db
 from registry.errors import EntryNotFoundError
 from registry.registry import Registry
@@ -106,8 +106,8 @@ class Datasets:
     def offer(self, repo: RepoId, who: Identity, *, offered: bool, note: str = "") -> Dataset:
         """Let the base learn from a dataset, or no longer. Its team's word, or the operator's."""
         info = self._access.find(repo, who, "write").info
-        if who.job is not None:
-            raise ForbiddenError("jobs make no offers")
+        if who.kind not in (Kind.PERSON, Kind.TEAM, Kind.OPERATOR):
+            raise ForbiddenError("offers are for people to make")
         values = [info.key, who.owner if offered else None, self._now() if offered else None, note]
         with self._catalog.write() as db:
             db.execute("INSERT OR REPLACE INTO hub_datasets VALUES (?, ?, ?, ?)", values)
@@ -140,7 +140,7 @@ class Datasets:
 
     def readable_names(self, names: Sequence[str], who: Identity) -> set[str]:
         """Those of these datasets (`team/name`) that `who` may see."""
-        if who.user is None or who.may(Scope.ADMIN):
+        if who.sees_all:
             return set(names)
         rows = self._catalog.query(
             "SELECT namespace || '/' || name FROM repos WHERE type = 'dataset' AND"

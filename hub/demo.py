@@ -238,7 +238,7 @@ def wait_until_served(robot: RobotClient, sample: Sample, version: str) -> None:
 
 def load_engine(settings: Settings, client: HubClient, version: str) -> Segmenter:
     """The served base and variant in this process."""
-    from serving.engines import EngineChoice
+    from serving.runners import EngineChoice
     from serving.segmenter import Segmenter
 
     base = client.routing()["base"]

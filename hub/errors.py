@@ -245,6 +245,9 @@ TABLE: dict[type[Exception], Problem] = {
     serving_errors.AdapterError: Problem(422, "adapter-not-servable", "The variant cannot be served", _failed),
     serving_errors.NoFreeSlot: Problem(503, "no-free-slot", "Too many variants at once", _failed),
     serving_errors.RoutingError: Problem(500, "routing", "The routing table cannot be used", _failed),
+    serving_errors.StatusError: Problem(
+        500, "server-status", "What the server says of its variants cannot be read", _failed
+    ),
     serving_errors.TritonError: Problem(503, "triton", "Triton does not run", _failed),
     serving_errors.TritonNotFound: Problem(503, "triton-not-found", "Triton is not installed", _bad),
     serving_errors.LibraryMissing: Problem(503, "library-missing", "A shared library is missing", _bad),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +14,11 @@ from hub.resources import Evaluation
 from hub.tables import timestamp
 from registry.catalog import Catalog
 
+_CELL = (
+    "CASE WHEN contains(model, '/') THEN coalesce(json_extract_string(metrics, '$.cell'), '')"
+    " ELSE split_part(model, '@', 1) END"
+)
+"""The cell of a variant's evaluation, and of a base's the one on whose images it was."""
 _COLUMNS = "id, model, dataset, deck, metrics, created_by, created_at"
 
 
@@ -42,12 +47,23 @@ class Evaluations:
             raise UnknownEvaluationError(f"there is no evaluation {id_!r}")
         return _evaluation(rows[0])
 
-    def page(self, *, limit: int, after: str = "", model: str | None = None) -> list[Evaluation]:
-        """At most `limit`, newest first, those made before `after`; of one model or of all."""
-        where, params = ["true"], []
+    def cell_of(self, one: Evaluation) -> str:
+        """The cell whose variant was measured, or on whose images a base was; "" for none."""
+        return str(one.metrics.get("cell") or "") if "/" in one.model else one.model.partition("@")[0]
+
+    def page(
+        self, *, limit: int, after: str = "", model: str | None = None, hidden: Collection[str] = ()
+    ) -> list[Evaluation]:
+        """At most `limit`, newest first, those made before `after`; of one model or of all, none of the cells `hidden`,
+        be it of their variants or of a base on their images."""
+        where: list[str] = ["true"]
+        params: list[object] = []
         if after:
             where.append("(created_at, id) < (SELECT (created_at, id) FROM hub_evaluations WHERE id = ?)")
             params.append(after)
+        if hidden:
+            where.append(f"NOT list_contains(?::VARCHAR[], {_CELL})")
+            params.append(sorted(hidden))
         if model is not None:
             where.append("model = ?")
             params.append(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from hub.redaction import masked
 from hub.resources import LogPart
 
 MAX_LOG_BYTES = 16 * 1024**2
@@ -26,7 +27,8 @@ class JobLogs:
         A piece that came before, whole or in part, is not written twice; one behind a gap is not written, and the
         answer says from where to send again.
         """
-        data = text.encode("utf-8", "replace")
+        # A secret that was printed is replaced by as many bytes: positions are the worker's, too.
+        data = masked(text).encode("utf-8", "replace")
         path = self._path(job_id)
         with self._lock:
             size = path.stat().st_size if path.exists() else 0

@@ -50,6 +50,8 @@ class Jobs:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
+        self.claim_hooks: list[Callable[[Cursor, str, Sequence[str]], None]] = []
+        """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
 
     def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
@@ -177,6 +179,8 @@ class Jobs:
             reads = [f"dataset/{spec.dataset}", f"model/{spec.base.partition('@')[0]}"]
             reads += [f"dataset/{earlier.dataset}"] if earlier else []
             blobs = [earlier.deck] if earlier else []
+            for hook in self.claim_hooks:
+                hook(db, spec.cell, [spec.dataset, *([earlier.dataset] if earlier else [])])
             token = self._tokens.issue_for_job(db, job_id, spec.cell, reads=reads, blobs=blobs, seconds=seconds)
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 

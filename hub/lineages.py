@@ -13,6 +13,7 @@ from hub import schemas_provenance as p
 from hub.base_lineage import SCENES, BaseLineage
 from hub.bases import Bases
 from hub.errors import InputError
+from hub.privacy import CellPrivacy
 from hub.tables import timestamp
 from hub.tokens import CELL_SCOPE, Identity
 from registry.catalog import Catalog
@@ -26,7 +27,6 @@ MAX_UPLOADS = 50
 Readable = Callable[[Sequence[str], Identity], set[str]]
 """Those of these datasets that somebody may see."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_HIDDEN = "a private dataset"
 _Stages = dict[str, list[tuple[str, str]]]
 """Variant -> (cell, stage) for each place where robots are served by it."""
 
@@ -34,7 +34,10 @@ _Stages = dict[str, list[tuple[str, str]]]
 class Lineages:
     """Both ways: what something was made from, and what was made of it and which robots run that."""
 
-    def __init__(self, registry: Registry, bases: Bases, readable: Readable, origins: BaseLineage) -> None:
+    def __init__(
+        self, registry: Registry, bases: Bases, readable: Readable, origins: BaseLineage, privacy: CellPrivacy
+    ) -> None:
+        self._privacy = privacy
         self._registry = registry
         self._bases = bases
         self._readable = readable
@@ -50,12 +53,20 @@ class Lineages:
         datasets = {one.artifact.name for one in graph.nodes if one.artifact.kind == "dataset"}
         seen = self._readable(sorted(datasets), who)
         stages = self._stages()
+        secret = self._privacy.hidden(who)
         nodes = [
-            self._node(one.artifact, one.distance, hidden=one.artifact.name in datasets - seen, stages=stages)
+            self._node(
+                one.artifact,
+                one.distance,
+                hidden=one.artifact.name in datasets - seen or _cell_of(one.artifact) in secret,
+                stages=stages,
+            )
             for one in graph.nodes
         ]
         edges = [p.LineageEdge(child=_id(e.child), parent=_id(e.parent), relation=e.relation) for e in graph.edges]
         served = self._served([one.artifact for one in graph.nodes], stages) if way == "down" else []
+        places = self._privacy.workplaces(who)
+        served = [one for one in served if places is None or one.cell in places]
         return p.LineageOut(
             name=name, direction=way, nodes=nodes, edges=edges, served=served, truncated=graph.truncated
         )
@@ -63,6 +74,9 @@ class Lineages:
     def _roots(self, name: str, who: Identity) -> tuple[Artifact, ...]:
         if _DIGEST.fullmatch(name):
             found = find(self._catalog, name)
+            made = walk(self._catalog, found, "down", limit=100).nodes if found else ()
+            if any(_cell_of(one.artifact) in self._privacy.hidden(who) for one in made):
+                found = ()
         else:
             stem, _, revision = name.partition("@")
             if "/" not in stem:
@@ -100,12 +114,11 @@ class Lineages:
             facts["uploads"] = self._uploads(one)
         if one.kind == SCENES and (scenes := self._origins.scenes(one)):
             facts |= msgspec.to_builtins(scenes)
-        if one.kind == "variant" and one.name in stages:
+        if one.kind == "variant" and one.name in stages and not hidden:
             facts["stages"] = [{"cell": cell, "stage": stage} for cell, stage in stages[one.name]]
-        name = _HIDDEN if hidden else one.name
-        return p.LineageNode(
-            id=_id(one), kind=one.kind, name=name, revision=one.revision, distance=distance, facts=facts
-        )
+        name = f"a private {one.kind}" if hidden else one.name
+        revision = "" if hidden else one.revision
+        return p.LineageNode(id=_id(one), kind=one.kind, name=name, revision=revision, distance=distance, facts=facts)
 
     def _uploads(self, dataset: Artifact) -> list[dict[str, str]]:
         """Who brought what into this state of a dataset, newest first."""
@@ -153,6 +166,11 @@ class Lineages:
             "SELECT name, scopes FROM hub_tokens WHERE starts_with(name, 'robot:') ORDER BY name"
         )
         return [(name.removeprefix("robot:"), _cells_of(scopes)) for name, scopes in rows]
+
+
+def _cell_of(one: Artifact) -> str:
+    """The cell of a variant; "" for everything else."""
+    return one.name.partition("/")[2].partition("@")[0] if one.kind == "variant" else ""
 
 
 def _cells_of(scopes: str) -> frozenset[str]:

@@ -15,7 +15,7 @@ from hub.variants import Variants
 from registry.canonical import JSON
 from registry.errors import NothingToRollBackError
 from registry.policies import Approval, Policies
-from registry.stage_types import DecisionRecord
+from registry.stage_types import LOOK, DecisionRecord
 from registry.stages import Stages
 from registry.types import UNSET, Unset, Variant
 
@@ -67,6 +67,8 @@ class Promotions:
         UnknownVariantError.
         """
         self._cells.get(cell)
+        # Before the lock: the server may take a while, and other cells move meanwhile.
+        found = self._folder.look(self._variants.get(cell, version))
         with self._lock:
             one = self._variants.get(cell, version)
             served = self._folder.pinned_base(leaving_out=(cell, stage))
@@ -84,7 +86,7 @@ class Promotions:
                 variant,
                 stage,
                 actor=actor,
-                evidence=self._evidence(one, before, approvals),
+                evidence=self._evidence(one, before, approvals) | ({LOOK: found} if found else {}),
                 policy_digest=self._policies.current().digest,
                 expected_current=self._holder_named(cell, expected),
                 note=note,

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from hub.cells import Cells
+from hub.rollout_plan import Plan
 from hub.serving_folder import ServingFolder
 from registry.catalog import Catalog
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one cell's variants are rolled out."""
-
-    lines: Mapping[str, str] = field(default_factory=dict)
-    share: float = 0.0
 
 
 class Plans:

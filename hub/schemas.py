@@ -89,6 +89,8 @@ class TokenIn(_In, frozen=True):
     seconds: Annotated[float, Meta(gt=0)] | None = None
     value: Annotated[str, Meta(max_length=200)] | None = None
     """A token made elsewhere that is to be good here."""
+    team: Annotated[str, Meta(max_length=96)] | None = None
+    """A token of a team: it acts in the team's namespace, with no person behind it. The operator makes it."""
 
 
 class Token(_Out, frozen=True):
@@ -295,6 +297,8 @@ class Version(_Out, frozen=True):
     deck: str
     dataset: str
     job: str | None
+    not_in_place: str = ""
+    """Why it does not answer though it was promoted; empty where it does, where it was not, and where none can say."""
 
 
 class Base(_Out, frozen=True):
@@ -332,3 +336,7 @@ class Moved(_Out, frozen=True):
     previous: str | None
     decision: str
     routing_version: int
+    state: str = "unknown"
+    """`in place`, `promoted, not in place`, `on its way`, or `unknown` where no server speaks."""
+    reason: str = ""
+    """Why it is not in place."""

@@ -134,6 +134,15 @@ class Trial(_Out, frozen=True):
     """The decision record of the rollback it caused."""
 
 
+class Place(_Out, frozen=True):
+    """What became of a stage's variant at the robots' server."""
+
+    variant: str
+    state: Literal["in place", "promoted, not in place", "on its way", "unknown"]
+    reason: str = ""
+    code: str = ""
+
+
 class Rollout(_Out, frozen=True):
     """Who serves a cell."""
 
@@ -145,6 +154,8 @@ class Rollout(_Out, frozen=True):
     beta_share: float
     routing_version: int
     trials: list[Trial]
+    placement: dict[str, Place] = {}
+    """By stage: whether the variant that holds it answers, and why it does not."""
 
 
 class RobotIn(_In, frozen=True):

@@ -12,10 +12,10 @@ from hub.base_lineage import BaseLineage
 from hub.bases import Bases
 from hub.cells import Cells
 from hub.datasets import Datasets
-from hub.errors import GatedError, UnknownCellError
+from hub.errors import GatedError, UnknownCellError, UnknownVariantError
 from hub.evaluations import Evaluations
 from hub.finetunes import Finetunes
-from hub.hf.lfs import remove_stale_parts
+from hub.hf.parts import remove_stale_parts
 from hub.hf.service import HubProtocol
 from hub.hf.uploads import owner_of
 from hub.hf.xet_access import XetAccess
@@ -25,6 +25,7 @@ from hub.jobs import Jobs
 from hub.lineages import Lineages
 from hub.locks import make_data_folder
 from hub.maintenance import Maintenance
+from hub.privacy import CellPrivacy
 from hub.production import Production
 from hub.promotions import Promotions
 from hub.quotas import Limits, Quotas
@@ -32,9 +33,10 @@ from hub.serving_folder import ServingFolder
 from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
+from hub.tables_access import ACCESS
 from hub.tables_protocol import PROTOCOL
 from hub.tables_rollout import ROLLOUT
-from hub.tokens import Identity, Scope, Tokens
+from hub.tokens import Identity, Tokens
 from hub.uploads import Uploads
 from hub.users import Users
 from hub.variants import NAMESPACE, Variants
@@ -77,13 +79,14 @@ class Services:
     lineages: Lineages
     production: Production
     maintenance: Maintenance
+    privacy: CellPrivacy
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
         registry = Registry.open(
-            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, PROTOCOL]
+            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS, PROTOCOL]
         )
         try:
             return cls._wire(settings, registry)
@@ -107,6 +110,9 @@ class Services:
             max_attempts=settings.max_attempts,
             quotas=quotas,
         )
+        privacy = CellPrivacy(catalog)
+        privacy.watch(registry)
+        jobs.claim_hooks.append(privacy.record)
         evaluations = Evaluations(catalog)
         bases = Bases(store)
         cells = Cells(catalog, bases)
@@ -124,6 +130,7 @@ class Services:
             xet_hashes_of=registry.xet.hashes_of,
             quotas=quotas,
             requests_per_minute=settings.requests_per_minute,
+            cells=privacy,
         )
         remove_stale_parts(hf.parts_folder)
         tokens.ensure_admin(settings.admin_token_file)
@@ -172,14 +179,25 @@ class Services:
             evaluations=evaluations,
             vouching=vouching,
             verification=Verification(registry, bases, cells, variants, folder),
-            lineages=Lineages(registry, bases, datasets.readable_names, origins),
+            lineages=Lineages(registry, bases, datasets.readable_names, origins, privacy),
             production=production,
             maintenance=Maintenance.of(registry, settings),
+            privacy=privacy,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:
         """Raise RepoNotFoundError unless `who` may see the repo, GatedError if `files` are what they may not have."""
         self.hf.access.find(repo, who, "download" if files else "read")
+
+    def require_variant(self, who: Identity, cell: str, version: str) -> None:
+        """Raise UnknownVariantError where the variants of the cell do not exist for `who`, as if it was not there."""
+        if not self.privacy.sees(who, cell):
+            raise UnknownVariantError(f"the cell {cell!r} has no variant {version!r}")
+
+    def require_production(self, who: Identity, cell: str) -> None:
+        """Raise UnknownCellError unless `who` may look at the production of the cell."""
+        if not self.privacy.works_in(who, cell):
+            raise UnknownCellError(f"there is no cell {cell!r} of yours")
 
     def may_download(self, who: Identity) -> Callable[[RepoId], bool]:
         """Which repos `who` may have the files of; those that do not exist are not among them."""
@@ -202,7 +220,7 @@ class Services:
 
     def room_for_blobs(self, who: Identity, announced: int) -> int:
         """The most bytes that the caller may send now as blobs. Raises QuotaError if it is less than `announced`."""
-        if who.may(Scope.ADMIN) or (who.user is None and who.job is None):
+        if who.sees_all:
             return self.settings.max_blob_bytes  # the operator's own tokens have no team; commits are checked
         room = self.quotas.room(who.namespaces) if who.job is None else MAX_JOB_BYTES
         since = time.time() - self.settings.blob_grace_days * 86_400

@@ -11,10 +11,10 @@ import hashlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,6 +23,8 @@ from hub.bases import FILES as BASE_FILES
 from hub.bases import NAMESPACE as BASE_NAMESPACE
 from hub.bases import Bases
 from hub.cells import Cells
+from hub.placement import Placement
+from hub.rollout_plan import Plan
 from hub.store import Store
 from hub.variants import FILES as VARIANT_FILES
 from hub.variants import Variants, repo_of
@@ -33,9 +35,6 @@ from registry.stages import Stages
 from registry.types import FileEntry, RepoId
 from serving.errors import RoutingError
 from serving.routing import ROUTING, CellRoute, RoutingTable, write_routing
-
-if TYPE_CHECKING:
-    from hub.rollouts import Plan
 
 log = logging.getLogger("parcelhub.serving")
 
@@ -62,6 +61,8 @@ class ServingFolder:
         self._bases = bases
         self._variants = variants
         self._lock = threading.Lock()
+        self.placement = Placement(folder, self.version)
+        """What the robots' server says of it."""
         self.plans: Callable[[], Mapping[str, Plan]] = dict
         """Which lines of which cells are on an earlier stage, and the canaries' shares."""
         self._whole: set[Path] = set()
@@ -90,14 +91,23 @@ class ServingFolder:
         promoted = [each for each in self._promoted() if (each.cell, each.stage) != leaving_out]
         return str(self._variants.document(promoted[0].cell, promoted[0].commit).base) if promoted else None
 
-    def add_variant(self, cell: str, version: str, commit: str) -> None:
-        """Put a variant's files there; nobody is served by them until the table says so.
+    def add_variant(self, cell: str, version: str, commit: str) -> dict[str, str]:
+        """Put a variant's files there; nobody is served by them until the table says so. Returns their digests by name.
 
         Raises StatementError unless a trusted key vouches for the variant.
         """
         self._statements.require(repo_of(cell), commit)
         with self._lock:
-            self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
+            made = self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
+        return {Path(path).name: digest for path, digest in made.items()}
+
+    def look(self, one: s.Version) -> str:
+        """What the robots' server finds wrong with what a variant says; empty text where nothing is found.
+
+        Raises StatementError as `add_variant`.
+        """
+        digests = self.add_variant(one.cell, one.version, one.commit)
+        return self.placement.look(one.name, one.base.removeprefix(f"{BASE_NAMESPACE}/"), digests)
 
     def sync(self) -> int:
         """Make the folder say what the registry says. Returns the version of the table that is in force.
@@ -206,3 +216,15 @@ def _holds(folder: Path, entries: Iterable[FileEntry]) -> bool:
             if hashlib.file_digest(file, "sha256").hexdigest() != entry.sha256:
                 return False
     return True
+
+
+def of_cells(table: Mapping[str, Any], cells: Collection[str]) -> dict[str, Any]:
+    """The table (as `ServingFolder.read` gives it) without what it says of other cells than these."""
+    found = dict(table)
+    found["cells"] = {name: route for name, route in table.get("cells", {}).items() if name in cells}
+    found["digests"] = {
+        path: digest
+        for path, digest in table.get("digests", {}).items()
+        if not path.startswith("variants/") or path.split("/")[1].partition("@")[0] in cells
+    }
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -32,9 +32,13 @@ class Store:
         self.repos = repos
         self.blobs = blobs
 
-    def page(self, type_: s.RepoType | None, who: Identity, *, limit: int, after: str = "") -> list[s.Repo]:
-        """At most `limit` repos that `who` sees, by `type namespace/name`, those behind `after`."""
-        return [_repo(info) for info in self.repos.list(type_, after=after, namespaces=who.seen, limit=limit)]
+    def page(
+        self, type_: s.RepoType | None, who: Identity, *, limit: int, after: str = "", also: Collection[str] = ()
+    ) -> list[s.Repo]:
+        """At most `limit` repos that `who` sees, by `type namespace/name`, those behind `after`; `also` names private
+        ones of others that they see all the same, as `type/namespace/name`."""
+        found = self.repos.list(type_, after=after, namespaces=who.seen, also=also, limit=limit)
+        return [_repo(info) for info in found]
 
     def get(self, repo: RepoId) -> s.Repo:
         return _repo(self.repos.get(repo))

@@ -16,7 +16,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,8 +120,9 @@ class Telemetry:
         where: Mapping[str, str] | None = None,
         since: float = 0.0,
         until: float | None = None,
+        cells: Collection[str] | None = None,
     ) -> tuple[list[Group], int]:
-        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction.
+        """Outcomes by the dimensions `by` (of DIMENSIONS), and how many have no prediction; of `cells`, None: of all.
 
         `where` maps dimensions to the one value wanted; times are epoch seconds of the pick.
         """
@@ -131,6 +132,9 @@ class Telemetry:
             conditions.append("picked_at < ?")
             values.append(until)
         given: list[Any] = [*values]
+        if cells is not None:
+            conditions.append("list_contains(?::VARCHAR[], cell)")
+            given.append(sorted(cells))
         for name, value in (where or {}).items():
             conditions.append(f"{DIMENSIONS[name]} = ?")
             given.append(value)

@@ -24,10 +24,13 @@ _JOB = "job:"
 _WRITE = "write:"
 _READ = "read:"
 _BLOB = "blob:"
+OF_THE_HUB = frozenset({"base", "cells"})
+"""Namespaces of repositories that no user or team has, whatever it is called."""
 
 
 ROBOT_SCOPE = "robot"
 CELL_SCOPE = "cell:"
+TEAM_SCOPE = "team:"
 
 
 class Scope(StrEnum):
@@ -40,28 +43,71 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Kind(StrEnum):
+    """What an identity is. What each kind may do with which route is in `hub.access_policy`."""
+
+    PERSON = "person"
+    TEAM = "team"
+    """A program of one team, without a person behind it."""
+    ROBOT = "robot"
+    JOB = "job"
+    OPERATOR = "operator"
+    ANONYMOUS = "anonymous"
+    """Nobody known: no token, or one whose scopes make it none of the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who asks, and what they may do.
 
     A token of a user (`user` is set) writes only in that user's own namespace and in those of their teams (lower
-    case). One that the operator made without a user writes what its scopes say, whatever the namespace.
+    case), one of a team in that team's. One that the operator made without a user writes what its scopes say,
+    whatever the namespace. `told_kind` is for who is known by name alone; else the scopes say the kind.
+    `expires_at`: epoch seconds, None for a token without an end.
     """
 
     name: str
     scopes: frozenset[str]
     user: str | None = None
     teams: frozenset[str] = frozenset()
+    expires_at: float | None = None
+    told_kind: Kind | None = None
 
     @classmethod
-    def known_as(cls, name: str, user: str | None) -> Identity:
-        """Somebody by name alone, as links and ledgers know them: no right goes with it. A job stays a job, for which
-        nothing exists that it was not given."""
-        return cls(name, frozenset({name}) if user is None and name.startswith(_JOB) else frozenset(), user)
+    def known_as(cls, name: str, user: str | None, kind: Kind | None = None) -> Identity:
+        """Somebody by name alone, as links and ledgers know them: no scope goes with it. A job stays a job, for which
+        nothing exists that it was not given. Without `kind` the name says it: those of jobs, robots and teams begin
+        with a word and a colon, which nobody can choose."""
+        kind = kind or _kind_of_name(name, user)
+        teams = frozenset({name.split(":")[1].lower()}) if kind is Kind.TEAM and name.count(":") else frozenset()
+        return cls(name, frozenset({name}) if kind is Kind.JOB else frozenset(), user, teams, told_kind=kind)
+
+    @property
+    def kind(self) -> Kind:
+        """The kind: the least that the scopes allow, so that a token of several kinds has the rights of the lesser."""
+        if self.told_kind is not None:
+            return self.told_kind
+        if ROBOT_SCOPE in self.scopes:
+            return Kind.ROBOT
+        if self.job is not None:
+            return Kind.JOB
+        if Scope.ADMIN in self.scopes:
+            return Kind.OPERATOR
+        if self.user is not None:
+            return Kind.PERSON
+        if any(scope.startswith(TEAM_SCOPE) for scope in self.scopes):
+            return Kind.TEAM
+        return Kind.OPERATOR if self.scopes and self.scopes <= frozenset(Scope) else Kind.ANONYMOUS
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether everything of every team exists for this token: the operator's alone."""
+        return self.kind is Kind.OPERATOR
 
     def may(self, scope: Scope) -> bool:
-        """`admin` may everything; every person's token may read; a robot's may not, and a job's what it is given."""
-        if self.robot_cells is not None or self.job is not None:
+        """`admin` may everything; people, teams and the operator may read; a robot may not, and a job what it is
+        given."""
+        if self.kind not in (Kind.PERSON, Kind.TEAM, Kind.OPERATOR):
             return False
         return scope is Scope.READ or bool({scope, Scope.ADMIN} & self.scopes)
 
@@ -93,12 +139,24 @@ class Identity:
     @property
     def owner(self) -> str:
         """Whose name stands on commits, and who has proven to possess a blob."""
+        if self.user is None and self.kind is Kind.TEAM and not self.name.startswith(TEAM_SCOPE):
+            return f"{TEAM_SCOPE}{self.home}:{self.name}"  # two teams may call their tokens alike
+        return self.user or self.name
+
+    @property
+    def home(self) -> str:
+        """The namespace that is meant where none is named: the user's own, or the team's."""
+        if self.kind is Kind.TEAM:
+            return min(self.namespaces, default=self.name)
         return self.user or self.name
 
     @property
     def namespaces(self) -> frozenset[str]:
-        """The user's own namespaces, in lower case."""
-        return self.teams | {self.user.lower()} if self.user else frozenset()
+        """The namespaces that are the caller's own, in lower case; those of the hub itself are nobody's."""
+        if self.kind is Kind.TEAM:
+            named = {scope.removeprefix(TEAM_SCOPE) for scope in self.scopes if scope.startswith(TEAM_SCOPE)}
+            return (self.teams | named) - OF_THE_HUB
+        return (self.teams | {self.user.lower()}) - OF_THE_HUB if self.user else frozenset()
 
     def may_write(self, type_: str, repo: str) -> bool:
         """Whether `require_write` is content."""
@@ -109,18 +167,21 @@ class Identity:
         return True
 
     def require_write(self, type_: str, repo: str) -> None:
-        """Users write in their namespaces; contributors without a user write datasets; a job writes its own
-        cell's repository; the rest is the operator's."""
-        if self.user is not None:
+        """Users and teams write in their namespaces; contributors of the operator's write datasets; a job writes its
+        own cell's repository; the rest is the operator's."""
+        if self.kind in (Kind.PERSON, Kind.TEAM):
             self._require_namespace(repo)
+        elif self.kind is Kind.JOB:
+            if type_ != "model" or _WRITE + repo not in self.scopes:
+                raise ForbiddenError(f"the token {self.name!r} lacks the scope: a job writes its cell alone")
         elif type_ == "dataset":
             self.require(Scope.CONTRIBUTE)
-        elif _WRITE + repo not in self.scopes:
+        else:
             self.require(Scope.ADMIN)
 
     def require_manage(self, repo: str) -> None:
         """Renaming, deleting and opening a repository is its owners' part, and the operator's."""
-        if self.user is not None:
+        if self.kind in (Kind.PERSON, Kind.TEAM):
             self._require_namespace(repo)
         else:
             self.require(Scope.ADMIN)
@@ -128,7 +189,7 @@ class Identity:
     def _require_namespace(self, repo: str) -> None:
         namespace = repo.partition("/")[0]
         if not self.may(Scope.ADMIN) and namespace.lower() not in self.namespaces:
-            raise ForbiddenError(f"{self.user!r} has no write access to the namespace {namespace!r}")
+            raise ForbiddenError(f"{self.owner!r} has no write access to the namespace {namespace!r}")
         self.require(Scope.CONTRIBUTE)
 
     @property
@@ -137,9 +198,7 @@ class Identity:
 
         A job's sees what it is `given`.
         """
-        if self.robot_cells is not None or self.job is not None:
-            return frozenset()
-        return None if self.user is None or self.may(Scope.ADMIN) else frozenset(self.namespaces)
+        return None if self.sees_all else self.namespaces
 
     def sees(self, namespace: str) -> bool:
         """Whether private repositories of the namespace exist for this token (`seen`)."""
@@ -147,14 +206,14 @@ class Identity:
 
     def owns(self, team: str) -> bool:
         """Whether the team's things are this token's to change, as far as its scopes go."""
-        if self.job is not None:
-            return False
-        return self.user is None or self.may(Scope.ADMIN) or team.lower() in self.namespaces
+        return self.sees_all or team.lower() in self.namespaces
 
     def require_team(self, team: str, what: str) -> None:
-        """Raises ForbiddenError unless the caller may act for the team; a thing without a team is everybody's."""
+        """Raises ForbiddenError unless the caller may act for the team; a thing without a team is every person's."""
+        if self.kind not in (Kind.PERSON, Kind.TEAM, Kind.OPERATOR):
+            raise ForbiddenError(f"{what} is for people to change, and {self.name!r} is a {self.kind}'s token")
         if team and not self.owns(team):
-            raise ForbiddenError(f"{what} belongs to the team {team!r}, which {self.user!r} is not in")
+            raise ForbiddenError(f"{what} belongs to the team {team!r}, which {self.owner!r} is not in")
 
     def require_upload(self) -> None:
         """Blobs are nobody's until a commit names them; whoever may commit somewhere may upload."""
@@ -283,9 +342,12 @@ class Tokens:
             raise UnauthorizedError("unknown token")
         if row[3] is not None and row[3] < self._now():
             raise UnauthorizedError("expired token")
-        return Identity(
-            row[1], frozenset(row[2].split()), row[4], frozenset(team.lower() for team in (teams or [()])[0])
-        )
+        names = frozenset(team.lower() for team in (teams or [()])[0])
+        return Identity(row[1], frozenset(row[2].split()), row[4], names, row[3])
+
+    def seconds_left(self, who: Identity) -> float | None:
+        """How long the token behind an identity is good for; None without an end."""
+        return None if who.expires_at is None else max(0.0, who.expires_at - self._now())
 
     def ensure_admin(self, file: Path) -> None:
         """At the first start make the admin token and leave it, for its owner alone, to local commands.
@@ -309,6 +371,13 @@ class Tokens:
             return self.identify(token).may(Scope.ADMIN)
         except UnauthorizedError:
             return False
+
+
+def _kind_of_name(name: str, user: str | None) -> Kind:
+    if user is not None:
+        return Kind.PERSON
+    word = name.partition(":")[0] if ":" in name else ""
+    return {"job": Kind.JOB, "robot": Kind.ROBOT, "team": Kind.TEAM}.get(word, Kind.OPERATOR)
 
 
 def _sha256(token: str) -> str:

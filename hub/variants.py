@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -119,8 +120,10 @@ class Variants:
         cell: str | None = None,
         stage: str | None = None,
         contains: str = "",
+        hidden: Collection[str] = (),
     ) -> list[s.Version]:
-        """At most `limit` variants, newest first, those made before the variant `after` (`<cell>@v3`).
+        """At most `limit` variants, newest first, those made before the variant `after` (`<cell>@v3`); none of the
+        cells in `hidden`.
 
         One statement for a page: ten thousand variants are listed as quickly as ten.
         """
@@ -136,6 +139,9 @@ class Variants:
             if value is not None:
                 where.append(condition)
                 params.append(value)
+        if hidden:
+            where.append("NOT list_contains(?::VARCHAR[], v.cell)")
+            params.append(sorted(hidden))  # type: ignore[arg-type]
         if contains:
             where.append("contains(v.cell, ?)")
             params.append(contains.lower())

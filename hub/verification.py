@@ -11,7 +11,7 @@ from hub.serving_folder import ServingFolder
 from hub.variants import Variants, repo_of
 from registry.blobs import BlobStore
 from registry.errors import BlobNotFoundError, KeyRingError, NotFoundError, StatementError
-from registry.provenance import Finding, audit_cell
+from registry.provenance.audit import Finding, audit_cell
 from registry.registry import Registry
 from registry.types import Digest, RepoId
 
@@ -69,6 +69,13 @@ class Verification:
         except OSError:
             return  # nothing is served yet
         routed = table.get("cells", {}).get(cell, {})
+        held = {
+            stage: None if variant is None else f"{variant.repo.name}@{variant.version}"
+            for stage, variant in self._registry.stages.current(cell).items()
+        }
+        for stage, place in self._folder.placement.of(held).items():
+            if place.state == "promoted, not in place":
+                check.found(place.variant, "not-in-place", f"promoted to {stage}, does not answer: {place.reason}")
         for stage, variant in self._registry.stages.current(cell).items():
             wanted = None if variant is None else f"{variant.repo.name}@{variant.version}"
             if routed.get(stage) != wanted and wanted not in self._folder.refused:

@@ -17,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import duckdb
 
 from registry import catalog_indexes
+from registry.cursor import Cursor as Cursor
 from registry.errors import CatalogBrokenError, CatalogError, CatalogLockedError, CatalogTooNewError
 from registry.migrations import REGISTRY, MigrationSet
 
@@ -29,7 +30,6 @@ _SETTINGS: dict[str, str | bool] = {
     "autoinstall_known_extensions": False,
 }
 
-_ROWS = 8
 _GROUP = 64  # so that a group's first one does not wait long for its last
 R = TypeVar("R")
 
@@ -46,50 +46,6 @@ def to_db(moment: datetime) -> datetime:
 def from_db(moment: datetime) -> datetime:
     """A time of the catalog as floors pass it: aware UTC."""
     return moment.replace(tzinfo=UTC)
-
-
-class Cursor:
-    """Runs statements inside one transaction. Not to be kept after its `with` block, nor shared by threads."""
-
-    __slots__ = ("_raw",)
-
-    def __init__(self, raw: duckdb.DuckDBPyConnection) -> None:
-        self._raw = raw
-
-    def execute(self, sql: str, params: Sequence[object] = ()) -> Self:
-        """Run one statement, or a script without parameters. Raises CatalogError."""
-        try:
-            self._raw.execute(sql, list(params))
-        except duckdb.FatalException as error:
-            raise CatalogBrokenError(str(error)) from error
-        except duckdb.Error as error:
-            raise CatalogError(str(error)) from error
-        return self
-
-    def insert(self, table: str, rows: Sequence[Sequence[object]]) -> None:
-        """Insert whole rows, which are known not to be there; `table` may name its columns. Raises CatalogError.
-
-        DuckDB plans VALUES faster than `unnest` as long as rows are few, and `OR IGNORE` makes both several times as
-        slow: it is cheaper to ask first what is there.
-        """
-        if not rows:
-            return
-        if len(rows) <= _ROWS:
-            marks = ", ".join(f"({', '.join('?' * len(rows[0]))})" for _ in rows)
-            self.execute(f"INSERT INTO {table} VALUES {marks}", [value for row in rows for value in row])  # noqa: S608
-        else:
-            marks = ", ".join("unnest(?)" for _ in rows[0])
-            self.execute(f"INSERT INTO {table} SELECT {marks}", [list(column) for column in zip(*rows, strict=True)])
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row of the last statement, or None."""
-        row: tuple[Any, ...] | None = self._raw.fetchone()
-        return row
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """The remaining rows of the last statement."""
-        rows: list[tuple[Any, ...]] = self._raw.fetchall()
-        return rows
 
 
 class _Job(Generic[R]):

@@ -10,10 +10,8 @@ duckdb/duckdb#23788 and #25771.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from registry.catalog import Cursor
+from registry.cursor import Cursor
 
 _QUICK_ROWS = 500
 

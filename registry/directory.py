@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from registry import heads
 from registry import repo_rows as rows_
 from registry.cards import Card
-from registry.catalog import Catalog, from_db
+from registry.catalog import Catalog, Cursor, from_db
 from registry.errors import InvalidValueError, RepoExistsError, RepoNotFoundError
 from registry.repos import Repos
 from registry.types import Digest, Gating, RepoId, RepoInfo, RepoType
@@ -37,6 +37,8 @@ class Readers:
 
     namespaces: frozenset[str] = frozenset()
     everything: bool = False
+    also: frozenset[str] = frozenset()
+    """Further private repos that show, as `type/namespace/name` in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Directory:
     def __init__(self, catalog: Catalog, repos: Repos) -> None:
         self._catalog = catalog
         self._repos = repos
+        self.configured_hooks: list[Callable[[Cursor, RepoInfo], None]] = []
+        """Called after settings changed, within the transaction."""
 
     def find(self, repo: RepoId) -> Found:
         """The repo of this name in any case, also one that had the name before it was moved.
@@ -108,6 +112,10 @@ class Directory:
                 "UPDATE repos SET private = coalesce(?, private), gated = coalesce(?, gated) WHERE key = ?",
                 [private, gated, key],
             )
+            row = tx.execute(rows_.REPO, rows_.names_of(repo)).fetchone()
+            assert row is not None  # noqa: S101  # its key was found above
+            for hook in self.configured_hooks:
+                hook(tx, rows_.info_of_row(row))
         return self._repos.get(repo)
 
     def search(
@@ -133,8 +141,11 @@ class Directory:
         conditions = ["r.type = ?"]
         params: list[object] = [type]
         if not readers.everything:
-            conditions.append("(NOT r.private OR lower(r.namespace) IN (SELECT unnest(?::VARCHAR[])))")
-            params.append(sorted(readers.namespaces))
+            conditions.append(
+                "(NOT r.private OR lower(r.namespace) IN (SELECT unnest(?::VARCHAR[]))"
+                " OR lower(r.type || '/' || r.namespace || '/' || r.name) IN (SELECT unnest(?::VARCHAR[])))"
+            )
+            params += [sorted(readers.namespaces), sorted(readers.also)]
         for term in terms:
             conditions.append("contains(lower(r.namespace || '/' || r.name), ?)")
             params.append(term.lower())

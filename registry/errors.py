@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from registry.stage_types import DecisionRecord
+
+class RefusedDecision(Protocol):
+    """What an error says of a decision: `registry.stage_types.DecisionRecord` has all of it and more."""
+
+    @property
+    def id(self) -> str:
+        """The digest of the record."""
+
+    @property
+    def cell(self) -> str:
+        """The cell whose stage was to change."""
+
+    @property
+    def variant(self) -> object:
+        """The variant that was to move; its `str` is `name@version`."""
+
+    @property
+    def to_stage(self) -> str | None:
+        """Where it was to move."""
+
+    @property
+    def reason(self) -> str:
+        """Why it did not, in one sentence."""
 
 
 class RegistryError(Exception):
@@ -267,7 +288,7 @@ class StageError(ConflictError):
 class MoveRefusedError(StageError):
     """Raised when a move was refused, by the gate or by the state; the decision record says why."""
 
-    def __init__(self, record: DecisionRecord) -> None:
+    def __init__(self, record: RefusedDecision) -> None:
         self.record = record
         target = f"{record.cell}: {record.variant} to {record.to_stage}"
         super().__init__(f"{target} was refused: {record.reason} (decision {record.id[:12]})")

@@ -56,6 +56,8 @@ DeleteGuard: TypeAlias = Callable[[Cursor, RepoId], None]
 """Called inside the transaction that deletes or renames a repo; raises to keep the repo."""
 TagGuard: TypeAlias = Callable[[Cursor, RepoId, str], None]
 """Called inside the transaction that deletes a tag; raises to keep the tag."""
+CreatedHook: TypeAlias = Callable[[Cursor, RepoInfo], None]
+"""Called inside the transaction that made a repo."""
 Beside: TypeAlias = Callable[[Cursor], None]
 """Writes rows that belong to a commit in the commit's own transaction; may be called again (`Catalog.run`)."""
 ContentGuard: TypeAlias = Callable[[RepoId, Sequence[FileEntry]], None]
@@ -70,6 +72,7 @@ class Repos:
         self._blobs = blobs
         self._trees: BoundedCache[Digest, tuple[FileEntry, ...]] = BoundedCache(_CACHED_FILES)
         self.delete_guards: list[DeleteGuard] = []
+        self.created_hooks: list[CreatedHook] = []
         self.tag_guards: list[TagGuard] = []
         self.aliases: list[Callable[[int, str], Digest | None]] = []
         self.content_guards: list[ContentGuard] = [names_door, ContentDoor(blobs)]
@@ -95,7 +98,9 @@ class Repos:
             assert row is not None  # noqa: S101  # RETURNING gives the row it inserted
             info = rows_.info_of_row(row)
             tx.execute("INSERT INTO repo_handles VALUES (?, ?)", [rows_.handle_of(repo), info.key])
-        return info
+            for hook in self.created_hooks:
+                hook(tx, info)
+        return self.get(repo) if self.created_hooks else info
 
     def get(self, repo: RepoId) -> RepoInfo:
         """Raises RepoNotFoundError."""
@@ -121,21 +126,27 @@ class Repos:
         prefix: str = "",
         after: str = "",
         namespaces: Iterable[str] | None = None,
+        also: Iterable[str] = (),
         limit: int = 100,
         offset: int = 0,
     ) -> list[RepoInfo]:
         """Repos by `type namespace/name`, those behind `after` in that order.
 
-        `prefix` is compared with `namespace/name`. Private repos show only in these `namespaces` (lower case); None
-        shows all.
+        `prefix` is compared with `namespace/name`. Private repos show only in these `namespaces` (lower case), and
+        those in `also` (`type/namespace/name` in lower case); None shows all.
         """
         rows = self._catalog.query(
             f"SELECT {rows_.INFO} FROM repos "  # noqa: S608  # constants
             "WHERE (?::VARCHAR IS NULL OR type = ?) AND starts_with(namespace || '/' || name, ?) "
             "AND type || ' ' || namespace || '/' || name > ? "
-            "AND (?::VARCHAR[] IS NULL OR NOT private OR list_contains(?::VARCHAR[], lower(namespace))) "
+            "AND (?::VARCHAR[] IS NULL OR NOT private OR list_contains(?::VARCHAR[], lower(namespace)) "
+            "OR lower(type || '/' || namespace || '/' || name) IN (SELECT unnest(?::VARCHAR[]))) "
             "ORDER BY type || ' ' || namespace || '/' || name LIMIT ? OFFSET ?",
-            [type, type, prefix, after, *[None if namespaces is None else sorted(namespaces)] * 2, limit, offset],
+            [
+                *(type, type, prefix, after),
+                *[None if namespaces is None else sorted(namespaces)] * 2,
+                *(sorted(also), limit, offset),
+            ],
         )
         return [rows_.info_of_row(row) for row in rows]
 

@@ -20,6 +20,9 @@ SCHEMA: Final = 2
 """Of decision records; those of earlier ones are read for ever."""
 HELD_STAGES: Final[tuple[HeldStage, ...]] = ("station", "beta", "fleet")
 
+LOOK: Final = "look"
+"""The evidence that says what was found wrong with a variant's answers before it was to serve; else absent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

@@ -30,6 +30,7 @@ from registry.errors import (
 from registry.repos import Repos
 from registry.stage_types import (
     HELD_STAGES,
+    LOOK,
     STAGES,
     Assignment,
     DecisionRecord,
@@ -260,6 +261,9 @@ def sensible(request: MoveRequest, expected: Variant | Unset | None) -> Verdict 
         return Verdict(False, "it is archived; move it to candidate first")
     if not isinstance(expected, Unset) and expected != request.holder:
         return Verdict(False, lost_swap(request.to_stage, request.holder))
+    found = request.evidence.get(LOOK)
+    if found and request.to_stage in HELD_STAGES:
+        return Verdict(False, f"it cannot serve: {found}")
     return None
 
 

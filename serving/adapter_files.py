@@ -11,19 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from serving.errors import AdapterError, DigestMismatch, WrongBase
+from serving.errors import AdapterError, AdapterUnreadable, DigestMismatch, WrongBase
 from serving.pivot import EVEN, checked
+from serving.routing import WEIGHTS as WEIGHTS
 
 CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 VARIANT = "variant.json"
 FILES = (CONFIG, WEIGHTS, VARIANT)
 
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 MAX_JSON_BYTES = 1024 * 1024
+MAX_CLASS_NAME = 200
+"""Characters of a class's name, as the hub allows them."""
+MAX_GROWTH = 100.0
+"""How many times the norm of a layer's own weights (and 1 more) an adapter's change of them may have. Fine-tunes change
+less than the weights themselves; what is far beyond drowns everything that the base has learnt."""
+MAX_ALPHA = 1e6
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""What an adapter's numbers may be stored as. Narrower types lack the arithmetic that checks them."""
 
 _PREFIX = "base_model.model."
 _SIDES = {".lora_A.weight": "a", ".lora_B.weight": "b"}
@@ -54,11 +61,12 @@ _RESIDUAL_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 @dataclass(frozen=True, slots=True)
 class LayerShape:
     """What an adapter of one layer has to fit: `inner` and `outer` features, or channels of a convolution and its
-    `kernel` (rows, columns)."""
+    `kernel` (rows, columns). `limit` is the largest Frobenius norm that its change of the weights may have."""
 
     inner: int
     outer: int
     kernel: tuple[int, int] | None = None
+    limit: float = math.inf
 
     @property
     def depth(self) -> int:
@@ -115,7 +123,8 @@ def read_adapter(
         layers: shape of every layer that can carry an adapter.
         digests: file name -> SHA-256; when given, the weights must be named and every named file must match.
 
-    Raises: AdapterError, and of it WrongBase and DigestMismatch.
+    Raises: AdapterError, and of it AdapterUnreadable (the disk's or the memory's fault, which may pass), WrongBase and
+    DigestMismatch. Nothing else, whatever is in the files: they are one tenant's, and the caller serves others.
     """
     try:
         files = {file: _read(folder / file) for file in FILES}
@@ -130,17 +139,24 @@ def read_adapter(
         weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, layers)
     except AdapterError as error:
         raise error.of(name) from error.__cause__
+    except MemoryError as error:
+        raise AdapterUnreadable("there is no memory to read it", variant=name) from error
+    except Exception as error:
+        # Whoever wrote the checks below did not foresee these bytes. They are refused like all others.
+        raise AdapterError(f"cannot be read: {type(error).__name__}: {error}", variant=name) from error
     return Adapter(name, rank, labels, weights, pivot)
 
 
 def _read(path: Path) -> bytes:
     limit = MAX_WEIGHTS_BYTES if path.name == WEIGHTS else MAX_JSON_BYTES
     try:
-        if path.stat().st_size > limit:
-            raise AdapterError(f"the file is larger than {limit:,} bytes", path=path)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
     except OSError as error:
-        raise AdapterError(f"cannot be read: {error.strerror}", path=path) from error
+        raise AdapterUnreadable(f"cannot be read: {error.strerror}", path=path) from error
+    if len(data) > limit:
+        raise AdapterError(f"the file is larger than {limit:,} bytes", path=path)
+    return data
 
 
 def _check_digests(folder: Path, files: Mapping[str, bytes], digests: Mapping[str, str]) -> None:
@@ -155,7 +171,7 @@ def _check_digests(folder: Path, files: Mapping[str, bytes], digests: Mapping[st
 def _json_object(path: Path, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"not valid JSON: {error}", path=path) from error
     if not isinstance(value, dict):
         raise AdapterError("must be a JSON object", path=path)
@@ -178,6 +194,10 @@ def _labels(variant: Mapping[str, Any], base_labels: frozenset[str]) -> dict[str
     unknown = sorted(set(labels) - base_labels)
     if unknown:
         raise AdapterError(f"{VARIANT}: the base has no label {', '.join(map(repr, unknown))}")
+    for name in labels.values():
+        # `isprintable` is false of line breaks, control characters and halves of a surrogate pair.
+        if len(name) > MAX_CLASS_NAME or not name.isprintable():
+            raise AdapterError(f"{VARIANT}: a class's name has at most {MAX_CLASS_NAME} printable characters")
     return labels
 
 
@@ -202,8 +222,9 @@ def _rank_and_scale(config: Mapping[str, Any], max_rank: int) -> tuple[int, floa
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank <= max_rank:
         raise AdapterError(f"rank {rank!r} is not between 1 and {max_rank}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise AdapterError(f"lora_alpha {alpha!r} is not a number")
+    # Compared before anything is computed: a whole number may be too large for a float.
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not -MAX_ALPHA <= alpha <= MAX_ALPHA:
+        raise AdapterError(f"lora_alpha is not a number between -{MAX_ALPHA:g} and {MAX_ALPHA:g}")
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -212,8 +233,10 @@ def _weights(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     try:
         tensors = load_safetensors(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise AdapterError(f"not valid safetensors: {error}", path=path) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a type that this version of the library or of torch does not know
+        raise AdapterError(f"not valid safetensors: {type(error).__name__}: {error}", path=path) from error
     found: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         side = next((side for side in _SIDES if key.endswith(side)), None)
@@ -224,13 +247,34 @@ def _weights(
         expected = shape.file_a(rank) if is_a else shape.file_b(rank)
         if list(tensor.shape) != expected:
             raise AdapterError(f"tensor '{key}' has shape {list(tensor.shape)}, not {expected}", path=path)
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise AdapterError(f"tensor '{key}' must hold finite floating-point values", path=path)
+        if tensor.dtype not in TYPES:
+            stored = str(tensor.dtype).removeprefix("torch.")
+            raise AdapterError(
+                f"tensor '{key}' must hold floating-point values of 16, 32 or 64 bits, not {stored}", path=path
+            )
         if shape.kernel and is_a:
             tensor = tensor.permute(0, 2, 3, 1)
         rows = tensor.reshape(tensor.shape[0], -1).to(torch.float32)
-        found.setdefault(layer, {})[_SIDES[side]] = rows if is_a else (rows.T * scale).contiguous()
-    half = sorted(layer for layer, pair in found.items() if len(pair) == 1)
-    if half or not found:
-        raise AdapterError(f"lora_A and lora_B do not pair up{f' on {half[0]}' if half else ''}", path=path)
+        half = rows if is_a else (rows.T * scale).contiguous()
+        # Of what is computed with, not of what is stored: scaling and a narrower type may make infinities.
+        if not torch.isfinite(half).all():
+            raise AdapterError(f"tensor '{key}' must hold values that are finite once scaled", path=path)
+        found.setdefault(layer, {})[_SIDES[side]] = half
+    alone = sorted(layer for layer, pair in found.items() if len(pair) == 1)
+    if alone or not found:
+        raise AdapterError(f"lora_A and lora_B do not pair up{f' on {alone[0]}' if alone else ''}", path=path)
+    for layer, pair in found.items():
+        change = change_norm(pair["a"], pair["b"])
+        if not change <= layers[layer].limit:
+            raise AdapterError(
+                f"the adapter changes layer '{layer}' by a norm of {change:.3g}; {layers[layer].limit:.3g} is the most"
+                " that is served",
+                path=path,
+            )
     return {layer: (pair["a"], pair["b"]) for layer, pair in found.items()}
+
+
+def change_norm(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The Frobenius norm of the change B^T A of A [r, depth] and B [r, out], without making it."""
+    a, b = a.double(), b.double()
+    return math.sqrt(max(float(((a @ a.T) * (b @ b.T)).sum()), 0.0))

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from serving.adapter_files import Adapter, LayerShape
-from serving.errors import NoFreeSlot, UnknownVariant
+from serving.adapter_files import MAX_GROWTH, Adapter, LayerShape
+from serving.errors import AdapterError, NoFreeSlot, UnknownVariant
 from serving.families.types import InstanceModel
 from serving.merged import POOL_BYTES, MergedPool
 from serving.slot_layers import Adaptable, BlockLayout, Columns, Packed, RowBlocks, Run, can_carry, shape_of, slot_layer
@@ -98,6 +98,7 @@ class AdapterBank:
         # What fine-tunes change lies side by side, so that a batch gathers few columns.
         found.sort(key=lambda layer: self._tuned.fullmatch(layer[0]) is None)
         self._layers: dict[str, Adaptable] = dict(found)
+        self._shapes = {name: replace(shape_of(one), limit=growth_limit(one)) for name, one in self._layers.items()}
         self.layout = BlockLayout.of(self._layers)
         some = next(model.parameters())
         self._slots = some.new_zeros(slots, 1 + max_rank, self.layout.width)
@@ -112,8 +113,8 @@ class AdapterBank:
 
     @property
     def layers(self) -> dict[str, LayerShape]:
-        """Shape of every layer that can carry an adapter, by the base model's own names."""
-        return {name: shape_of(layer) for name, layer in self._layers.items()}
+        """Shape of every layer that can carry an adapter, by the base model's own names; and how much it may change."""
+        return dict(self._shapes)
 
     @property
     def tuned(self) -> dict[str, LayerShape]:
@@ -136,8 +137,14 @@ class AdapterBank:
             return hot.adapter
 
     def install(self, adapter: Adapter) -> None:
-        """Take a checked adapter into the host cache, replacing one of the same name; the least used one leaves."""
+        """Take a checked adapter into the host cache, replacing one of the same name; the least used one leaves.
+
+        Raises AdapterError where its numbers do not fit the type that the model computes in.
+        """
         packed = self.layout.pack(adapter, self._slots.dtype)  # before the lock: batches must not wait for it
+        if not torch.isfinite(packed.block).all():
+            kind = str(self._slots.dtype).removeprefix("torch.")
+            raise AdapterError(f"holds values that are not finite in the base's {kind}", variant=adapter.name)
         hot = HotAdapter(replace(adapter, weights={}), packed)
         with self._lock:
             self.remove(adapter.name)
@@ -273,3 +280,8 @@ class AdapterBank:
                 self._pins[slot] -= 1
                 if not self._pins[slot] and slot not in held:
                     self._free.append(slot)
+
+
+def growth_limit(layer: Adaptable) -> float:
+    """The largest Frobenius norm of an adapter's change of a layer's weights that is served."""
+    return MAX_GROWTH * (float(layer.weight.detach().double().norm()) + 1.0)

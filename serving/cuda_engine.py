@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from serving.adapters import AdapterBank, PinnedRows
-from serving.engines import EagerRunner, joined
 from serving.families.types import InstanceModel, Prediction
+from serving.runners import EagerRunner, joined
 
 log = logging.getLogger(__name__)
 

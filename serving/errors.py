@@ -10,6 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
+MAX_REASON = 300
+"""Characters of what an error quotes from outside."""
+
+
+def bounded(text: str, limit: int = MAX_REASON) -> str:
+    """Text from outside that is fit for a log line, a page and a file: printable, and not long."""
+    short = text if len(text) <= limit else f"{text[: limit - 3]}..."
+    return "".join(one if one.isprintable() else "?" for one in short)
+
 
 class ServingError(Exception):
     """Root of this floor's errors."""
@@ -110,18 +119,34 @@ class AdapterError(ServingError):
     """Raised when a variant's files cannot be served. `variant` and `path` say which one."""
 
     code = "adapter"
+    passing: ClassVar[bool] = False
+    """Whether the same files may be read later: the fault is not in what they hold."""
 
     def __init__(self, message: str, *, variant: str | None = None, path: Path | None = None) -> None:
-        self.reason = message
+        message = self.reason = bounded(message)
         self.variant = variant
         self.path = path
         who = f"variant '{variant}': " if variant else ""
         where = f" ({path.name})" if path else ""
         super().__init__(f"{who}{message}{where}")
 
-    def of(self, variant: str) -> Self:
+    def of(self, variant: str | None) -> Self:
         """The same error, saying which variant it is about."""
         return type(self)(self.reason, variant=variant, path=self.path)
+
+
+class AdapterUnreadable(AdapterError):
+    """Raised when a variant's files cannot be read now: one is missing, the disk fails, there is no memory."""
+
+    passing = True
+
+
+class NotFinite(AdapterError):
+    """Raised in place of an answer when what the network says of an image is not finite numbers. `variant` is None
+    where the base said it."""
+
+    code = "not_finite"
+    passing = True
 
 
 class WrongBase(AdapterError):
@@ -155,6 +180,12 @@ class RoutingError(ServingError):
     """Raised when routing.json is missing, malformed or over its limits."""
 
     code = "routing"
+
+
+class StatusError(ServingError):
+    """Raised when status.json is malformed or over its limits."""
+
+    code = "status"
 
 
 # --- the Triton process -----------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from serving.adapters import AdapterBank, PinnedRows
-from serving.engines import ROWS_AT_ONCE, EngineChoice, joined
 from serving.families.types import InstanceModel, Prediction
+from serving.runners import ROWS_AT_ONCE, EngineChoice, joined
 
 Array = npt.NDArray[np.float32]
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from serving.errors import NotFinite
 from serving.instances import BoolArray, FloatArray, Instances, encode_windows
 from serving.preprocess import Letterbox
 
@@ -52,11 +53,29 @@ def postprocess(mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Seq
         rows: B rows. A label that is not in a row's `names` is never answered for it.
 
     A query's score is its class probability times the mean mask probability inside its mask.
+
+    Raises NotFinite where what the model says of an image is not finite numbers.
     """
+    results = []
+    for one in postprocess_each(mask_logits, class_scores, rows):
+        if isinstance(one, NotFinite):
+            raise one
+        results.append(one)
+    return results
+
+
+def postprocess_each(
+    mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Sequence[Row]
+) -> list[Instances | NotFinite]:
+    """`postprocess`, with the error of an image in its own place: its neighbours in the batch have their answers."""
     best, certain = _score(mask_logits, class_scores, rows)
     labels, scores = best.cpu().numpy(), certain.cpu().numpy()
-    results = []
+    results: list[Instances | NotFinite] = []
     for i, row in enumerate(rows):
+        if not np.isfinite(scores[i]).all():
+            # A comparison with NaN is false: without this, such an image would come back empty, and no error.
+            results.append(NotFinite("what the network says of this image is not finite numbers"))
+            continue
         kept = np.flatnonzero((scores[i] >= row.choice.min_score) & (scores[i] > 0))
         kept = kept[np.argsort(-scores[i][kept], kind="stable")][: row.choice.top_k]
         # One transfer of the few kept masks, not of all queries.
@@ -70,7 +89,8 @@ def postprocess(mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Seq
 def _score(
     mask_logits: torch.Tensor, class_scores: torch.Tensor, rows: Sequence[Row]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Best allowed label int64 [B, Q] and score float32 [B, Q]; padding counts for nothing."""
+    """Best allowed label int64 [B, Q] and score float32 [B, Q]; padding counts for nothing. The score of a query whose
+    numbers are not all finite is NaN."""
     device, (height, width) = mask_logits.device, mask_logits.shape[-2:]
     allowed = torch.zeros(len(rows), class_scores.shape[-1])
     inside = torch.zeros(len(rows), height, width)
@@ -86,7 +106,9 @@ def _score(
     positive = (logits > 0) * inside.to(device)[:, None]
     area = positive.sum((-2, -1))
     certainty = (logits.sigmoid() * positive).sum((-2, -1)) / area.clamp(min=1)
-    return labels, best * certainty * (area > 0)
+    # A sum is finite only where all of its parts are: a sigmoid makes a one of an infinite logit.
+    finite = logits.sum((-2, -1)) * 0.0 + class_scores.float().sum(-1) * 0.0
+    return labels, best * certainty * (area > 0) + finite
 
 
 def _without_duplicates(masks: BoolArray, threshold: float) -> npt.NDArray[np.intp]:

@@ -25,13 +25,20 @@ from serving.errors import RoutingError, UnknownCell, UnknownVariant
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = "adapter_model.safetensors"
+"""Of a variant; their digest tells two variants apart."""
 ROUTING = "routing.json"
 STAGES = ("station", "beta", "fleet")
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CELLS = 100_000
 MAX_CLASSES = 200
+MAX_LINES = 10_000
+MAX_DIGESTS = 1_000_000
+MAX_TEXT = 200
+"""Characters of a line's or a label's name."""
 
-_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}@[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A variant's name `<cell>@<version>`, or a base's `<repo name>@<revision>`."""
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -39,11 +46,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """Who answers a request: the variant and the stage it holds, both None where the base answers. `classes` are the
-    labels that the base may answer then, all of them where it is empty."""
+    labels that the base may answer then, all of them where it is empty. `instead_of` is the variant that should answer
+    and cannot; None where it can."""
 
     variant: str | None
     stage: str | None
     classes: tuple[str, ...] = ()
+    instead_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +111,17 @@ class RoutingTable:
     digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Read and check routing.json. Raises RoutingError naming the key at fault."""
+    def parse(cls, data: bytes, *, faults: dict[str, RoutingError] | None = None) -> Self:
+        """Read and check routing.json. Raises RoutingError naming the key at fault.
+
+        With `faults`, what is wrong with one cell or one digest is noted there by its name, and the rest is read: one
+        bad entry must not keep all others' robots from what is theirs. A cell at fault is not in the table.
+        """
         if len(data) > MAX_BYTES:
             raise RoutingError(f"{ROUTING} has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
         try:
             value = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RoutingError(f"{ROUTING} is not valid JSON: {error}") from error
         if not isinstance(value, dict):
             raise RoutingError(f"{ROUTING} must be a JSON object")
@@ -116,16 +129,29 @@ class RoutingTable:
         cells, digests = value.get("cells", {}), value.get("digests", {})
         if type(version) is not int or version < 0:
             raise RoutingError(f"version must be a whole number, got {version!r}")
-        if not isinstance(base, str) or not _PINNED.fullmatch(base):
+        if not isinstance(base, str) or not PINNED.fullmatch(base):
             raise RoutingError(f"base must be '<repo name>@<revision>', got {base!r}")
         if not isinstance(cells, dict) or len(cells) > MAX_CELLS:
             raise RoutingError(f"cells must be an object of at most {MAX_CELLS:,} cells")
-        if not isinstance(digests, dict):
-            raise RoutingError("digests must be an object")
+        if not isinstance(digests, dict) or len(digests) > MAX_DIGESTS:
+            raise RoutingError(f"digests must be an object of at most {MAX_DIGESTS:,} files")
+        routes, sound = {}, {}
+        for name, cell in cells.items():
+            try:
+                routes[name] = _route(name, cell)
+            except RoutingError as error:
+                if faults is None:
+                    raise
+                faults[name] = error
         for path, digest in digests.items():
-            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-                raise RoutingError(f"digests: '{path}' has no SHA-256")
-        return cls(version, base, {name: _route(name, cell) for name, cell in cells.items()}, digests)
+            if isinstance(digest, str) and _SHA256.fullmatch(digest):
+                sound[path] = digest
+                continue
+            unsound = RoutingError(f"digests: '{path}' has no SHA-256")
+            if faults is None:
+                raise unsound
+            faults[path] = unsound
+        return cls(version, base, routes, sound)
 
     def to_json(self) -> bytes:
         """routing.json of this table; `parse` gives the same table back."""
@@ -166,10 +192,14 @@ class RoutingTable:
     def keeping(self, previous: RoutingTable | None, broken: frozenset[str]) -> RoutingTable:
         """This table, but where it names a broken variant the previous table's choice stays (or the base, if none).
 
-        A damaged file must cost one cell its promotion, never its answers.
+        A damaged file must cost one cell its promotion, never its answers. `previous` is of the same base: a variant
+        of another one could not answer. The digests of what stays come along.
         """
-        cells = {}
+        cells, digests = {}, dict(self.digests)
         for name, route in self.cells.items():
+            if broken.isdisjoint(route.variants()):
+                cells[name] = route
+                continue
             before = previous.cells.get(name) if previous is not None else None
             kept: list[str | None] = []
             for stage in STAGES:
@@ -177,7 +207,11 @@ class RoutingTable:
                 kept.append(variant if variant not in broken else old if old not in broken else None)
             station, beta, fleet = kept
             cells[name] = replace(route, station=station, beta=beta, fleet=fleet)
-        return replace(self, cells=cells)
+            if previous is not None:
+                for stayed in {one for one in kept if one is not None} - set(route.variants()):
+                    files = previous.digests_of(f"variants/{stayed}")
+                    digests |= {f"variants/{stayed}/{file}": sha256 for file, sha256 in files.items()}
+        return replace(self, cells=cells, digests=digests)
 
 
 def place_of(cell: str, who: str) -> float:
@@ -194,16 +228,19 @@ def _route(name: str, cell: object) -> CellRoute:
         raise RoutingError(f"cells: '{name}' has unknown keys {sorted(unknown)}")
     for stage in STAGES:
         variant = cell.get(stage)
-        if variant is not None and not (isinstance(variant, str) and _PINNED.fullmatch(variant)):
+        if variant is not None and not (isinstance(variant, str) and PINNED.fullmatch(variant)):
             raise RoutingError(f"cells: '{name}': {stage} must be '<cell>@<version>' or null, got {variant!r}")
     lines = cell.get("lines", {})
     if not isinstance(lines, dict) or not all(isinstance(s, str) and s in STAGES for s in lines.values()):
         raise RoutingError(f"cells: '{name}': lines must map line names to stages")
+    if len(lines) > MAX_LINES or any(len(line) > MAX_TEXT for line in lines):
+        raise RoutingError(f"cells: '{name}': at most {MAX_LINES:,} lines, each of at most {MAX_TEXT} characters")
     share = cell.get("beta_share", 0.0)
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
         raise RoutingError(f"cells: '{name}': beta_share must be a number from 0 to 1")
     classes = cell.get("classes", [])
-    if not isinstance(classes, list) or len(classes) > MAX_CLASSES or not all(isinstance(one, str) for one in classes):
+    texts = isinstance(classes, list) and all(isinstance(one, str) and len(one) <= MAX_TEXT for one in classes)
+    if not texts or len(classes) > MAX_CLASSES:
         raise RoutingError(f"cells: '{name}': classes must be a list of at most {MAX_CLASSES} labels")
     stages = (cell.get("station"), cell.get("beta"), cell.get("fleet"))
     return CellRoute(*stages, lines, float(share), tuple(classes))
@@ -219,6 +256,8 @@ class ServingFolder:
         self._state: tuple[int, int, int] | None = None
         self._table: RoutingTable | None = None
         self._next_check = 0.0
+        self.faults: Mapping[str, RoutingError] = {}
+        """What is wrong with entries of the table in place, by cell or path; these are left out of it."""
 
     def table(self) -> RoutingTable:
         """The current table. Raises RoutingError only while there has never been a valid one.
@@ -242,7 +281,9 @@ class ServingFolder:
             state = (status.st_mtime_ns, status.st_size, status.st_ino)
             if state == self._state:
                 return
-            table = RoutingTable.parse(file.read_bytes())
+            faults: dict[str, RoutingError] = {}
+            with file.open("rb") as opened:
+                table = RoutingTable.parse(opened.read(MAX_BYTES + 1), faults=faults)
         except OSError as error:
             if self._table is None:
                 raise RoutingError(f"{ROUTING} cannot be read: {error.strerror}") from error
@@ -254,7 +295,17 @@ class ServingFolder:
                 raise
             log.warning("%s; version %d stays", error, self._table.version)
             return
-        self._state, self._table = state, table
+        if faults:
+            table = self._mended(table, faults)
+        self._state, self._table, self.faults = state, table, faults
+
+    def _mended(self, table: RoutingTable, faults: Mapping[str, RoutingError]) -> RoutingTable:
+        """The table, where a cell at fault keeps the route that it had before, or gets the base where it had none."""
+        before = self._table.cells if self._table is not None else {}
+        cells = {name: before.get(name, CellRoute()) for name in faults if _CELL.fullmatch(name)}
+        first = next(iter(faults.values()))
+        log.warning("%s: %d entries are at fault, the rest is read; the first: %s", ROUTING, len(faults), first)
+        return replace(table, cells={**table.cells, **cells})
 
     def base_folder(self, base: str) -> Path:
         """Folder of a base, `<repo name>@<revision>`."""
@@ -263,7 +314,7 @@ class ServingFolder:
     def variant_folder(self, variant: str) -> Path:
         """Folder of a variant. Raises UnknownVariant for names that are none, and for those that are not there."""
         folder = self.path / "variants" / variant
-        if not _PINNED.fullmatch(variant) or not folder.is_dir():
+        if not PINNED.fullmatch(variant) or not folder.is_dir():
             raise UnknownVariant(variant)
         return folder
 
@@ -279,7 +330,7 @@ def write_routing(folder: Path, table: RoutingTable) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(folder / ROUTING)
-    _sync_directory(folder)
+    sync_directory(folder)
 
 
 def materialise(folder: Path, name: str, files: Mapping[str, Path]) -> Path:
@@ -299,11 +350,11 @@ def materialise(folder: Path, name: str, files: Mapping[str, Path]) -> Path:
             writer.flush()
             os.fsync(writer.fileno())
     part.rename(target)
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
     return target
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

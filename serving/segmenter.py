@@ -16,14 +16,15 @@ from torch import nn
 
 from serving.adapter_files import Adapter, LayerShape, read_adapter
 from serving.adapters import AdapterBank
-from serving.engines import EAGER, EagerRunner, EngineChoice, Runner, make_runner
-from serving.errors import BaseError, UnknownVariant
+from serving.engines import make_runner
+from serving.errors import BaseError, NotFinite, UnknownVariant
 from serving.families.load import family_of, load_model
 from serving.families.types import InstanceModel, Prediction
 from serving.instances import Instances
 from serving.pivot import EVEN, answered, checked, network_floor
-from serving.postprocess import Choice, Row, postprocess
+from serving.postprocess import Choice, Row, postprocess_each
 from serving.preprocess import Image, Preprocess, check_pixels
+from serving.runners import EAGER, EagerRunner, EngineChoice, Runner
 
 log = logging.getLogger(__name__)
 
@@ -222,14 +223,23 @@ class Segmenter:
 
         `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`;
         `classes` as of `Order`.
-        Raises ImageError, UnknownVariant (before anything runs) and NoFreeSlot.
+        Raises ImageError, UnknownVariant (before anything runs), NoFreeSlot, and NotFinite where the answer to
+        an image is not finite numbers.
         """
         floor = self.choice.min_score if min_score is None else min_score
         chosen = variants if variants is not None else [None] * len(images)
-        return self.answer(images, [Order(variant, floor, tuple(classes)) for variant in chosen])
+        answers = self.answer(images, [Order(variant, floor, tuple(classes)) for variant in chosen])
+        found = []
+        for one in answers:
+            if isinstance(one, NotFinite):
+                raise one
+            found.append(one)
+        return found
 
-    def answer(self, images: Sequence[Image], orders: Sequence[Order]) -> list[Instances]:
-        """`segment` with a score floor per image; what the Triton backend calls."""
+    def answer(self, images: Sequence[Image], orders: Sequence[Order]) -> list[Instances | NotFinite]:
+        """`segment` with a score floor per image, and the error of an image in its own place; what the Triton backend
+        calls.
+        """
         if len(images) != len(orders):
             raise ValueError(f"{len(images)} images but {len(orders)} orders")
         if not images:
@@ -245,8 +255,11 @@ class Segmenter:
                 Row(box, name, Choice(least, self.choice.top_k, self.choice.duplicate_iou))
                 for box, name, least in zip(boxes, names, floors, strict=True)
             ]
-            found = postprocess(said.masks, said.scores, rows)
-        return [one.rescored(answered(one.scores, pivot)) for one, pivot in zip(found, pivots, strict=True)]
+            found = postprocess_each(said.masks, said.scores, rows)
+        return [
+            one.of(order.variant) if isinstance(one, NotFinite) else one.rescored(answered(one.scores, pivot))
+            for one, pivot, order in zip(found, pivots, orders, strict=True)
+        ]
 
     def predict(self, images: Sequence[Image], variants: Sequence[str | None]) -> Prediction:
         """What the network says before anything is chosen, for checks against other implementations."""

@@ -42,7 +42,9 @@ CHANNEL: Final[list[tuple[str, Any]]] = [
 
 _CODE = re.compile(r"(?:\[[^\]]*\] )*([a-z_]{3,30}): (.*)", re.DOTALL)
 _AWAY = ("Stub process", "stub process", "Server is stopping")
-FALLBACK_CODES: Final = frozenset({"warming", "adapter", "wrong_base", "digest", "unknown_variant", "serving", "slots"})
+FALLBACK_CODES: Final = frozenset(
+    {"warming", "adapter", "wrong_base", "digest", "unknown_variant", "serving", "slots", "not_finite"}
+)
 """Errors that are the variant's, not the request's: another variant may answer."""
 _REMEMBERED = 1000
 
@@ -56,6 +58,7 @@ class Answer:
         request_id: names this request in captures and outcomes.
         round_trip_s: seconds from the call to the answer, as the robot saw it.
         fallback: whether the last good variant answered because the routed one could not.
+        instead_of: the variant that should have answered by the server's routing and could not; None where it did.
     """
 
     instances: Instances
@@ -63,6 +66,7 @@ class Answer:
     request_id: str
     round_trip_s: float
     fallback: bool = False
+    instead_of: str | None = None
 
     @property
     def variant(self) -> str | None:
@@ -187,6 +191,7 @@ def read_answer(result: triton.InferResult, seconds: float, *, fallback: bool = 
     def text(name: str) -> str:
         return str(result.as_numpy(name).tobytes(), "utf-8")
 
+    missed = result.as_numpy("instead_of")
     height, width = result.as_numpy("size")[0].tolist()
     instances = Instances(
         height,
@@ -196,7 +201,8 @@ def read_answer(result: triton.InferResult, seconds: float, *, fallback: bool = 
         tuple(json.loads(text("labels"))),
         tuple(mask.encode("ascii") for mask in json.loads(text("masks"))),
     )
-    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback)
+    instead_of = text("instead_of") if missed is not None else None
+    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback, instead_of)
 
 
 def mapped(error: InferenceServerException, url: str, timeout_s: float) -> ClientError:

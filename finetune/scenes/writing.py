@@ -22,7 +22,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from finetune.errors import DatasetError
-from finetune.scenes.physical.backend import renders
+from finetune.scenes.physical.raster import renders
 from finetune.scenes.plan import Drawer, ScenePlan
 
 UNFINISHED = ".scenes"

@@ -144,6 +144,7 @@ def adapt(
         report=report,
         should_stop=should_stop,
         hidden=learner.hidden,
+        pretrained=learner.pretrained,
         on_progress=learner.stage,
     )
     return model

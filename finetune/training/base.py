@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from finetune.errors import BaseModelError
 from finetune.model import Architecture, load_base, new_base, resize
 from finetune.scenes import BROAD, LABELS, Look
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
+from finetune.training.foundation import fill_encoder, foundation_weights, inherit
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
 from finetune.training.scene_examples import Mixture, SceneExamples, written_examples
 from finetune.training.start import start_from_scratch
+from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
 
+FITTING_SCENES = 200  # of 1,024 cells and more each: plenty for some 400 features
 WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 
 
@@ -25,6 +29,10 @@ WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
 class BaseRecipe(FitSettings):
     """How a base is trained. `start` is a base folder to go on from; of the `architecture` its pictures' size alone is
     then free.
+
+    `foundation` names an encoder that learnt from photographs before (`finetune.training.foundation`); with a `start`
+    too, its heads are kept. Such an encoder keeps its weights for the first `frozen` of the budget, and its stem and
+    first `kept_stages` stages for all of it.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
     on disk (slower tiers'), of which `written_share` of all examples come.
@@ -44,6 +52,9 @@ class BaseRecipe(FitSettings):
     keep: int = 2
     architecture: Architecture = field(default_factory=Architecture)
     start: Path | None = None
+    foundation: str | None = None
+    frozen: float = 0.3
+    kept_stages: int = 2
     look: Look = BROAD
     close_ups: float = 0.25
     greys: float = 0.12
@@ -78,13 +89,9 @@ def train_base(
     no base or takes no pictures of this size.
     """
     examples = scene_examples(recipe)
-    if recipe.start:
-        model = load_base(recipe.start)
-        resize(model, recipe.architecture.image_size)
-    else:
-        model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
-        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
-    learner = learner_for(model, scratch=recipe.start is None)
+    model = first_model(recipe, examples)
+    scratch = recipe.start is None
+    learner = learner_for(model, scratch=scratch, frozen=recipe.frozen, kept_stages=recipe.kept_stages)
     fit(
         learner,
         examples,
@@ -94,6 +101,28 @@ def train_base(
         should_stop=should_stop,
         schedule=hold_then_fall,
         hidden=learner.hidden,
+        pretrained=learner.pretrained,
         on_progress=learner.stage,
     )
+    return model
+
+
+def first_model(recipe: BaseRecipe, examples: Dataset[Example]) -> InstanceModel:
+    """The network that a training begins with. Raises BaseModelError as `train_base` does."""
+    size = recipe.architecture.image_size
+    start = load_base(recipe.start) if recipe.start else None
+    if start is not None:
+        resize(start, size)
+    if recipe.foundation is None:
+        if start is not None:
+            return start
+        model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
+        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
+        return model
+    if recipe.architecture.family != "parcelseg" or not isinstance(start, ParcelSeg | None):
+        raise BaseModelError(f"a {recipe.architecture.family} takes no foundation; a parcelseg does")
+    model = new_base(replace(recipe.architecture, encoder=recipe.foundation), LABELS, seed=recipe.seed)
+    fill_encoder(model.encoder, foundation_weights(recipe.foundation))
+    if start is not None and isinstance(model, ParcelSeg):
+        inherit(model, start, [examples[k] for k in range(FITTING_SCENES)])
     return model

@@ -78,19 +78,24 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def optimizer_for(model: nn.Module, settings: FitSettings, hidden: str) -> MuonAdamW | None:
-    """The optimizer of a training, None where the Trainer's AdamW takes all of it."""
+def optimizer_for(
+    model: nn.Module, settings: FitSettings, hidden: str, pretrained: str | None = None
+) -> MuonAdamW | None:
+    """The optimizer of a training, None where the Trainer's AdamW takes all of it. Parameters whose names begin with
+    `pretrained` move slowly (`MuonAdamW`)."""
     if settings.muon_rate is None:
         return None
     inner, others = split_parameters(model, hidden)
     if not inner:  # a network of convolutions
         return None
+    careful = {id(p) for name, p in model.named_parameters() if pretrained and name.startswith(pretrained)}
     return MuonAdamW(
         inner,
-        others,
+        [p for p in others if id(p) not in careful],
         muon_rate=settings.muon_rate,
         adam_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        pretrained=[p for p in others if id(p) in careful],
     )
 
 
@@ -104,13 +109,14 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     schedule: Callable[[float], float] = warm_cosine,
     hidden: str = "layers.",
+    pretrained: str | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> None:
     """Train `model` in place and leave it on the CPU in eval mode with its averaged weights.
 
-    `hidden` is the prefix of the parameters that Muon takes; `on_progress` is told the spent share of the budget before
-    each step. Checkpoints go to `workspace`, and a run that finds one there goes on from it. Raises TrainingError when
-    the loss diverges.
+    `hidden` is the prefix of the parameters that Muon takes, `pretrained` of those that are to move slowly;
+    `on_progress` is told the spent share of the budget before each step. Checkpoints go to `workspace`, and a
+    run that finds one there goes on from it. Raises TrainingError when the loss diverges.
     """
     cuda = torch.cuda.is_available()
     clock = time.process_time if settings.cpu_seconds and not cuda else time.monotonic
@@ -158,7 +164,7 @@ def fit(
         train_dataset=examples,
         data_collator=collate,
         callbacks=[average, progress],
-        optimizers=(optimizer_for(model, settings, hidden), None),
+        optimizers=(optimizer_for(model, settings, hidden, pretrained), None),
     )
     progress.trainer = trainer
     checkpoint = latest_checkpoint(workspace)

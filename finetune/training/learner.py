@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,9 @@ class Learner(nn.Module):
     need not look for those without.
     """
 
-    all_used: ClassVar[bool] = False
+    all_used: bool = False
+    pretrained: str | None = None
+    """Prefix of the parameters that learnt from photographs before and are to move slowly."""
 
     def __init__(self, model: InstanceModel) -> None:
         super().__init__()
@@ -65,10 +67,33 @@ class Learner(nn.Module):
 
 
 class AlignedLearner(Learner):
-    """ParcelSeg."""
+    """ParcelSeg. On a foundation, the encoder keeps its weights for the first `frozen` of the budget, and the stem with
+    the first `kept_stages` stages for all of it.
 
-    all_used = True
+    What learns from drawn pictures alone forgets what photographs look like; features that stay as photographs made
+    them carry over (Hinterstoisser et al., "On Pre-Trained Image Features and Synthetic Images for Deep Learning",
+    arXiv 1710.10710). Nothing is computed backwards through what is kept, which saves half of a step's time.
+    """
+
     model: ParcelSeg
+
+    def __init__(self, model: ParcelSeg, *, frozen: float = 0.0, kept_stages: int = 0) -> None:
+        super().__init__(model)
+        founded = model.config.encoder != "stem"
+        self.all_used = not founded
+        self.pretrained = "model.encoder." if founded else None
+        self.frozen, self.kept_stages = frozen, kept_stages
+        self._kept: int | None = None
+
+    def stage(self, progress: float) -> None:
+        """The encoder joins in after its share of the budget. A training that keeps nothing leaves it as it finds it:
+        under LoRA all of the base is kept, and that is for its adapters to say."""
+        if self.pretrained is None or not (self.frozen or self.kept_stages):
+            return
+        kept = len(self.model.encoder.stages) if progress < self.frozen else self.kept_stages
+        if kept != self._kept:
+            self._kept = kept
+            self.model.encoder.freeze(kept)
 
     def forward(
         self,
@@ -162,10 +187,11 @@ def _with_pixels(masks: list[Tensor], classes: list[Tensor]) -> tuple[list[Tenso
     return [m[s] for m, s in zip(masks, seen, strict=True)], [c[s] for c, s in zip(classes, seen, strict=True)]
 
 
-def learner_for(model: InstanceModel, *, scratch: bool) -> Learner:
-    """The learner of a model's family; `scratch` where it starts from random weights."""
+def learner_for(model: InstanceModel, *, scratch: bool, frozen: float = 0.0, kept_stages: int = 0) -> Learner:
+    """The learner of a model's family; `scratch` where it starts from random weights. `frozen` and `kept_stages` are
+    for encoders with a foundation (`AlignedLearner`)."""
     if isinstance(model, ParcelSeg):
-        return AlignedLearner(model)
+        return AlignedLearner(model, frozen=frozen, kept_stages=kept_stages)
     if isinstance(model, RfDetr):
         return RfDetrLearner(model)
     if isinstance(model, MaskRcnn):

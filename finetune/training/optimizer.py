@@ -27,10 +27,18 @@ class MuonAdamW(torch.optim.Optimizer):
         muon_rate: float,
         adam_rate: float,
         weight_decay: float,
+        pretrained: Iterable[Tensor] = (),
+        pretrained_share: float = 0.2,
     ) -> None:
+        """`pretrained` weights have seen far more than this training will show them: AdamW moves them at
+        `pretrained_share` of its rate and lets none of them decay."""
+        groups: list[dict[str, Any]] = [{"params": list(others)}]
+        careful = list(pretrained)
+        if careful:
+            groups.append({"params": careful, "lr": adam_rate * pretrained_share, "weight_decay": 0.0})
         self.parts: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = (
             Muon(list(hidden), lr=muon_rate, weight_decay=weight_decay, momentum=0.95),
-            torch.optim.AdamW(list(others), lr=adam_rate, weight_decay=weight_decay, betas=(0.9, 0.98)),
+            torch.optim.AdamW(groups, lr=adam_rate, weight_decay=weight_decay, betas=(0.9, 0.98)),
         )
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         # The base class copies the groups; a schedule must reach the ones that the parts read.

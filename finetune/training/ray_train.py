@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune import errors
-from finetune.base_service import Judgement, make_base
+from finetune.base_service import make_base
 from finetune.datasets import read_dataset
 from finetune.errors import FinetuneError, TrainingError
-from finetune.evaluate import Evaluation
+from finetune.evaluate import Evaluation, Judgement
 from finetune.training.base import BaseRecipe
 from finetune.training.loop import Tick
 from finetune.training.ray_board import Board

@@ -23,12 +23,14 @@ def start_from_scratch(model: InstanceModel, examples: Sequence[Example], *, see
     """Give a randomly initialised plain vision transformer its start: whitened patches of `examples`, mimetic
     attention. Families without one are left as they are."""
     if isinstance(model, ParcelSeg):
-        patches = model.patch_embedding
+        # One that sees with an EfficientNet-Lite has no patches.
+        patches = model.patch_embedding if model.config.encoder == "stem" else None
     elif isinstance(model, Eomt):
         patches = model.embeddings.patch_embeddings.projection
     else:
         return
-    whiten_patches(patches, collate(examples)["pixel_values"])
+    if patches is not None:
+        whiten_patches(patches, collate(examples)["pixel_values"])
     mimic_attention([attention_views(layer.attention) for layer in model.layers], seed=seed)
 
 

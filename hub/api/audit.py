@@ -20,6 +20,7 @@ from hub.api.auth import requires
 from hub.api.parts import Asked, Hub
 from hub.errors import InputError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.redaction import redacted
 from hub.services import Services
 from hub.tokens import Identity, Scope
 
@@ -65,7 +66,7 @@ async def record_change(message: Message, scope: AsgiScope) -> None:
             who=user.owner,
             token=user.name,
             action=name,
-            subject=f"{asked['method']} {path}",
+            subject=redacted(f"{asked['method']} {path}"),
             status=status,
             address=address,
             detail=detail,

@@ -1,4 +1,7 @@
-"""Who is asking: the bearer token becomes an `Identity`, and guards say what that identity may do."""
+"""Who is asking: the bearer token becomes an `Identity`, and guards say which scope a route needs.
+
+That the kind of identity may use the route at all, `hub.access_policy` has said before.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ from litestar.types import Guard
 from hub.errors import ForbiddenError, UnauthorizedError
 from hub.services import Services
 from hub.tokens import Identity, Scope
-
-FOR_JOBS = {"jobs": True}
-"""`opt` of the routes that the processes of jobs may use; what they may read there, their token says."""
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
@@ -39,17 +39,6 @@ def identity_of(connection: Connection) -> Identity:
     return connection.user
 
 
-def signed_in(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The guard of the whole API: a token is needed unless a route says `public`; a robot's is for few routes."""
-    if handler.opt.get("public"):
-        return
-    who = identity_of(connection)
-    if who.robot_cells is not None and not handler.opt.get("robots"):
-        raise ForbiddenError(f"the token {who.name!r} is a robot's: it may ask Triton and report outcomes")
-    if who.job is not None and not handler.opt.get("jobs"):
-        raise ForbiddenError(f"the token {who.name!r} is a job's, and may only work on it")
-
-
 def requires(scope: Scope) -> Guard:
     """A guard: the token must carry the scope."""
 
@@ -57,13 +46,6 @@ def requires(scope: Scope) -> Guard:
         identity_of(connection).require(scope)
 
     return guard
-
-
-def is_person(connection: Connection, _: BaseRouteHandler) -> None:
-    """A guard: not for the processes of jobs."""
-    who = identity_of(connection)
-    if who.job is not None:
-        raise ForbiddenError(f"the token {who.name!r} is a job's, and may only work on it")
 
 
 def may_write(connection: Connection, _: BaseRouteHandler) -> None:

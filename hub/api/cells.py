@@ -14,10 +14,10 @@ from hub.api.parts import Asked, Hub, Text
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.resources import CellChange
 from hub.schemas import Cell, CellIn, Health
-from hub.tokens import Identity, Scope
+from hub.tokens import Identity, Kind, Scope
 
 
-@get("/health", sync_to_thread=True, opt={"public": True}, tags=["service"])
+@get("/health", sync_to_thread=True, tags=["service"])
 def health(services: Hub) -> Health:
     """Whether the hub answers, and the newest base it has."""
     return Health(status="ok", version=__version__, base=services.bases.newest_name())
@@ -80,6 +80,6 @@ class CellController(Controller):
 
 def _home(who: Identity) -> str:
     """Whose cell it is if nothing is said: the user's only team, or the user's own; the operator's is everybody's."""
-    if who.user is None:
+    if who.kind is Kind.OPERATOR or (who.user is None and who.kind is not Kind.TEAM):
         return ""
-    return next(iter(who.teams)) if len(who.teams) == 1 else who.user.lower()
+    return next(iter(who.teams)) if len(who.teams) == 1 else who.home.lower()

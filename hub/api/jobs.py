@@ -17,7 +17,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import FOR_JOBS, identity_of, is_job, requires
+from hub.api.auth import identity_of, is_job, requires
 from hub.api.parts import Asked, Hub, Text
 from hub.errors import UnknownJobError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -63,6 +63,11 @@ def visible_job(services: Services, job_id: str, who: Identity) -> s.Job:
     raise UnknownJobError(f"there is no job {job_id!r}")
 
 
+def require_data(services: Services, job: s.Job, who: Identity) -> None:
+    """Raise RepoNotFoundError or GatedError unless `who` may have the dataset that a run of the job would read."""
+    services.readable(RepoId.parse(job.spec.dataset, "dataset"), who, files=True)
+
+
 class JobController(Controller):
     """Jobs."""
 
@@ -82,7 +87,7 @@ class JobController(Controller):
     ) -> Response[list[s.Job]]:
         """The jobs that the caller may see, newest first."""
         who = identity_of(request)
-        teams: Collection[str] | None = None if who.user is None or who.may(Scope.ADMIN) else who.namespaces
+        teams: Collection[str] | None = None if who.sees_all else who.namespaces
         mine = who.owner
         if team is not None:
             teams = {team.lower()} if who.owns(team) else set()
@@ -92,7 +97,7 @@ class JobController(Controller):
         )
         return paged(request, found, limit, lambda job: job.id)
 
-    @get("/{job_id:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @get("/{job_id:str}", sync_to_thread=True)
     def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """One job: its state, its newest progress, its result."""
         return visible_job(services, job_id, identity_of(request))
@@ -145,7 +150,7 @@ class JobController(Controller):
     def retry(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
         """Queue a job again that failed or was cancelled; it goes on from its checkpoint."""
         who = identity_of(request)
-        visible_job(services, job_id, who)
+        require_data(services, visible_job(services, job_id, who), who)
         return services.jobs.retry(job_id, who.owner)
 
 
@@ -190,7 +195,6 @@ class ReportController(Controller):
     path = "/jobs/{job_id:str}"
     tags = ("workers",)
     guards = (is_job,)
-    opt = FOR_JOBS
 
     @post("/progress", sync_to_thread=True, status_code=HTTP_200_OK)
     def progress(self, services: Hub, job_id: Text, data: JSONBody[s.ProgressIn]) -> s.Heartbeat:

@@ -15,9 +15,12 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
+from hub.errors import UnknownEvaluationError
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
+from hub.serving_folder import of_cells
 from hub.tokens import Scope
+from registry.stage_types import HELD_STAGES
 from registry.types import UNSET
 
 
@@ -38,7 +41,8 @@ class ModelController(Controller):
         q: Annotated[str, QueryParameter(max_length=100, description="Part of the cell's name.")] = "",
     ) -> Response[s.Models]:
         """Every base version, and a page of the variants, newest first."""
-        found = services.variants.page(limit=limit + 1, after=after, stage=stage, contains=q)
+        hidden = services.privacy.hidden(identity_of(request))
+        found = services.variants.page(limit=limit + 1, after=after, stage=stage, contains=q, hidden=hidden)
         shown = _shown(services, request, found)
         answer = paged(request, shown, limit, lambda one: one.name)
         return Response(s.Models(bases=services.bases.all(), variants=answer.content), headers=dict(answer.headers))
@@ -48,12 +52,14 @@ class ModelController(Controller):
         self, services: Hub, request: Asked, cell: Text, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[s.Version]]:
         """The variants of one cell, newest first."""
-        found = services.variants.page(limit=limit + 1, after=after, cell=services.cells.get(cell).name)
+        name, hidden = services.cells.get(cell).name, services.privacy.hidden(identity_of(request))
+        found = services.variants.page(limit=limit + 1, after=after, cell=name, hidden=hidden)
         return paged(request, _shown(services, request, found), limit, lambda one: one.name)
 
     @get("/{cell:str}/{version:str}", sync_to_thread=True)
     def get_variant(self, services: Hub, request: Asked, cell: Text, version: Text) -> s.Version:
         """One variant: metrics, lineage, stage."""
+        services.require_variant(identity_of(request), cell, version)
         return _shown(services, request, [services.variants.get(cell, version)])[0]
 
     @post(
@@ -81,7 +87,7 @@ class ModelController(Controller):
             expected=UNSET if isinstance(data.expected, msgspec.UnsetType) else data.expected,
         )
         note(request, decision=moved.decision, before=moved.previous, now=moved.version)
-        return moved
+        return _placed(services, moved)
 
     @post(
         "/{cell:str}/rollback",
@@ -94,7 +100,7 @@ class ModelController(Controller):
         actor = _promoter(services, request, cell)
         moved = services.promotions.rollback(cell, data.stage, actor=actor, note=data.note)
         note(request, decision=moved.decision, before=moved.previous, now=moved.version)
-        return moved
+        return _placed(services, moved)
 
 
 class EvaluationController(Controller):
@@ -113,13 +119,17 @@ class EvaluationController(Controller):
         model: Annotated[str | None, QueryParameter(max_length=300, description="Of one model alone.")] = None,
     ) -> Response[list[r.Evaluation]]:
         """Evaluations, newest first."""
-        found = services.evaluations.page(limit=limit + 1, after=after, model=model)
+        hidden = services.privacy.hidden(identity_of(request))
+        found = services.evaluations.page(limit=limit + 1, after=after, model=model, hidden=hidden)
         return paged(request, _judged(services, request, found), limit, lambda one: one.id)
 
     @get("/{evaluation_id:str}", sync_to_thread=True)
     def get_evaluation(self, services: Hub, request: Asked, evaluation_id: Text) -> r.Evaluation:
         """One evaluation."""
-        return _judged(services, request, [services.evaluations.get(evaluation_id)])[0]
+        found = services.evaluations.get(evaluation_id)
+        if services.evaluations.cell_of(found) in services.privacy.hidden(identity_of(request)):
+            raise UnknownEvaluationError(f"there is no evaluation {evaluation_id!r}")
+        return _judged(services, request, [found])[0]
 
     @post(sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
     def add_evaluation(self, services: Hub, request: Asked, data: JSONBody[r.EvaluationIn]) -> r.Evaluation:
@@ -130,21 +140,38 @@ class EvaluationController(Controller):
             services.bases.get(data.model)
         else:
             who.require_team(services.cells.get(name).team, f"the cell {name!r}")
+            services.require_variant(who, name, version)
             services.variants.get(name, version)
         return services.evaluations.add(
             data.model, data.metrics, dataset=data.dataset, deck=data.deck, created_by=who.owner
         )
 
 
+def _placed(services: Services, moved: s.Moved) -> s.Moved:
+    """The move, with what the robots' server says of it; waits a moment for it to be tried."""
+    place = services.serving_folder.placement.settled({moved.stage: moved.version}).get(moved.stage)
+    return moved if place is None else msgspec.structs.replace(moved, state=place.state, reason=place.reason)
+
+
+def _with_places(services: Services, found: Sequence[s.Version]) -> list[s.Version]:
+    """The variants, each with why it does not answer though it was promoted."""
+    held = {one.name: one.name for one in found if one.stage in HELD_STAGES}
+    places = services.serving_folder.placement.of(held) if held else {}
+    bad = {name: one.reason for name, one in places.items() if one.state == "promoted, not in place"}
+    return [msgspec.structs.replace(one, not_in_place=bad[one.name]) if one.name in bad else one for one in found]
+
+
 def _promoter(services: Services, request: Asked, cell: str) -> str:
     """Who asks, if the cell is theirs to change."""
     who = identity_of(request)
     who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+    services.require_production(who, cell)
     return who.owner
 
 
 def _shown(services: Services, request: Asked, found: Sequence[s.Version]) -> list[s.Version]:
     """The variants, without the names of datasets that the caller does not see."""
+    found = _with_places(services, found)
     names = [one.dataset.partition("@")[0] for one in found]
     seen = services.datasets.readable_names(names, identity_of(request)) if any(names) else set()
     return [
@@ -163,6 +190,8 @@ def _judged(services: Services, request: Asked, found: Sequence[r.Evaluation]) -
 
 
 @get("/routing", sync_to_thread=True, tags=["models"])
-def routing(services: Hub) -> dict[str, Any]:
-    """The table that the robots' server reads, as it is on disk."""
-    return services.serving_folder.read()
+def routing(services: Hub, request: Asked) -> dict[str, Any]:
+    """The table that the robots' server reads, as it is on disk; without the cells that are not the caller's."""
+    table = services.serving_folder.read()
+    places = services.privacy.workplaces(identity_of(request))
+    return table if places is None else of_cells(table, places)

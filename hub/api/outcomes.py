@@ -20,7 +20,7 @@ from hub.errors import ForbiddenError, InputError
 from hub.robots import require_cell
 from hub.services import Services
 from hub.telemetry import DIMENSIONS
-from hub.tokens import Scope
+from hub.tokens import Identity, Scope
 from serving.statistics import Rate
 
 DEFAULT_DAYS = 30.0
@@ -56,6 +56,7 @@ class OutcomeController(Controller):
     def get_rates(
         self,
         services: Hub,
+        request: Asked,
         by: Annotated[
             str, QueryParameter(max_length=100, description="Dimensions, comma-separated: cell, variant, stage, class…")
         ] = "cell",
@@ -72,12 +73,17 @@ class OutcomeController(Controller):
             raise InputError(f"by: {', '.join(unknown) or by!r}: choose each once of {', '.join(DIMENSIONS)}")
         wanted = {"cell": cell, "variant": variant, "stage": stage, "class": class_}
         where = {name: value for name, value in wanted.items() if value is not None}
-        return success_rates(services, names, where, days)
+        return success_rates(services, names, where, days, who=identity_of(request))
 
 
-def success_rates(services: Services, by: Sequence[str], where: Mapping[str, str], days: float) -> v.Rates:
-    """Success rates of the last `days` by dimensions (of `hub.telemetry.DIMENSIONS`), for the API and the pages."""
-    groups, unmatched = services.production.telemetry.rates(by, where=where, since=time.time() - days * 86_400)
+def success_rates(
+    services: Services, by: Sequence[str], where: Mapping[str, str], days: float, *, who: Identity
+) -> v.Rates:
+    """Success rates of the last `days` by dimensions (of `hub.telemetry.DIMENSIONS`), for the API and the pages; of
+    the cells that `who` works in."""
+    groups, unmatched = services.production.telemetry.rates(
+        by, where=where, since=time.time() - days * 86_400, cells=services.privacy.workplaces(who)
+    )
     rates = []
     for group in groups:
         rate = Rate(group.successes, group.picks)

@@ -7,10 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from litestar.exceptions import HTTPException, ValidationException
 
 from hub.errors import EXIT_FAILURE, INTERNAL, Problem, problem_of
-from hub.hf.problems import answer_unrouted
 
 log = logging.getLogger("parcelhub.api")
 
@@ -19,11 +18,9 @@ _MEDIA_TYPE = "application/problem+json"
 
 
 def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    """The exception handler of the whole application."""
+    """The exception handler of the API, and of what no router caught."""
     if isinstance(error, ValidationException):
         return _document(request, _BAD_REQUEST, error.detail, errors=_fields(error.extra))
-    if isinstance(error, NotFoundException) and (answer := answer_unrouted(request)):
-        return answer
     if isinstance(error, HTTPException):
         phrase = HTTPStatus(error.status_code).phrase
         slug = phrase.lower().replace(" ", "-")

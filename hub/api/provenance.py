@@ -13,8 +13,10 @@ from hub import schemas_provenance as p
 from hub.api.audit import note
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub
+from hub.services import Services
 from hub.tables import timestamp
 from hub.tokens import Scope
+from registry.errors import NotFoundError
 from registry.policies import Approval, PolicyInForce
 from registry.policy import Policy
 from registry.provenance import Statement
@@ -29,9 +31,14 @@ class ProvenanceController(Controller):
     tags = ("provenance",)
 
     @get("/statement", sync_to_thread=True)
-    def get_statement(self, services: Hub, name: Name) -> p.StatementOut:
+    def get_statement(self, services: Hub, request: Asked, name: Name) -> p.StatementOut:
         """The signed statement about `<cell>@<version>` or `base/<name>@<version>`; 409 if none is believed."""
-        return _statement(name, services.vouching.statement(name))
+        _require(services, request, name)
+        made = services.vouching.statement(name)
+        said = str(made.predicate.get("dataset", "")).partition("@")[0]
+        if services.privacy.secret_datasets([said], identity_of(request)):
+            raise NotFoundError(f"there is no statement about {name!r}")
+        return _statement(name, made)
 
     @post("/statement", sync_to_thread=True, guards=[requires(Scope.ADMIN)], status_code=HTTP_200_OK)
     def sign(self, services: Hub, data: JSONBody[p.SignIn], request: Asked) -> p.StatementOut:
@@ -50,8 +57,9 @@ class ProvenanceController(Controller):
         ]
 
     @get("/verify", sync_to_thread=True)
-    def verify(self, services: Hub, name: Name) -> p.Verification:
+    def verify(self, services: Hub, request: Asked, name: Name) -> p.Verification:
         """Replay the decisions about a cell and check statements and files, all from digests."""
+        _require(services, request, name)
         return services.verification.of(name)
 
     @get("/lineage", sync_to_thread=True)
@@ -63,16 +71,19 @@ class ProvenanceController(Controller):
         direction: Annotated[Literal["up", "down"], QueryParameter()] = "up",
     ) -> p.LineageOut:
         """What something was made from (`up`), or what was made of it and which robots run that (`down`)."""
+        _require(services, request, name)
         return services.lineages.of(name, direction, identity_of(request))
 
     @get("/decisions", sync_to_thread=True)
     def decisions(
         self,
         services: Hub,
+        request: Asked,
         cell: Annotated[str, QueryParameter(min_length=1, max_length=96)],
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     ) -> list[p.DecisionOut]:
         """The decisions about a cell, newest first, refused ones among them."""
+        _require(services, request, cell)
         found = services.registry.stages.history(services.cells.get(cell).name, limit)
         return [p.DecisionOut(id=one.id, record=msgspec.json.decode(one.document())) for one in found]
 
@@ -93,9 +104,17 @@ class ProvenanceController(Controller):
         """Approve of a variant's move to a stage; whoever makes the move counts not."""
         who = identity_of(request)
         who.require_team(services.cells.get(data.cell).team, f"the cell {data.cell!r}")
+        services.require_variant(who, data.cell, data.version)
         given = services.promotions.approve(data.cell, data.version, data.stage, by=who.owner, note=data.note)
         note(request, commit=given.commit, stage=given.stage)
         return _approval(data.cell, given)
+
+
+def _require(services: Services, request: Asked, name: str) -> None:
+    """Raise UnknownVariantError for variants, and cells with such, that do not exist for the caller."""
+    cell, _, version = name.partition("@")
+    if "/" not in cell:
+        services.require_variant(identity_of(request), cell, version or "of yours")
 
 
 def _statement(name: str, one: Statement) -> p.StatementOut:

@@ -12,7 +12,7 @@ from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import FOR_JOBS, identity_of, may_upload, may_write
+from hub.api.auth import identity_of, may_upload, may_write
 from hub.api.parts import Asked, Hub, Repo, Text
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
@@ -39,10 +39,11 @@ class RepoController(Controller):
         type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
     ) -> Response[list[s.Repo]]:
         """The repositories that the caller may see, or those of one type, by type and name."""
-        found = services.store.page(type_, identity_of(request), limit=limit + 1, after=after)
+        who = identity_of(request)
+        found = services.store.page(type_, who, limit=limit + 1, after=after, also=services.privacy.listed(who))
         return paged(request, found, limit, lambda one: f"{one.type} {one.namespace}/{one.name}")
 
-    @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK, opt=FOR_JOBS)
+    @put(REPO, sync_to_thread=True, guards=[may_write], status_code=HTTP_200_OK)
     def create_repo(
         self,
         services: Hub,
@@ -51,7 +52,7 @@ class RepoController(Controller):
         """Create the repository unless it is there."""
         return services.store.ensure(repo)
 
-    @get(REPO, sync_to_thread=True, opt=FOR_JOBS)
+    @get(REPO, sync_to_thread=True)
     def get_repo(
         self,
         services: Hub,
@@ -62,7 +63,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.get(repo)
 
-    @get(REPO + "/refs", sync_to_thread=True, opt=FOR_JOBS)
+    @get(REPO + "/refs", sync_to_thread=True)
     def list_refs(
         self,
         services: Hub,
@@ -73,7 +74,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.refs(repo)
 
-    @get(REPO + "/commits/{revision:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @get(REPO + "/commits/{revision:str}", sync_to_thread=True)
     def get_commit(
         self,
         services: Hub,
@@ -85,7 +86,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.commit_of(repo, revision)
 
-    @get(REPO + "/tree/{revision:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @get(REPO + "/tree/{revision:str}", sync_to_thread=True)
     def get_tree(
         self,
         services: Hub,
@@ -97,7 +98,7 @@ class RepoController(Controller):
         services.readable(repo, identity_of(request))
         return services.store.tree(repo, revision)
 
-    @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True, opt=FOR_JOBS)
+    @get(REPO + "/files/{revision:str}/{path:path}", sync_to_thread=True)
     def download(
         self,
         services: Hub,
@@ -112,7 +113,7 @@ class RepoController(Controller):
         headers = {"ETag": f'"{reading.entry.sha256}"', "Content-Length": str(reading.entry.size)}
         return Stream(reading.chunks, media_type="application/octet-stream", headers=headers)
 
-    @post(REPO + "/commits", sync_to_thread=True, guards=[may_write], opt=FOR_JOBS)
+    @post(REPO + "/commits", sync_to_thread=True, guards=[may_write])
     def create_commit(
         self,
         services: Hub,
@@ -134,19 +135,19 @@ class BlobController(Controller):
     path = "/blobs"
     tags = ("repositories",)
 
-    @head("/{sha256:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @head("/{sha256:str}", sync_to_thread=True)
     def has_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
         """Whether the hub has the blob, and the caller has proven to have it, too: 200, or 404."""
         _size_for(services, identity_of(request), sha256)
 
-    @get("/{sha256:str}", sync_to_thread=True, opt=FOR_JOBS)
+    @get("/{sha256:str}", sync_to_thread=True)
     def get_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> Stream:
         """The bytes of a blob, a training deck for instance."""
         headers = {"Content-Length": str(_size_for(services, identity_of(request), sha256))}
         chunks = services.store.blobs.iter_range(sha256)
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
-    @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED, opt=FOR_JOBS)
+    @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED)
     async def put_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
         """Upload a blob; its bytes must have the sha256 of its address."""
         who = identity_of(request)

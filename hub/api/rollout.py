@@ -9,6 +9,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from hub import schemas_serving as v
 from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
+from hub.errors import UnknownTrialError
+from hub.minting import require_lifetime
 from hub.services import Services
 from hub.tokens import Scope
 
@@ -20,8 +22,9 @@ class RolloutController(Controller):
     tags = ("rollouts",)
 
     @get("/{cell:str}", sync_to_thread=True)
-    def get_rollout(self, services: Hub, cell: Text) -> v.Rollout:
+    def get_rollout(self, services: Hub, request: Asked, cell: Text) -> v.Rollout:
         """Stages, lines, the canary's share and the latest trials of a cell."""
+        services.require_production(identity_of(request), cell)
         return _rollout(services, cell)
 
     @put("/{cell:str}/lines", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
@@ -52,9 +55,12 @@ class TrialController(Controller):
     tags = ("rollouts",)
 
     @get("/{trial_id:str}", sync_to_thread=True)
-    def get_trial(self, services: Hub, trial_id: Text) -> v.Trial:
+    def get_trial(self, services: Hub, request: Asked, trial_id: Text) -> v.Trial:
         """One trial."""
-        return services.production.trials.get(trial_id)
+        found = services.production.trials.get(trial_id)
+        if not services.privacy.works_in(identity_of(request), found.cell):
+            raise UnknownTrialError(f"there is no trial {trial_id!r}")
+        return found
 
     @delete("/{trial_id:str}", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
     def stop_trial(self, services: Hub, request: Asked, trial_id: Text) -> v.Trial:
@@ -76,8 +82,9 @@ class RobotController(Controller):
         return services.production.robots.all()
 
     @post(sync_to_thread=True)
-    def create_robot(self, services: Hub, data: JSONBody[v.RobotIn]) -> v.NewRobot:
-        """Make a robot's token."""
+    def create_robot(self, services: Hub, request: Asked, data: JSONBody[v.RobotIn]) -> v.NewRobot:
+        """Make a robot's token. It has no end, so a token that has one makes none."""
+        require_lifetime(identity_of(request), None)
         return v.NewRobot(token=services.production.robots.add(data.name, data.cells))
 
     @delete("/{robot_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT)
@@ -88,7 +95,9 @@ class RobotController(Controller):
 
 def _own(services: Services, request: Asked, cell: str) -> None:
     """Raise unless the cell is of the caller's team."""
-    identity_of(request).require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+    who = identity_of(request)
+    who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+    services.require_production(who, cell)
 
 
 def _rollout(services: Services, cell: str) -> v.Rollout:
@@ -106,4 +115,5 @@ def _rollout(services: Services, cell: str) -> v.Rollout:
         beta_share=plan.share,
         routing_version=services.serving_folder.version(),
         trials=services.production.trials.of_cell(cell, limit=20),
+        placement=services.serving_folder.placement.of(held),
     )

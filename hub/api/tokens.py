@@ -9,16 +9,17 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.auth import identity_of, is_person, requires
+from hub.api.auth import identity_of, requires
 from hub.api.parts import Asked, Hub, Text
-from hub.errors import ForbiddenError, InputError, UnknownTeamError, UnknownTokenError
+from hub.errors import UnknownTeamError, UnknownTokenError
+from hub.minting import mint
 from hub.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.tables import timestamp
 from hub.tokens import Identity, Scope, TokenInfo
 from hub.users import Team, User
 
 
-@get("/me", sync_to_thread=True, guards=[is_person], tags=["accounts"])
+@get("/me", sync_to_thread=True, tags=["accounts"])
 def get_me(request: Asked) -> s.Me:
     """Whose token this is, and what it may do."""
     who = identity_of(request)
@@ -62,7 +63,7 @@ class TeamController(Controller):
     path = "/teams"
     tags = ("accounts",)
 
-    @get(sync_to_thread=True, guards=[is_person])
+    @get(sync_to_thread=True)
     def list_teams(
         self, services: Hub, request: Asked, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[r.Team]]:
@@ -72,7 +73,7 @@ class TeamController(Controller):
         found = [_team(team) for team in services.users.teams(limit=limit + 1, after=after, only=only)]
         return paged(request, found, limit, lambda team: team.name)
 
-    @get("/{name:str}", sync_to_thread=True, guards=[is_person])
+    @get("/{name:str}", sync_to_thread=True)
     def get_team(self, services: Hub, request: Asked, name: Text) -> r.Team:
         """One team and its members."""
         _require_insight(identity_of(request), name)
@@ -101,7 +102,7 @@ class TeamController(Controller):
         """Take a user out of a team."""
         return _team(services.users.set_member(name, user, False))
 
-    @get("/{name:str}/quota", sync_to_thread=True, guards=[is_person])
+    @get("/{name:str}/quota", sync_to_thread=True)
     def get_quota(self, services: Hub, request: Asked, name: Text) -> r.Quota:
         """What a team may use, and what it uses; a user's own namespace is a team, too."""
         _require_insight(identity_of(request), name)
@@ -118,7 +119,6 @@ class TokenController(Controller):
 
     path = "/tokens"
     tags = ("accounts",)
-    guards = (is_person,)
 
     @get(sync_to_thread=True)
     def list_tokens(self, services: Hub, request: Asked) -> list[s.Token]:
@@ -130,19 +130,8 @@ class TokenController(Controller):
     @post(sync_to_thread=True)
     def create_token(self, services: Hub, request: Asked, data: JSONBody[s.TokenIn]) -> s.NewToken:
         """Make a token: the operator for anybody, users for themselves and with no more scopes than they use now."""
-        who = identity_of(request)
-        user = data.user
-        if not who.may(Scope.ADMIN):
-            if who.user is None or user not in (None, who.user) or data.value is not None:
-                raise ForbiddenError(f"the token {who.name!r} lacks the scope 'admin'")
-            user = who.user
-            for scope in data.scopes:
-                who.require(Scope(scope))
-        if user is not None:
-            user = services.users.get(user).name
-            if "admin" in data.scopes:
-                raise InputError("a user's token cannot be the operator's; leave the user out")
-        value = services.tokens.issue(data.name, data.scopes, seconds=data.seconds, user=user, value=data.value)
+        value = mint(services.tokens, services.users, identity_of(request), data)
+        user = data.user or identity_of(request).user
         note(request, name=data.name, user=user, scopes=list(data.scopes))
         return s.NewToken(token=value)
 
@@ -158,7 +147,7 @@ class TokenController(Controller):
 
 
 def _sees_all(who: Identity) -> bool:
-    return who.user is None or who.may(Scope.ADMIN)
+    return who.sees_all
 
 
 def _require_insight(who: Identity, team: str) -> None:

@@ -14,7 +14,7 @@ from hub.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from finetune.base_service import Judgement
+    from finetune.evaluate import Judgement
     from finetune.training.loop import Tick
 
 judge_option = click.option(
@@ -42,6 +42,13 @@ def base() -> None:
     """The universal base: train one, judge one."""
 
 
+foundation_option = click.option(
+    "--foundation",
+    type=click.Choice(["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]),
+    help="An encoder that learnt from photographs before (extra: foundation). With --start, its heads are kept.",
+)
+
+
 @base.command("train")
 @click.option("--out", "target", required=True, type=click.Path(path_type=Path), help="Folder of the finished base.")
 @click.option("--minutes", type=float, help="Time budget; the learning rate follows it.")
@@ -56,8 +63,9 @@ def base() -> None:
     default="parcelseg",
     show_default=True,
 )
+@foundation_option
 @hidden_size_option
-@layers_option
+@click.option("--layers", type=int, help="Of the transformer; by default 8, or 2 on a foundation.")
 @click.option(
     "--image-size",
     type=click.IntRange(32),
@@ -87,8 +95,9 @@ def train(
     learning_rate: float,
     muon_rate: float,
     family: str,
+    foundation: str | None,
     hidden_size: int,
-    layers: int,
+    layers: int | None,
     image_size: int | None,
     written: tuple[Path, ...],
     written_share: float,
@@ -112,6 +121,7 @@ def train(
       parcelhub scenes write --tier physical --images 1400 --size 256 --out ./physical --workers 2
       parcelhub base train --minutes 60 --start ./my-base --also ./physical --seed 2 --out ./better-base
       parcelhub base train --minutes 60 --start ./better-base --image-size 320 --seed 3 --out ./finer-base
+      parcelhub base train --minutes 90 --foundation efficientnet-lite0 --start ./my-base --out ./founded-base
       RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
     """
@@ -120,14 +130,18 @@ def train(
     from finetune.training.base import BaseRecipe
     from finetune.training.fit import is_first_process
 
-    architecture = Architecture(family=family, hidden_size=hidden_size, layers=layers, heads=max(1, hidden_size // 32))
+    depth = layers or (2 if foundation else 8)
+    architecture = Architecture(family=family, hidden_size=hidden_size, layers=depth, heads=max(1, hidden_size // 32))
     if start is not None:
         architecture = architecture_of(load_base(start), architecture)
+        if foundation:  # the start gives its last layers
+            architecture = replace(architecture, layers=depth)
     if image_size is not None:
         architecture = replace(architecture, image_size=image_size)
     recipe = BaseRecipe(
         architecture=architecture,
         start=start,
+        foundation=foundation,
         written=written,
         written_share=written_share,
         close_ups=close_ups,

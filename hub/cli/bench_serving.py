@@ -102,7 +102,7 @@ def serving(
 
 def _variants(base: Path, cells: str, rank: int, rounds: int, processes: int, plot: Path | None) -> dict[str, Any]:
     from serving.benchmark.variants import LABELS, draw_ways, measure_variants
-    from serving.engines import EngineChoice
+    from serving.runners import EngineChoice
 
     counts = numbers(cells, most=4096)
     choice = EngineChoice.read(os.environ)

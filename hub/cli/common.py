@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hub.errors import InputError
+from hub.redaction import redact_logs
 from hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def weighing(what: str) -> Iterator[ProgressCallback]:
 
 def set_up_logging() -> None:
     """Log lines of long-running commands, on stderr."""
+    redact_logs()
     level = logging.DEBUG if debugging() else logging.INFO
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import rich_click as click
 
-from hub import __version__
 from hub.cli import (
     audit,
     base,
@@ -44,8 +43,23 @@ click.rich_click.COMMAND_GROUPS = {
 }
 
 
+def _show_version(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from hub import __version__
+
+        click.echo(f"parcelhub, version {__version__}")
+        ctx.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="parcelhub")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """One universal package-segmentation model, and a variant of it for every robot cell.
 

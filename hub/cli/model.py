@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import rich_click as click
+from rich.markup import escape
 
 from hub.cli import vouch
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
@@ -74,7 +75,7 @@ def show(settings: Settings, variant: str, as_json: bool) -> None:
         return
     rows = table(one.name, "", "")
     facts = {
-        "stage": one.stage,
+        "stage": f"{one.stage}: promoted, not in place: {escape(one.not_in_place)}" if one.not_in_place else one.stage,
         "base": one.base,
         "dataset": one.dataset,
         "deck": one.deck,
@@ -131,6 +132,10 @@ def _show_move(moved: Moved, as_json: bool) -> None:
         print_json(moved)
         return
     now, before = moved.version or "the base", moved.previous or "the base"
+    if moved.state == "promoted, not in place":
+        out.print(f"[bold]{moved.cell}[/] ({moved.stage}): [bold]{now}[/] is promoted, not in place (before: {before})")
+        out.print(f"the robots' server refused it: {escape(moved.reason)}", highlight=False)
+        return
     out.print(f"[bold]{moved.cell}[/] ({moved.stage}) is served by [bold]{now}[/] (before: {before})")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import rich_click as click
+from rich.markup import escape
 
 from hub import schemas_serving as v
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
@@ -123,7 +124,11 @@ def _show(found: v.Rollout, as_json: bool) -> None:
         mine = ", ".join(sorted(line for line, at in found.lines.items() if at == stage))
         if stage == "beta" and found.beta_share:
             mine = f"{mine}{' and ' if mine else ''}{found.beta_share:.0%} of the others"
-        stages.add_row(stage, getattr(found, stage) or "-", mine or ("the rest" if stage == "fleet" else "-"))
+        place = found.placement.get(stage)
+        state = "" if place is None or place.state == "in place" else f" ({place.state}: {escape(place.reason)})"
+        stages.add_row(
+            stage, f"{getattr(found, stage) or '-'}{state}", mine or ("the rest" if stage == "fleet" else "-")
+        )
     out.print(stages)
     trials = table("Trials", "variant", "stage", "state", "picks", "success", "95 %", "started")
     for one in found.trials:

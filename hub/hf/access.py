@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from hub.errors import ForbiddenError, GatedError, UnauthorizedError
-from hub.tokens import Identity, Scope
+from hub.privacy import CELLS, CellPrivacy
+from hub.tokens import Identity, Kind, Scope
 from registry.catalog import Catalog
 from registry.directory import Directory, Found, Readers
 from registry.errors import RepoNotFoundError
@@ -21,8 +22,15 @@ class Access:
     """The rules. A repo that somebody may not read does not exist for them."""
 
     def __init__(
-        self, catalog: Catalog, directory: Directory, *, anonymous: bool, now: Callable[[], float] = time.time
+        self,
+        catalog: Catalog,
+        directory: Directory,
+        *,
+        anonymous: bool,
+        cells: CellPrivacy | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        self._cells = cells
         self._catalog = catalog
         self._directory = directory
         self._anonymous = anonymous
@@ -49,18 +57,27 @@ class Access:
         return found
 
     def may_read(self, who: Identity | None, info: RepoInfo) -> bool:
-        """Whether the repo exists for `who`."""
-        if who is None:
-            return self._anonymous and not info.private
-        if who.job is not None:
-            return who.given(info.id.type, str(info.id))
-        return not info.private or who.sees(info.id.namespace)
+        """Whether the repo exists for `who`: for a robot none does, for a job those that its token names."""
+        match who.kind if who is not None else Kind.ANONYMOUS:
+            case Kind.OPERATOR:
+                return True
+            case Kind.JOB:
+                return who is not None and who.given(info.id.type, str(info.id))
+            case Kind.PERSON | Kind.TEAM:
+                if self._cells is not None and _is_cell(info):
+                    return self._cells.sees(who, info.id.name)
+                return not info.private or (who is not None and who.sees(info.id.namespace))
+            case Kind.ANONYMOUS:
+                hidden = self._cells is not None and _is_cell(info) and not self._cells.sees(None, info.id.name)
+                return who is None and self._anonymous and not info.private and not hidden
+            case Kind.ROBOT:
+                return False
 
     def may_download(self, who: Identity | None, info: RepoInfo) -> bool:
         """Whether `who` may have the bytes of the repo's files."""
         if not self.may_read(who, info):
             return False
-        if info.gated == "no" or (who is not None and who.job is not None):
+        if info.gated == "no" or (who is not None and who.kind is Kind.JOB):
             return True
         if who is None:
             return False
@@ -70,11 +87,12 @@ class Access:
         """How `who` sees a listing; None if not at all."""
         if who is None:
             return Readers() if self._anonymous else None
-        if who.job is not None:
-            return None
-        if who.user is None or who.may(Scope.ADMIN):
+        if who.kind is Kind.OPERATOR:
             return Readers(everything=True)
-        return Readers(namespaces=who.namespaces)
+        if who.kind not in (Kind.PERSON, Kind.TEAM):
+            return None
+        also = self._cells.listed(who) if self._cells is not None else frozenset()
+        return Readers(namespaces=who.namespaces, also=also)
 
     # Readers of gated repos
 
@@ -113,6 +131,10 @@ class Access:
         return [row[0] for row in rows]
 
 
+def _is_cell(info: RepoInfo) -> bool:
+    return info.id.type == "model" and info.id.namespace.lower() == CELLS
+
+
 def signed_in(who: Identity | None) -> Identity:
     """Raises UnauthorizedError for anonymous callers."""
     if who is None:
@@ -123,7 +145,7 @@ def signed_in(who: Identity | None) -> Identity:
 def require_contributor(who: Identity | None) -> Identity:
     """Whoever may write somewhere may propose changes elsewhere. Raises UnauthorizedError, ForbiddenError."""
     known = signed_in(who)
-    if known.job is not None:
+    if known.kind is Kind.JOB:
         raise ForbiddenError("jobs make no proposals")
     known.require(Scope.CONTRIBUTE)
     return known

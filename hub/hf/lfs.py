@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import time
 from pathlib import Path
@@ -31,15 +30,14 @@ from hub.hf.context import (
     repo_url,
 )
 from hub.hf.files import BytesAnswer
+from hub.hf.parts import LINK_SECONDS, remove_parts
 from hub.hf.service import HubProtocol
-from hub.tokens import Identity
+from hub.tokens import Identity, Kind
 from registry.blobs import CHUNK
 from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
 from registry.types import RepoId, RepoInfo
 
 LFS_JSON = "application/vnd.git-lfs+json"
-LINK_SECONDS = 24 * 3600.0
-"""A link must outlive the upload of everything that one batch announced."""
 PART_BYTES = 64 * 1024**2
 MULTIPART_FROM = 2 * 1024**3
 """Files of at least so many bytes are sent in parts, if the client can: a broken part is sent again, not the file.
@@ -55,11 +53,12 @@ class UploadGrant(msgspec.Struct, frozen=True):
     user: str | None
     name: str
     part_bytes: int = 0
+    kind: Kind | None = None
 
     @property
     def identity(self) -> Identity:
         """Whose possession an upload proves; no rights come with it."""
-        return Identity.known_as(self.name, self.user)
+        return Identity.known_as(self.name, self.user, self.kind)
 
     @property
     def parts(self) -> int:
@@ -136,7 +135,8 @@ def _upload(
     if asked.size > hf.max_file_bytes:
         return view | {"error": {"code": 413, "message": f"more than the {hf.max_file_bytes} bytes allowed"}}
     part = max(PART_BYTES, -(-asked.size // MAX_PARTS)) if multipart else 0
-    grant = UploadGrant(asked.oid, asked.size, who.user, who.name, part)
+    name = who.owner if who.kind is Kind.TEAM else who.name
+    grant = UploadGrant(asked.oid, asked.size, who.user, name, part, who.kind)
     token = hf.signer.sign(grant, seconds=LINK_SECONDS)
     # Git LFS sends no password along with links that are said to prove themselves, and verifies by one as well.
     check = {"href": f"{verify}?grant={token}", "header": {}}
@@ -259,22 +259,6 @@ def _assemble(hf: HubProtocol, grant: UploadGrant) -> None:
             raise
     hf.ledger.record(grant.identity, grant.oid, grant.size, "lfs")
     remove_parts(folder)
-
-
-def remove_parts(folder: Path) -> None:
-    """Forget the parts of an upload."""
-    for part in list(folder.glob("*")) + list(folder.glob(".*")):
-        part.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def remove_stale_parts(root: Path, *, older_than_seconds: float = 2 * LINK_SECONDS) -> None:
-    """Forget uploads that nobody can finish any more: their links have expired."""
-    for folder in root.iterdir():
-        with contextlib.suppress(OSError):
-            if folder.is_dir() and folder.stat().st_mtime < time.time() - older_than_seconds:
-                remove_parts(folder)
 
 
 async def _receive(request: Asked, write: Any) -> None:  # noqa: ANN401  # any sink of bytes

@@ -28,11 +28,11 @@ def duplicate_repo(hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Dupli
     who = signed_in(request.user)
     source = open_repo(hf, request, repo, "download")
     wanted = data.repository or repo.name
-    target = RepoId.parse(wanted if "/" in wanted else f"{who.owner}/{wanted}", repo.type)
+    target = RepoId.parse(wanted if "/" in wanted else f"{who.home}/{wanted}", repo.type)
     who.require_write(target.type, str(target))
-    private = (
-        data.visibility == "private" if data.visibility else (source.private if data.private is None else data.private)
-    )
+    asked = data.visibility == "private" if data.visibility else bool(data.private)
+    # A copy of what not everybody may read is not for everybody either; its owners may open it, as a step of its own.
+    private = asked or source.private or source.gated != "no"
     files = hf.registry.repos.tree(source.id, f"refs/heads/{MAIN}")
     hf.quota.check(target.namespace, {file.sha256: file.size for file in files})
     try:
@@ -52,7 +52,7 @@ def duplicate_repo(hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Dupli
 @get("/api/settings/repositories", sync_to_thread=True)
 def own_repositories(hf: Hf, request: Asked) -> Response[list[Json]]:
     """What the caller's own namespace stores."""
-    return _stored(hf, request, signed_in(request.user).owner)
+    return _stored(hf, request, signed_in(request.user).home)
 
 
 @get("/api/organizations/{team:str}/settings/repositories", sync_to_thread=True)

@@ -38,7 +38,7 @@ def named(request: Asked, asked: wire.CreateRepo | wire.DeleteRepo) -> RepoId:
     """The repo a body names: its organization or the name's own prefix, else the caller's namespace."""
     who = signed_in(request.user)
     prefix, slash, name = asked.name.rpartition("/")
-    namespace = asked.organization or (prefix if slash else who.owner)
+    namespace = asked.organization or (prefix if slash else who.home)
     return RepoId(_type(asked.type), namespace, name)
 
 

@@ -14,6 +14,7 @@ from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
 from hub.hf.views import Views, XetHashesOf
 from hub.hf.weights import Weights
+from hub.privacy import CellPrivacy
 from hub.quotas import Quotas
 from hub.users import Users
 from registry.registry import Registry
@@ -54,10 +55,11 @@ class HubProtocol:
         xet_hashes_of: XetHashesOf = lambda _: {},
         quotas: Quotas | None = None,
         requests_per_minute: int = 0,
+        cells: CellPrivacy | None = None,
     ) -> HubProtocol:
         """`anonymous`: whether public repos are readable without a token; `public_url`: "" for the request's own."""
         catalog, blobs, directory = registry.catalog, registry.blobs, registry.directory
-        access = Access(catalog, directory, anonymous=anonymous)
+        access = Access(catalog, directory, anonymous=anonymous, cells=cells)
         parts = data / UPLOADS_FOLDER
         parts.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hub.hf.access import Access
-from hub.tokens import Identity, Scope
+from hub.tokens import Identity, Kind, Scope
 from registry.blobs import BlobStore
 from registry.catalog import Catalog
 from registry.directory import Directory
@@ -56,13 +56,12 @@ class UploadLedger:
         return {digest: size if digest in proven else None for digest, size in stored.items()}
 
     def sizes_for(self, who: Identity) -> Callable[[Sequence[Digest]], dict[Digest, int | None]]:
-        """`sizes_of` for one caller of the REST routes: tokens without a user are the operator's own, and trusted;
-        but for those of jobs."""
-        trusted = who.user is None and who.job is None
+        """`sizes_of` for one caller of the REST routes: the operator's tokens are trusted."""
+        trusted = who.sees_all
         return self._blobs.sizes if trusted else lambda digests: self.sizes_of(who, digests)
 
     def _proven(self, who: Identity, digests: Sequence[Digest]) -> set[Digest]:
-        if who.may(Scope.ADMIN):
+        if who.kind is Kind.OPERATOR and who.may(Scope.ADMIN):
             return set(digests)
         proven: set[Digest] = set(who.blobs & set(digests))
         for at in range(0, len(digests), _ROWS):
@@ -82,4 +81,4 @@ class UploadLedger:
 def owner_of(who: Identity) -> str:
     """Who possesses what a caller sends, as the table has it."""
     # A user's name and the name of an operator's token are different worlds.
-    return f"user:{who.user}" if who.user else f"token:{who.name}"
+    return f"user:{who.user}" if who.user else f"token:{who.owner}"

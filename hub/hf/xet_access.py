@@ -16,7 +16,7 @@ from hub.errors import ForbiddenError, UnauthorizedError
 from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
 from hub.hf.xet_wire import LinkOf, TokenOut
-from hub.tokens import Identity
+from hub.tokens import Identity, Kind
 from registry.directory import Directory
 from registry.errors import NotFoundError, UnknownXorbError, XetFileNotFoundError
 from registry.types import RepoInfo
@@ -39,11 +39,12 @@ class CasGrant(msgspec.Struct, frozen=True):
     user: str | None
     scope: CasScope
     repo: int
+    kind: Kind | None = None
 
     @property
     def who(self) -> Identity | None:
         """As the ledger knows them: no scope of the hub's own token goes with it."""
-        return None if self.name is None else Identity.known_as(self.name, self.user)
+        return None if self.name is None else Identity.known_as(self.name, self.user, self.kind)
 
     @property
     def holder(self) -> str:
@@ -84,7 +85,9 @@ class XetAccess:
 
         `origin` is where the caller reaches the hub: `https://hub.example`.
         """
-        grant = CasGrant(who.name if who else None, who.user if who else None, scope, repo.key)
+        grant = CasGrant(None, None, scope, repo.key)
+        if who is not None:
+            grant = CasGrant(who.owner if who.kind is Kind.TEAM else who.name, who.user, scope, repo.key, who.kind)
         return TokenOut(
             cas_url=f"{origin}/xet/{self.store.epoch(grant.holder)}",
             exp=int(self._now()) + TOKEN_SECONDS,

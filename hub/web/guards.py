@@ -67,12 +67,6 @@ def identity_of(request: Connection) -> Identity:
     return session_of(request).identity
 
 
-def signed_in(connection: Connection, handler: BaseRouteHandler) -> None:
-    """The guard of all pages: a session is needed unless a route says `public`."""
-    if not handler.opt.get("public"):
-        session_of(connection)
-
-
 def same_origin(connection: Connection, _: BaseRouteHandler) -> None:
     """The guard of all forms: browsers say where a request comes from, and it must be from here."""
     if connection.scope["method"] in ("GET", "HEAD"):  # type: ignore[typeddict-item]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 
 from finetune.plots import shorten
@@ -13,8 +14,11 @@ MAX_DEPTH = 5
 _WIDE, _HIGH, _GAP_X, _GAP_Y = 190, 58, 64, 22
 
 
-def lineage_svg(lineage: Lineage, start: Artifact) -> str:
-    """SVG of `start` and all it was made from; "" for an artifact that was never recorded."""
+def lineage_svg(lineage: Lineage, start: Artifact, *, seen: Callable[[str], bool]) -> str:
+    """SVG of `start` and all it was made from; "" for an artifact that was never recorded.
+
+    `seen` says which datasets may be named: a base may have learnt from private ones.
+    """
     depth: dict[Artifact, int] = {start: 0}
     edges: list[tuple[Artifact, Artifact, str]] = []
     row = [start]
@@ -22,11 +26,14 @@ def lineage_svg(lineage: Lineage, start: Artifact) -> str:
         following: list[Artifact] = []
         for node in row:
             for edge in lineage.parents(node):
-                edges.append((edge.child, edge.parent, edge.relation))
-                known = depth.get(edge.parent)
+                parent = edge.parent
+                if parent.kind == "dataset" and not seen(parent.name):
+                    continue
+                edges.append((edge.child, parent, edge.relation))
+                known = depth.get(parent)
                 if known is None or known < depth[node] + 1 <= MAX_DEPTH:
-                    depth[edge.parent] = depth[node] + 1
-                    following.append(edge.parent)
+                    depth[parent] = depth[node] + 1
+                    following.append(parent)
         row = following
     return _drawn(start, depth, edges) if edges else ""
 

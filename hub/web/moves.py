@@ -20,6 +20,7 @@ def mover(web: Web, request: WebRequest, cell: str) -> Identity:
     who = identity_of(request)
     who.require(Scope.PROMOTE)
     who.require_team(web.services.cells.get(cell).team, f"the cell {cell!r}")
+    web.services.require_production(who, cell)
     return who
 
 

@@ -35,14 +35,16 @@ def _cells(request: WebRequest, web: Web, *, problem: str = "", status: int = 20
     search, after = last(request, "search"), last(request, "after")
     found = web.services.cells.page(limit=LISTED + 1, after=after, contains=search)
     names = [cell.name for cell in found[:LISTED]]
+    hidden = web.services.privacy.hidden(identity_of(request))
+    shown = [name for name in names if name not in hidden]
     return page(
         request,
         "cells.html",
         status=status,
         here="cells",
         cells=found[:LISTED],
-        serving=_serving(web, names),
-        counts=_variant_counts(web, names),
+        serving=_serving(web, shown),
+        counts=_variant_counts(web, shown),
         more=names[-1] if len(found) > LISTED else "",
         search=search,
         after=after,
@@ -67,6 +69,13 @@ def _serving(web: Web, cells: list[str]) -> dict[str, dict[str, str]]:
     for cell, stage, variant in rows:
         found.setdefault(cell, {})[stage] = str(variant).rpartition("@")[2]
     return found
+
+
+def _places(web: Web, cell: str) -> dict[str, str]:
+    """Stage to why its variant does not answer, for those that were promoted and are not in place."""
+    held = {stage: f"{cell}@{version}" for stage, version in _serving(web, [cell]).get(cell, {}).items()}
+    found = web.services.serving_folder.placement.of(held)
+    return {stage: one.reason for stage, one in found.items() if one.state == "promoted, not in place"}
 
 
 def _variant_counts(web: Web, cells: list[str]) -> dict[str, int]:
@@ -96,7 +105,7 @@ async def create_cell(request: WebRequest, web: Parts) -> Response[Any]:
         except msgspec.ValidationError:
             problem = "A cell's name has lower-case letters, digits, '.', '_' or '-', at most 64 of them."
             return _cells(request, web, problem=problem, status=400)
-        team = "" if who.user is None else who.user.lower()
+        team = "" if who.sees_all else who.home.lower()
         web.services.cells.create(asked.name, asked.description, team, asked.classes)
         web.services.serving_folder.sync()  # robots may name the cell from now on; the base answers
         return to(f"/ui/cells/{asked.name}")
@@ -110,7 +119,9 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
     who = identity_of(request)
     found = web.services.cells.get(cell)
     after = last(request, "after")
-    variants = web.services.variants.page(limit=LISTED + 1, cell=found.name, after=after)
+    hidden = web.services.privacy.hidden(who)
+    secret = found.name in hidden
+    variants = web.services.variants.page(limit=LISTED + 1, cell=found.name, after=after, hidden=hidden)
     return page(
         request,
         "cell.html",
@@ -118,9 +129,10 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         cell=found,
         variants=variants[:LISTED],
         more=variants[LISTED - 1].name if len(variants) > LISTED else "",
-        serving=_serving(web, [found.name]).get(found.name, {}),
+        serving={} if secret else _serving(web, [found.name]).get(found.name, {}),
         stages=HELD_STAGES,
-        decisions=[told(one) for one in web.services.registry.stages.history(found.name, DECISIONS)],
+        places={} if secret else _places(web, found.name),
+        decisions=[] if secret else [told(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
         jobs=web.jobs(who, limit=5, cell=found.name),
         mine=who.owns(found.team) or not found.team,
         base=web.services.bases.newest_name(),

@@ -28,7 +28,9 @@ def compare(request: WebRequest, web: Parts) -> Response[str]:
     who = identity_of(request)
     first, second = last(request, "a"), last(request, "b")
     cell = (first if first not in ("", _BASE) else second).partition("@")[0]
-    names = [one.name for one in web.services.variants.page(limit=LISTED, **({"cell": cell} if cell else {}))]
+    hidden = web.services.privacy.hidden(who)
+    found = web.services.variants.page(limit=LISTED, cell=cell or None, hidden=hidden)
+    names = [one.name for one in found]
     sides = [_side(web, who, name) for name in (first, second)]
     shared, scene = _shared(first, second, sides), None
     if shared:
@@ -56,6 +58,7 @@ def _side(web: Web, who: Identity, name: str) -> tuple[s.Version, Predictions] |
     if not name or name == _BASE:
         return None
     cell, _, version = name.partition("@")
+    web.services.require_variant(who, cell, version)
     variant = web.services.variants.get(cell, version)
     dataset = variant.dataset.partition("@")[0]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,8 @@ from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_404_NOT_
 from hub import schemas as s
 from hub.api.audit import note
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownUserError
-from hub.tokens import Scope
+from hub.minting import mint
+from hub.tokens import Identity, Scope
 from hub.web.guards import CSRF_FIELD, WebRequest, check_form, form_of, identity_of, session_of
 from hub.web.parts import Parts, Text, Web, to, whole
 from hub.web.render import page, static_files
@@ -29,7 +31,7 @@ _YEAR = 365 * 86_400
 MAX_TOKEN_DAYS = 3650
 
 
-@get("/", include_in_schema=False, opt={"public": True})
+@get("/", include_in_schema=False)
 async def root() -> Redirect:
     """The hub's address in a browser: its pages."""
     return Redirect("/ui/")
@@ -41,7 +43,7 @@ def no_such_page(rest: Text) -> Response[str]:
     raise NotFoundException(rest)
 
 
-@get("/static/{name:str}", sync_to_thread=False, opt={"public": True})
+@get("/static/{name:str}", sync_to_thread=False)
 def static_file(name: Text) -> Response[bytes]:
     """Style, scripts and the mark. Their addresses carry their digest, so browsers keep them."""
     found = static_files().get(name)
@@ -54,7 +56,7 @@ def static_file(name: Text) -> Response[bytes]:
 # --- signing in and out -----------------------------------------------------------------------------------------------
 
 
-@get("/sign-in", sync_to_thread=False, opt={"public": True})
+@get("/sign-in", sync_to_thread=False)
 def sign_in_page(request: WebRequest) -> Response[Any]:
     """The form; who has a session already goes on."""
     back = _inside(request.query_params.get("next", ""))
@@ -63,7 +65,7 @@ def sign_in_page(request: WebRequest) -> Response[Any]:
     return _form(request, back)
 
 
-@post("/sign-in", opt={"public": True}, status_code=HTTP_200_OK)
+@post("/sign-in", status_code=HTTP_200_OK)
 async def sign_in(request: WebRequest, web: Parts) -> Response[Any]:
     """A token for a session. Ten wrong ones from an address, and it has to wait."""
     fields = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
@@ -123,13 +125,14 @@ def overview(request: WebRequest, web: Parts) -> Response[str]:
     who, services = identity_of(request), web.services
     jobs = web.jobs(who, limit=_SHOWN)
     datasets = services.datasets.page(who, limit=_SHOWN)
-    variants = services.variants.page(limit=_SHOWN)
-    serving = services.registry.stages.assignments(stages=HELD_STAGES)
+    hidden = services.privacy.hidden(who)
+    variants = services.variants.page(limit=_SHOWN, hidden=hidden)
+    serving = [one for one in services.registry.stages.assignments(stages=HELD_STAGES) if one.cell not in hidden]
     return page(
         request,
         "overview.html",
         here="home",
-        counts=_counts(web),
+        counts=_counts(web, who, hidden),
         jobs=jobs,
         datasets=datasets,
         variants=variants,
@@ -141,10 +144,16 @@ def overview(request: WebRequest, web: Parts) -> Response[str]:
     )
 
 
-def _counts(web: Web) -> dict[str, int]:
+def _counts(web: Web, who: Identity, hidden: Collection[str]) -> dict[str, int]:
+    """How many there are of what the caller may see."""
+    everything, mine = who.sees_all, sorted(who.namespaces)
     rows = web.services.registry.catalog.query(
-        "SELECT (SELECT count(*) FROM repos WHERE type = 'dataset'), (SELECT count(*) FROM hub_cells), "
-        "(SELECT count(*) FROM hub_variants), (SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running'))"
+        "SELECT (SELECT count(*) FROM repos WHERE type = 'dataset'"
+        " AND (? OR NOT private OR list_contains(?::VARCHAR[], lower(namespace)))), (SELECT count(*) FROM hub_cells), "
+        "(SELECT count(*) FROM hub_variants WHERE NOT list_contains(?::VARCHAR[], cell)),"
+        " (SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running')"
+        " AND (? OR list_contains(?::VARCHAR[], team) OR created_by = ?))",
+        [everything, mine, sorted(hidden), everything, mine, who.owner],
     )
     return dict(zip(("datasets", "cells", "variants", "jobs"), rows[0], strict=True))
 
@@ -183,19 +192,21 @@ async def make_token(request: WebRequest, web: Parts) -> Response[str]:
 
 
 def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[str]:
-    identity_of(request).require(Scope.ADMIN)
+    who = identity_of(request)
+    who.require(Scope.ADMIN)
     scopes = [scope.value for scope in Scope if fields.get(f"scope-{scope.value}")]
     user = fields.get("user", "").strip() or None
     if not scopes or not fields.get("name", "").strip():
         return _settings(request, web, problem="A token needs a name and at least one thing that it may do.")
     try:
-        if user is not None:
-            user = web.services.users.get(user).name
+        most = web.services.tokens.seconds_left(who)
         days = whole(fields.get("days", ""), low=1, high=MAX_TOKEN_DAYS, default=90)
-        name = fields["name"].strip()
-        msgspec.convert({"name": name, "scopes": scopes}, s.TokenIn)  # the API's own rules
-        token = web.services.tokens.issue(name, scopes, seconds=days * 86_400.0, user=user)
-    except (InputError, UnknownUserError, msgspec.ValidationError) as error:
+        name, seconds = fields["name"].strip(), days * 86_400.0
+        if not fields.get("days") and most is not None:
+            seconds = min(seconds, most)  # nothing was asked for: as long as may be
+        asked = msgspec.convert({"name": name, "scopes": scopes, "seconds": seconds, "user": user}, s.TokenIn)
+        token = mint(web.services.tokens, web.services.users, who, asked)
+    except (InputError, ForbiddenError, UnknownUserError, msgspec.ValidationError) as error:
         return _settings(request, web, problem=str(error))
     note(request, name=name, scopes=scopes, user=user)
     return _settings(request, web, made=token)

@@ -16,7 +16,7 @@ from litestar.status_codes import HTTP_303_SEE_OTHER
 from finetune.plots import loss_chart
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, visible_job
+from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, require_data, visible_job
 from hub.class_maps import ClassRow, known_labels, suggested
 from hub.errors import GatedError, InputError
 from hub.tokens import Identity, Scope
@@ -164,9 +164,9 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
 def _own_team(who: Identity, dataset: str) -> str:
     """A new cell is the dataset's team's, where that is the caller's own; the operator's are everybody's."""
     team = dataset.partition("/")[0].lower()
-    if who.user is None:
+    if who.sees_all:
         return ""
-    return team if team in who.namespaces else who.user.lower()
+    return team if team in who.namespaces else who.home.lower()
 
 
 def _readable(error: Exception) -> str:
@@ -211,7 +211,7 @@ def one_job(request: WebRequest, web: Parts, job_id: Text) -> Response[str]:
         last_event=events[-1].seq if events else 0,
         log=_log(web, job_id),
         model=f"/ui/models/{cell}/{version}" if job.version else "",
-        ahead=_ahead(web, job),
+        ahead=_ahead(web, job, identity_of(request)),
     )
 
 
@@ -220,14 +220,15 @@ def _log(web: Web, job_id: str) -> str:
     return web.services.job_logs.tail(job_id, LOG_LINES).text
 
 
-def _ahead(web: Web, job: s.Job) -> int:
-    """How many jobs are queued or running beside this one, for who waits."""
+def _ahead(web: Web, job: s.Job, who: Identity) -> int:
+    """How many jobs that the caller may see are queued or running before this one, for who waits."""
     if job.state != "queued":
         return 0
     rows = web.services.registry.catalog.query(
         "SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running') AND created_at < "
-        "(SELECT created_at FROM hub_jobs WHERE id = ?)",
-        [job.id],
+        "(SELECT created_at FROM hub_jobs WHERE id = ?)"
+        " AND (? OR list_contains(?::VARCHAR[], team) OR created_by = ?)",
+        [job.id, who.sees_all, sorted(who.namespaces), who.owner],
     )
     return int(rows[0][0])
 
@@ -290,6 +291,7 @@ async def retry_job(request: WebRequest, web: Parts, job_id: Text) -> Redirect:
     await form_of(request)
     who = identity_of(request)
     who.require(Scope.FINETUNE)
-    await anyio.to_thread.run_sync(visible_job, web.services, job_id, who)
+    job = await anyio.to_thread.run_sync(visible_job, web.services, job_id, who)
+    await anyio.to_thread.run_sync(require_data, web.services, job, who)
     await anyio.to_thread.run_sync(web.services.jobs.retry, job_id, who.owner)
     return to(f"/ui/jobs/{job_id}")

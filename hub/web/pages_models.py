@@ -41,12 +41,14 @@ def _model(
 ) -> Response[str]:
     who = identity_of(request)
     services = web.services
+    services.require_variant(who, cell, version)
     variant = services.variants.get(cell, version)
     report = web.reports.report(cell, variant.commit)
     history = services.registry.stages.history(cell, 200)
     artifact = Artifact("variant", f"{repo_of(cell)}@{version}", variant.commit)
     team = services.cells.get(cell).team
     others = [one.name for one in services.variants.page(limit=LISTED, cell=cell) if one.version != version]
+    read = services.datasets.readable_names
     return page(
         request,
         "model.html",
@@ -55,7 +57,7 @@ def _model(
         variant=variant,
         report=report,
         charts=_charts(report) if report else _plain_charts(variant.metrics),
-        lineage=safe(lineage_svg(services.registry.lineage, artifact)),
+        lineage=safe(lineage_svg(services.registry.lineage, artifact, seen=lambda name: name in read([name], who))),
         decisions=[told(one) for one in history if one.variant.version == version][:DECISIONS],
         mine=who.owns(team) or not team,
         stages=HELD_STAGES,
@@ -140,6 +142,7 @@ def _curve(curve: Mapping[str, Any] | None) -> str:
 @get("/models/{cell:str}/{version:str}/report", sync_to_thread=True)
 def report_page(request: WebRequest, web: Parts, cell: Text, version: Text) -> Response[bytes]:
     """The report as the job wrote it, under a policy that runs nothing in it."""
+    web.services.require_variant(identity_of(request), cell, version)
     variant = web.services.variants.get(cell, version)
     name, _, _ = variant.dataset.partition("@")
     if name:  # it holds pictures of the dataset: who may not see that one may not see them here

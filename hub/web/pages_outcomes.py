@@ -15,6 +15,7 @@ from finetune.plots import Bar, Series, bar_plot, line_plot
 from hub import schemas_serving as v
 from hub.api.outcomes import success_rates
 from hub.services import Services
+from hub.tokens import Identity
 from hub.web.guards import WebRequest, identity_of
 from hub.web.parts import Parts, last, whole
 from hub.web.render import page
@@ -50,14 +51,14 @@ class Row:
 
 @get("/outcomes", sync_to_thread=True)
 def outcomes(request: WebRequest, web: Parts) -> Response[str]:
-    """Success rates by what the address asks for. Whoever is signed in may see them, as in the API."""
-    identity_of(request)
+    """Success rates by what the address asks for, of the cells that the caller works in, as in the API."""
+    who = identity_of(request)
     by = last(request, "by", "cell")
     if by not in GROUPINGS:
         by = "cell"
     days = whole(last(request, "days", str(DAYS)), low=1, high=MAX_DAYS, default=DAYS)
     where = {name: value for name in FILTERS if (value := last(request, name).strip()[:200])}
-    found = success_rates(web.services, [by], where, days)
+    found = success_rates(web.services, [by], where, days, who=who)
     groups = sorted(found.rates, key=lambda one: (-one.picks, str(one.group[by])))
     picks, successes = sum(one.picks for one in groups), sum(one.successes for one in groups)
     return page(
@@ -76,7 +77,7 @@ def outcomes(request: WebRequest, web: Parts) -> Response[str]:
         left_out=max(len(groups) - ROWS, 0),
         bars=_bars(groups, by),
         drawn=min(len(groups), BARS),
-        timeline=_timeline(web.services, where, days),
+        timeline=_timeline(web.services, where, days, who),
     )
 
 
@@ -103,9 +104,10 @@ def _bars(groups: Sequence[v.Rate], by: str) -> Markup:
     return _svg(bar_plot(bars, title=f"Success rate by {by}, with 95 % intervals"))
 
 
-def _timeline(services: Services, where: Mapping[str, str], days: int) -> Markup:
+def _timeline(services: Services, where: Mapping[str, str], days: int, who: Identity) -> Markup:
     """Success rate by day, the days counted back from today; "" for fewer than two days with picks."""
-    rates = [one for one in success_rates(services, ["day"], where, days).rates if one.picks and one.group["day"]]
+    found = success_rates(services, ["day"], where, days, who=who).rates
+    rates = [one for one in found if one.picks and one.group["day"]]
     if len(rates) < 2:
         return Markup()
     today = datetime.now(UTC).date()

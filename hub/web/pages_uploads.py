@@ -36,7 +36,7 @@ def new_upload(request: WebRequest) -> Response[str]:
         request,
         "dataset_new.html",
         here="datasets",
-        teams=sorted(who.namespaces) if who.user is not None and not who.may(Scope.ADMIN) else [],
+        teams=sorted(who.namespaces) if not who.sees_all else [],
         team=team,
         name=name,
         kinds=" ".join(sorted(KINDS)),

@@ -17,7 +17,7 @@ from hub.web import (
     pages_repos,
     pages_uploads,
 )
-from hub.web.guards import SessionMiddleware, same_origin, signed_in
+from hub.web.guards import SessionMiddleware, same_origin
 from hub.web.parts import web_of
 from hub.web.problems import answer_error
 
@@ -65,7 +65,7 @@ def routers() -> list[Router]:
             pages_repos.one_repo,
         ],
         dependencies={"web": Provide(web_of, sync_to_thread=False)},
-        guards=[signed_in, same_origin],
+        guards=[same_origin],
         middleware=[SessionMiddleware],
         exception_handlers={Exception: answer_error},
         include_in_schema=False,
@@ -81,7 +81,7 @@ def routers() -> list[Router]:
             pages_uploads.commit_upload,
         ],
         dependencies={"web": Provide(web_of, sync_to_thread=False)},
-        guards=[signed_in, same_origin, pages_uploads.proven],
+        guards=[same_origin, pages_uploads.proven],
         middleware=[SessionMiddleware],
         exception_handlers={Exception: answer_problem},
         include_in_schema=False,

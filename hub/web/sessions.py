@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hub.errors import UnauthorizedError
-from hub.tokens import Identity, Tokens
+from hub.tokens import Identity, Kind, Tokens
 from registry.catalog import Catalog
 
 COOKIE = "parcelhub_session"
@@ -19,6 +19,7 @@ FORM_COOKIE = "parcelhub_form"
 """Ties the sign-in form to the browser that asked for it; there is no session yet."""
 SECONDS = 12 * 3600.0
 MAX_PER_TOKEN = 20
+_OF_PEOPLE = frozenset({Kind.PERSON, Kind.TEAM, Kind.OPERATOR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,11 @@ class Sessions:
     def open(self, token: str) -> Session:
         """A session for a bearer token. Raises UnauthorizedError for an unknown or expired one, or a job's."""
         identity = self._tokens.identify(token)
-        if identity.job is not None:
-            raise UnauthorizedError("a job's token opens no session")
+        if identity.kind not in _OF_PEOPLE:
+            raise UnauthorizedError(f"a {identity.kind}'s token opens no session")
         secret, now = secrets.token_urlsafe(32), self._now()
+        left = self._tokens.seconds_left(identity)
+        seconds = self._seconds if left is None else min(self._seconds, left)
         digest = _sha256(token)
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_sessions WHERE expires_at < ?", [now])
@@ -70,9 +73,7 @@ class Sessions:
             ).fetchall()
             for row in old:
                 db.execute("DELETE FROM hub_sessions WHERE sha256 = ?", [row[0]])
-            db.execute(
-                "INSERT INTO hub_sessions VALUES (?, ?, ?, ?)", [_sha256(secret), digest, now, now + self._seconds]
-            )
+            db.execute("INSERT INTO hub_sessions VALUES (?, ?, ?, ?)", [_sha256(secret), digest, now, now + seconds])
         return Session(secret, identity)
 
     def find(self, secret: str) -> Session | None:
@@ -81,9 +82,10 @@ class Sessions:
         if not rows or rows[0][1] < self._now():
             return None
         try:
-            return Session(secret, self._tokens.of_digest(rows[0][0]))
+            identity = self._tokens.of_digest(rows[0][0])
         except UnauthorizedError:
             return None
+        return Session(secret, identity) if identity.kind in _OF_PEOPLE else None
 
     def close(self, secret: str) -> None:
         """End a session; one that is unknown has ended already."""

@@ -124,8 +124,8 @@ def measure(spec: ProbeSpec) -> dict[str, Any]:
 def _segmenter(spec: ProbeSpec) -> Any:  # noqa: ANN401 - a Segmenter; torch is imported only in the child
     import torch
 
-    from serving.engines import EngineChoice
     from serving.families.load import load_model
+    from serving.runners import EngineChoice
     from serving.segmenter import Segmenter
 
     folder = Path(spec.base)

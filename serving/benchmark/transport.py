@@ -21,9 +21,9 @@ import torch
 from serving.benchmark.load import quantile
 from serving.benchmark.parts import frames
 from serving.client import RobotClient
-from serving.engines import EngineChoice
 from serving.errors import ServingError, TritonError
 from serving.preprocess import decode_image
+from serving.runners import EngineChoice
 from serving.triton.config import TritonConfig
 from serving.triton.engine import Engine, Query, Reply
 

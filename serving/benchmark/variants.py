@@ -9,7 +9,7 @@ from typing import Any
 from serving.benchmark.folder import BASE, make_folder
 from serving.benchmark.mixing import mixed_ratios
 from serving.benchmark.ways import WAYS, Way, WaySpec, run_way
-from serving.engines import EngineChoice
+from serving.runners import EngineChoice
 from serving.segmenter import Segmenter
 
 LABELS = {

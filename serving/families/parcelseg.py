@@ -5,8 +5,9 @@ Every cell of a fine grid answers for the instance it lies in: which class it is
 1904.02689). Thousands of cells learn from each picture, where a set of queries has as many positives as packages; from
 scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
 
-The encoder is convolutions down to an eighth of the picture, then a plain vision transformer at a sixteenth. All that
-an adapter may want to change is a linear layer or a convolution with the batch axis first.
+The encoder is convolutions, then a plain vision transformer at a sixteenth of the picture. The convolutions are a stem
+of the family's own, or an EfficientNet-Lite that learnt from photographs before. All that an adapter may want to change
+is a linear layer or a convolution with the batch axis first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from serving.families.efficientnet_lite import LiteEncoder
 from serving.families.patches import PatchConv
 from serving.families.types import InstanceModel, Prediction
 
@@ -33,10 +35,12 @@ _LAST = 100.0  # more than any two logits differ
 
 class ParcelSegConfig(PreTrainedConfig):  # type: ignore[misc]  # untyped in the library
     """Sizes of a ParcelSeg. `image_size` and `patch_size` are pixels; masks come at a quarter of the picture's side,
-    `num_queries` is how many instances a picture is answered with at most."""
+    `num_queries` is how many instances a picture is answered with at most. `encoder` is `stem` for convolutions of the
+    family's own or the name of an EfficientNet-Lite, for which `patch_size` is 16."""
 
     model_type = "parcelseg"
 
+    encoder: str = "stem"
     image_size: int = 256
     patch_size: int = 16
     hidden_size: int = 192
@@ -174,18 +178,25 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         width, pyramid, eps = config.hidden_size, config.pyramid_channels, config.layer_norm_eps
         fine, fourth = config.stem_channels
         self.side = config.image_size // config.patch_size
-        self.stem = nn.ModuleList(
-            [
-                ConvNorm(3, fine, stride=2, eps=eps),
-                ConvNorm(fine, fourth, stride=2, eps=eps),
-                Residual(fourth, fourth, eps=eps),
-                ConvNorm(fourth, pyramid, stride=2, eps=eps),
-                Residual(pyramid, pyramid, eps=eps),
-                Residual(pyramid, pyramid, eps=eps),
-            ]
-        )
-        self.patch_embedding = PatchConv(3, width, config.patch_size, config.patch_size)
-        self.stem_embedding = PatchConv(pyramid, width, config.patch_size // 8, config.patch_size // 8)
+        if config.encoder == "stem":
+            self.stem = nn.ModuleList(
+                [
+                    ConvNorm(3, fine, stride=2, eps=eps),
+                    ConvNorm(fine, fourth, stride=2, eps=eps),
+                    Residual(fourth, fourth, eps=eps),
+                    ConvNorm(fourth, pyramid, stride=2, eps=eps),
+                    Residual(pyramid, pyramid, eps=eps),
+                    Residual(pyramid, pyramid, eps=eps),
+                ]
+            )
+            self.patch_embedding = PatchConv(3, width, config.patch_size, config.patch_size)
+            self.stem_embedding = PatchConv(pyramid, width, config.patch_size // 8, config.patch_size // 8)
+        else:
+            self.encoder = LiteEncoder(config.encoder)
+            of4, of8, of16, of32 = self.encoder.channels
+            self.project4 = nn.Linear(of4, fourth)
+            self.project8 = nn.Linear(of8, pyramid)
+            self.project16 = nn.Linear(of16 + of32, width)
         self.position_embedding = nn.Parameter(torch.zeros(1, self.side * self.side, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, width))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
@@ -220,8 +231,9 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         elif isinstance(module, ParcelSeg):
             module.position_embedding.copy_(sine_positions(module.side, module.config.hidden_size)[None])
             nn.init.normal_(module.register_tokens, std=0.02)
-            # Patches and positions are what attention starts from; the convolutions join in as they learn.
-            nn.init.normal_(module.stem_embedding.weight, std=0.01)
+            if module.config.encoder == "stem":
+                # Patches and positions are what attention starts from; the convolutions join in as they learn.
+                nn.init.normal_(module.stem_embedding.weight, std=0.01)
             # At first nearly every cell is background and says so (focal loss's prior, Lin et al., arXiv 1708.02002);
             # boxes start about four cells wide.
             nn.init.constant_(module.class_predictor.bias, -4.6)
@@ -246,13 +258,8 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
     def dense(self, pixel_values: Tensor) -> Dense:
         """What every cell says of normalised pictures [B, 3, S, S]."""
         pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        fourth, eight, tokens = self.run_stage(self._see, pixels)
-        tokens = tokens + self.position_embedding
-        registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
-        tokens = torch.cat([registers, tokens], dim=1)
-        for layer in self.layers:
-            tokens = layer(tokens)
-        tokens = self.layernorm(tokens)[:, registers.shape[1] :]
+        fourth, eight, tokens = self.run_stage(self.see, pixels)
+        tokens = self.layernorm(self.through(tokens, len(self.layers)))
         grid = tokens.reshape(tokens.shape[0], self.side, self.side, -1)
         logits, reach, coefficients, prototypes = self.run_stage(self._say, grid, eight, fourth)
         reach = F.softplus(reach.float()) * (BOX_UNIT / self.config.image_size)
@@ -260,8 +267,29 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         boxes = torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
         return Dense(logits.float(), boxes, coefficients, prototypes)
 
-    def _see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def through(self, tokens: Tensor, count: int) -> Tensor:
+        """Tokens [B, T, width] of `see` with their positions through the first `count` layers: the same shape."""
+        tokens = tokens + self.position_embedding
+        registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
+        tokens = torch.cat([registers, tokens], dim=1)
+        for layer in self.layers[:count]:
+            tokens = layer(tokens)
+        return tokens[:, registers.shape[1] :]
+
+    @staticmethod
+    def deepest(features: list[Tensor]) -> Tensor:
+        """An encoder's features at a sixteenth with those at a thirty-second beside them: [B, side, side, C + D]."""
+        sixteenth, coarse = features[2], features[3]
+        height, width = sixteenth.shape[1:3]
+        wide = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
+        return torch.cat([sixteenth, wide], dim=-1)
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures [B, S, S, 3] to features at a fourth and an eighth of the side and tokens [B, T, width]."""
+        if self.config.encoder != "stem":
+            features = self.encoder(pixels)
+            tokens = self.project16(self.deepest(features))
+            return self.project4(features[0]), self.project8(features[1]), tokens.flatten(1, 2)
         half, quarter, *eighth = self.stem
         fourth = eighth[0](quarter(half(pixels)))
         eight = fourth
@@ -271,7 +299,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         return fourth, eight, tokens.flatten(1, 2)
 
     def _say(self, grid: Tensor, eight: Tensor, fourth: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What attention made of the tokens, [B, side, side, width], and the features of `_see` to logits, reaches and
+        """What attention made of the tokens, [B, side, side, width], and the features of `see` to logits, reaches and
         coefficients of every cell and the prototypes, as `Dense` has them but for the reaches' scale."""
         eight = self.mix8(_unfold(self.widen8(grid)) + self.lateral8(eight))
         fourth = self.mix4(_unfold(self.widen4(eight)) + self.lateral4(fourth))

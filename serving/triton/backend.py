@@ -24,7 +24,6 @@ import torch.utils.dlpack
 import triton_python_backend_utils as pb
 
 from serving.captures import Capture, CaptureStore
-from serving.engines import EngineChoice
 from serving.errors import (
     DeadlinePassed,
     InternalError,
@@ -34,8 +33,10 @@ from serving.errors import (
     UnknownCell,
     UnknownVariant,
     VariantWarming,
+    bounded,
 )
 from serving.preprocess import Image
+from serving.runners import EngineChoice
 from serving.telemetry import Prediction, Recorder
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
@@ -147,7 +148,7 @@ class TritonPythonModel:
         self._enter(
             _Asked(
                 query,
-                request.request_id() or uuid.uuid4().hex,
+                _request_id(request.request_id()),
                 sender,
                 came,
                 timeout_s=request.timeout() / 1e6,
@@ -213,7 +214,9 @@ class TritonPythonModel:
             reply = result
             self._metrics.answered(reply.variant, reply.stage, seconds)
         else:
-            self._metrics.failed(query.variant, result.code)
+            # By the name of a variant that there is: any other text would be the client's to fill our memory with.
+            known = query.variant is not None and self._engine.knows(query.variant)
+            self._metrics.failed(query.variant if known else None, result.code)
         if self._recorder is None:
             return
         found = reply.instances if reply is not None else None
@@ -259,6 +262,7 @@ class TritonPythonModel:
         for metric, per_variant in (("hits", counts.hits), ("misses", counts.misses), ("loads", counts.loads)):
             for variant, total in per_variant.copy().items():
                 metrics.total(f"parcelhub_adapter_{metric}_total", total, variant)
+        metrics.refused({variant: error.code for variant, error in self._engine.faults.items()})
         metrics.total("parcelhub_queue_length", self._scheduler.waiting + self._engine.held)
         metrics.total("parcelhub_slot_swaps_total", self._engine.swaps)
         metrics.total("parcelhub_routing_version", self._engine.table_version)
@@ -269,8 +273,8 @@ def _query(request: Request, parameters: dict[str, Any]) -> Query:
     texts: dict[str, str | None] = {}
     for key in ("cell", "variant", "line", "robot"):
         value = parameters.get(key)
-        if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200):
-            raise RequestError(f"parameter '{key}' must be a text of 1 to 200 characters")
+        if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable()):
+            raise RequestError(f"parameter '{key}' must be a text of 1 to 200 printable characters")
         texts[key] = value
     return Query(
         _image(request),
@@ -278,6 +282,15 @@ def _query(request: Request, parameters: dict[str, Any]) -> Query:
         min_score=_min_score(parameters.get("min_score", 0.05)),
         token=_token(parameters),
     )
+
+
+def _request_id(said: str) -> str:
+    """The robot's own id of the request, or one of ours. It is sent back, recorded and named in outcomes."""
+    if not said:
+        return uuid.uuid4().hex
+    if len(said) > 200 or not said.isprintable():
+        raise RequestError("a request id has at most 200 printable characters")
+    return said
 
 
 def _token(parameters: dict[str, Any]) -> str | None:
@@ -296,7 +309,7 @@ def _min_score(value: object) -> float:
     except ValueError:
         score = -1.0
     if not 0.0 <= score <= 1.0:
-        raise RequestError(f"parameter 'min_score' must be between 0 and 1, got {value!r}")
+        raise RequestError(f"parameter 'min_score' must be between 0 and 1, got {bounded(repr(value), 60)}")
     return score
 
 
@@ -316,17 +329,18 @@ def _image(request: Request) -> bytes | Image:
 def _success(reply: Reply, request_id: str) -> object:
     instances = reply.instances
     masks = [counts.decode("ascii") for counts in instances.masks]
-    return pb.InferenceResponse(
-        [
-            _tensor("scores", instances.scores),
-            _tensor("boxes", instances.boxes),
-            _tensor("size", np.array([instances.height, instances.width], np.int32)),
-            _text("labels", json.dumps(instances.labels)),
-            _text("masks", json.dumps(masks)),
-            _text("served_by", reply.served_by),
-            _text("request_id", request_id),
-        ]
-    )
+    outputs = [
+        _tensor("scores", instances.scores),
+        _tensor("boxes", instances.boxes),
+        _tensor("size", np.array([instances.height, instances.width], np.int32)),
+        _text("labels", json.dumps(instances.labels)),
+        _text("masks", json.dumps(masks)),
+        _text("served_by", reply.served_by),
+        _text("request_id", request_id),
+    ]
+    if reply.instead_of is not None:
+        outputs.append(_text("instead_of", reply.instead_of))
+    return pb.InferenceResponse(outputs)
 
 
 def _tensor(name: str, values: np.ndarray[Any, Any]) -> object:

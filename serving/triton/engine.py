@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,88 +17,33 @@ from torchvision.io import encode_jpeg
 
 from serving.access import RobotAccess
 from serving.digests import check_base
-from serving.engines import EAGER, EngineChoice
-from serving.errors import AdapterError, InternalError, RequestError, ServingError, UnknownVariant, VariantWarming
-from serving.instances import Instances
-from serving.preprocess import Image, check_pixels, decode_image
+from serving.errors import (
+    AdapterError,
+    AdapterUnreadable,
+    NotFinite,
+    RequestError,
+    ServingError,
+    UnknownVariant,
+    VariantWarming,
+)
+from serving.preprocess import check_pixels, decode_image
 from serving.routing import Resolved, RoutingTable, ServingFolder
+from serving.runners import EAGER, EngineChoice
 from serving.segmenter import Order, Segmenter
+from serving.server_status import ServerStatus
+from serving.triton.looks import Looks
+from serving.triton.queries import Counts, Held, Query, Ready, Reply, as_serving_error
+from serving.triton.refusals import FIRST_S, LONGEST_S, Refusals, stamp_of
+from serving.triton.reporting import Reporter
+from serving.triton.state import State
+from serving.triton.waiting import Waiting
+
+__all__ = ["Engine", "Query", "Reply"]
 
 log = logging.getLogger(__name__)
 
-MAX_HELD, MAX_HELD_BYTES = 64, 128 * 1024 * 1024
-"""Requests that wait for variants to be read, and the bytes of their frames. More are told to ask again; one alone may
-be larger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One robot's request. `image` is encoded JPEG or PNG bytes, or uint8 [H, W, 3].
-
-    `token` is the robot's; it counts only where the engine checks tokens.
-    """
-
-    image: bytes | Image
-    cell: str | None = None
-    variant: str | None = None
-    line: str | None = None
-    min_score: float = 0.05
-    robot: str | None = None
-    token: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the image as it came."""
-        return len(self.image) if isinstance(self.image, bytes) else self.image.nbytes
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What goes back: the instances and who made them (`<cell>@v3 on base/universal@v1`).
-
-    `stage` is the stage whose variant it was, `pinned` where the request named the variant, None for the base.
-    """
-
-    instances: Instances
-    served_by: str
-    variant: str | None = None
-    base: str = ""
-    stage: str | None = None
-    table_version: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    image: Image
-    order: Order
-    stage: str | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Held:
-    later: Callable[[], None]
-    size: int
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the engine did with variants, cumulative: asked for one in memory, for one that was not, files read."""
-
-    hits: dict[str, int] = field(default_factory=dict)
-    misses: dict[str, int] = field(default_factory=dict)
-    loads: dict[str, int] = field(default_factory=dict)
-
-    def add(self, counts: dict[str, int], variant: str) -> None:
-        counts[variant] = counts.get(variant, 0) + 1
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Table and model belong together: an adapter fits one base only. Swapped as one."""
-
-    table: RoutingTable
-    source: RoutingTable
-    segmenter: Segmenter
+LOOKED_AT_FIRST = 4
+"""So many new variants of a table are looked at before it is in place; with more, each is while it answers already."""
 
 
 class Engine:
@@ -114,10 +61,12 @@ class Engine:
         hot: int = 256,
         check_tokens: bool = False,
         choice: EngineChoice = EAGER,
+        retry_s: float = FIRST_S,
     ) -> None:
         """Loads the base and its variants, to run on what `choice` says. Raises RoutingError and BaseError.
 
-        With `check_tokens`, a query needs a robot's token that robots.json allows for its cell.
+        With `check_tokens`, a query needs a robot's token that robots.json allows for its cell. `retry_s` is how long
+        what failed waits before it is tried again, the first time; twice as long after each further one.
         """
         self.counts = Counts()
         self._swaps_before = 0
@@ -128,12 +77,20 @@ class Engine:
         self._choice = choice
         self._decoders = ThreadPoolExecutor(4, "decode")
         self._wanted: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._loading: dict[str, list[_Held]] = {}  # who waits for a variant to be read
-        self._refused: dict[str, AdapterError] = {}
+        self._waiting = Waiting()
+        self._refusals = Refusals(first_s=retry_s)
+        self._looks = Looks(self._folder)
+        self._unlooked: list[str] = []
+        self._retry_s = retry_s
         self._lock = threading.Lock()
         self._closed = False
+        self._server = uuid.uuid4().hex[:16]
+        self._problem, self._tried_version = "", 0
+        self._reporter = Reporter(folder, self.status)
         self._state = self._next_state(self._folder.table(), None)
+        self._tried_version = self._state.source.version
         self._warm_decoders()
+        self._reporter.start()
         self._watcher = threading.Thread(target=self._watch, name="routing", daemon=True)
         self._watcher.start()
 
@@ -145,19 +102,18 @@ class Engine:
 
     def close(self) -> None:
         """Stop the background thread, and tell those who wait for a variant that it will not come."""
-        with self._lock:
-            self._closed = True
+        self._waiting.close()
+        self._closed = True
         self._wanted.put(None)
         self._watcher.join()
-        for variant in tuple(self._loading):
-            self._tell_waiting(variant)
+        self._reporter.close()
+        self._waiting.tell_all()
         self._decoders.shutdown()
 
     @property
     def held(self) -> int:
         """How many requests wait for their variant to be read."""
-        with self._lock:
-            return sum(map(len, self._loading.values()))
+        return len(self._waiting)
 
     @property
     def swaps(self) -> int:
@@ -179,6 +135,34 @@ class Engine:
         """Of the routing table in place."""
         return self._state.table.version
 
+    @property
+    def faults(self) -> dict[str, AdapterError]:
+        """The routed variants that do not answer now, and why."""
+        names = self._refusals.names().intersection(self._state.source.variants())
+        return {name: error for name in names if (error := self._refusals.get(name)) is not None}
+
+    def knows(self, variant: str) -> bool:
+        """Whether there is such a variant, so that it may name a count of its own."""
+        return self._state.segmenter.has_variant(variant) or variant in self._state.source.variants()
+
+    def status(self) -> ServerStatus:
+        """What is in place and what is not; the time is the writer's to say."""
+        state = self._state
+        refused = self._refusals.told(frozenset(state.source.variants()))
+        entries = self._folder.faults
+        problem = self._problem or (str(next(iter(entries.values()))) if entries else "")
+        return ServerStatus(
+            self._server,
+            0.0,
+            table_version=state.source.version,
+            base=state.segmenter.base_name,
+            tried_version=self._tried_version,
+            problem=problem,
+            refused=refused,
+            refused_count=len(refused),
+            looked=self._looks.all(),
+        )
+
     def expect(self, query: Query, later: Callable[[], None]) -> bool:
         """Whether a query that comes can be computed now. Where its variant is not in memory it is fetched, and `later`
         is called, on the thread that did, when that is over, whatever came of it: ask again then.
@@ -189,7 +173,7 @@ class Engine:
         """
         state = self._state
         variant = self._admit(state, query).variant
-        return variant is None or self._in_memory(state, variant, _Held(later, query.size))
+        return variant is None or self._in_memory(state, variant, Held(later, query.size))
 
     def answer(self, queries: Sequence[Query]) -> list[Reply | ServingError]:
         """One entry per query, in order: a reply, or the error of that query alone."""
@@ -199,42 +183,54 @@ class Engine:
             prepared = [self._prepare(state, queries[0])]
         else:
             prepared = list(self._decoders.map(lambda query: self._prepare(state, query), queries))
-        ready = [item for item in prepared if isinstance(item, _Ready)]
+        ready = [item for item in prepared if isinstance(item, Ready)]
         try:
             answers: Iterator[Reply | ServingError] = iter(self._run(state, ready))
         except Exception as error:
             if len(ready) == 1:
-                failure = _as_serving_error(error)
-                return [failure if isinstance(item, _Ready) else item for item in prepared]
+                failure = as_serving_error(error)
+                return [failure if isinstance(item, Ready) else item for item in prepared]
             # One row must not take its neighbours down: on this rare path each row runs alone.
             answers = (self._alone(state, row) for row in ready)
-        return [next(answers) if isinstance(item, _Ready) else item for item in prepared]
+        return [next(answers) if isinstance(item, Ready) else item for item in prepared]
 
-    def _run(self, state: _State, rows: Sequence[_Ready]) -> list[Reply | ServingError]:
+    def _run(self, state: State, rows: Sequence[Ready]) -> list[Reply | ServingError]:
         try:
             answers = state.segmenter.answer([row.image for row in rows], [row.order for row in rows])
         except UnknownVariant as error:
             # It was pushed out of memory between the check and the batch; the next try brings it back.
             raise VariantWarming(str(error)) from error
-        return [
-            Reply(
-                instances,
-                self._served_by(state, row.order.variant),
-                row.order.variant,
-                state.segmenter.base_name,
-                row.stage,
-                state.table.version,
-            )
-            for instances, row in zip(answers, rows, strict=True)
-        ]
+        replies: list[Reply | ServingError] = []
+        for said, row in zip(answers, rows, strict=True):
+            if isinstance(said, NotFinite):
+                replies.append(self._not_finite(state, row, said))
+                continue
+            variant = row.order.variant
+            served_by = state.served_by(variant)
+            base, version = state.segmenter.base_name, state.table.version
+            replies.append(Reply(said, served_by, variant, base, row.stage, version, row.instead_of))
+        return replies
 
-    def _alone(self, state: _State, row: _Ready) -> Reply | ServingError:
+    def _not_finite(self, state: State, row: Ready, error: NotFinite) -> Reply | ServingError:
+        """The base's answer in place of one that is no numbers, where the robot named a cell; else the error. The
+        variant has to wait until it is asked again."""
+        variant = row.order.variant
+        if variant is None:
+            return error
+        log.warning("%s", error)
+        self._refusals.add(variant, error, self._stamp(variant))
+        if row.stage == "pinned":
+            return error
+        order = replace(row.order, variant=None, classes=row.classes)
+        return self._alone(state, replace(row, order=order, stage=None, instead_of=row.instead_of or variant))
+
+    def _alone(self, state: State, row: Ready) -> Reply | ServingError:
         try:
             return self._run(state, [row])[0]
         except Exception as error:
-            return _as_serving_error(error)
+            return as_serving_error(error)
 
-    def _prepare(self, state: _State, query: Query) -> _Ready | ServingError:
+    def _prepare(self, state: State, query: Query) -> Ready | ServingError:
         try:
             resolved = self._admit(state, query)
             if resolved.variant is not None:
@@ -242,54 +238,46 @@ class Engine:
                 self._count(self.counts.hits, resolved.variant)
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
-            return _as_serving_error(error)
-        return _Ready(image, Order(resolved.variant, query.min_score, resolved.classes), resolved.stage)
+            return as_serving_error(error)
+        order = Order(resolved.variant, query.min_score, resolved.classes)
+        route = state.source.cells.get(query.cell) if query.cell is not None else None
+        classes = route.classes if route is not None else ()
+        return Ready(image, order, resolved.stage, classes, resolved.instead_of)
 
-    def _admit(self, state: _State, query: Query) -> Resolved:
+    def _admit(self, state: State, query: Query) -> Resolved:
         if self._access is not None:
-            self._access.check(query.token, query.cell or _cell_of(query.variant))
-        return _resolve(state.table, query)
+            self._access.check(query.token, query.of_cell)
+        if query.cell is None:
+            return Resolved(query.variant, None if query.variant is None else "pinned")
+        if query.variant is not None:
+            raise RequestError("name a cell or a variant, not both")
+        return state.route(query.cell, query.line, query.robot, self._refusals)
 
-    def _in_memory(self, state: _State, variant: str, held: _Held | None) -> bool:
+    def _in_memory(self, state: State, variant: str, held: Held | None) -> bool:
         """Whether it is; otherwise it is fetched, and whoever is held told after that. Raises VariantWarming where that
         is nobody or there are too many."""
-        if state.segmenter.has_variant(variant):
-            return True
-        refused = self._refused.get(variant)
+        refused = self._refusals.get(variant)
         if refused is not None:
             raise refused
+        if state.segmenter.has_variant(variant):
+            return True
         self._folder.variant_folder(variant)
         self._count(self.counts.misses, variant)
-        with self._lock:
-            if held is not None and not self._has_room(held):
-                raise VariantWarming("too many requests wait for variants to be read; ask again")
-            if variant not in self._loading:
-                self._loading[variant] = []
-                self._wanted.put(variant)
-            if held is not None:
-                self._loading[variant].append(held)
-                return False
+        if self._waiting.join(variant, held):
+            self._wanted.put(variant)
+        if held is not None:
+            return False
         raise VariantWarming(f"variant '{variant}' is being read; ask again")
-
-    def _has_room(self, one: _Held) -> bool:
-        sizes = [other.size for waiting in self._loading.values() for other in waiting]
-        small = not sizes or sum(sizes) + one.size <= MAX_HELD_BYTES
-        return len(sizes) < MAX_HELD and small and not self._closed
 
     def _count(self, counts: dict[str, int], variant: str) -> None:
         with self._lock:
             self.counts.add(counts, variant)
 
-    @staticmethod
-    def _served_by(state: _State, variant: str | None) -> str:
-        base = f"base/{state.segmenter.base_name}"
-        return base if variant is None else f"{variant} on {base}"
-
     # --- the background thread ----------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         _compute_alone()
-        tried = self._state.source
+        tried, failures, again = self._state.source, 0, 0.0
         while not self._closed:
             try:
                 try:
@@ -299,77 +287,111 @@ class Engine:
                 if variant is not None:
                     self._load(self._state, variant)
                 table = self._folder.table()
-                if table is not tried:
-                    # Tried once, whatever comes of it: a base that does not load must not be read five times a second.
+                # What failed is tried again after a while: a base must not be read five times a second.
+                if table is not tried or (failures and time.monotonic() >= again):
+                    failures = failures if table is tried else 0
                     tried = table
+                    self._tried_version = table.version
+                    again = time.monotonic() + min(self._retry_s * 2.0 ** min(failures, 16), LONGEST_S)
+                    failures += 1
                     self._state = self._next_state(table, self._state)
+                    self._problem, failures = "", 0
                     log.info("routing version %d is in place", table.version)
+                    self._reporter.changed()
+                self._tend()
             except ServingError as error:
+                self._problem = str(error)
+                self._reporter.changed()
                 log.warning("what the serving folder says now is not in place: %s", error)
-            except Exception:
+            except Exception as error:
                 # Without this thread no promotion would ever reach a robot again.
+                self._problem = f"an unexpected {type(error).__name__}; the server's log says more"
+                self._reporter.changed()
                 log.exception("the routing thread goes on after an unexpected error")
 
-    def _next_state(self, table: RoutingTable, before: _State | None) -> _State:
+    def _next_state(self, table: RoutingTable, before: State | None) -> State:
+        standby = None
         if before is not None and before.segmenter.base_name == table.base:
-            segmenter = before.segmenter
+            segmenter, standby = before.segmenter, before.table
         else:
             folder = self._folder.base_folder(table.base)
             check_base(folder, table.digests_of(f"base/{table.base}"))
             segmenter = Segmenter.load(folder, base_name=table.base, hot=self._hot, engine=self._choice)
             segmenter.warm_up()
             self._swaps_before += before.segmenter.swaps if before is not None else 0
-        self._refused = {}
-        state = _State(table, table, segmenter)
+        self._refusals.start_anew()
+        state = State(table, table, segmenter, standby)
         # With more variants than fit into memory, the first ones are ready and the rest come when they are asked for.
-        for variant in table.variants()[: self._hot]:
+        wanted = table.variants()[: self._hot]
+        fresh = [variant for variant in wanted if not segmenter.has_variant(variant)]
+        for variant in wanted:
             self._load(state, variant)
-        broken = frozenset(self._refused)
-        kept = table.keeping(before.table if before is not None else None, broken) if broken else table
-        return _State(kept, table, segmenter)
+        self._unlooked = [variant for variant in wanted if self._refusals.get(variant) is None]
+        # A server that starts answers first and looks then: what it is to serve was served before.
+        if before is not None and len(fresh) <= LOOKED_AT_FIRST:
+            for variant in fresh:
+                self._look(state, variant)
+        return state.settled(self._refusals.names())
 
-    def _load(self, state: _State, variant: str) -> None:
+    def _load(self, state: State, variant: str) -> None:
         try:
             if not state.segmenter.has_variant(variant):
                 folder = self._folder.variant_folder(variant)
-                digests = state.source.digests_of(f"variants/{variant}")
-                state.segmenter.add_variant(variant, folder, digests)
+                state.segmenter.add_variant(variant, folder, state.digests_of(variant))
                 self._count(self.counts.loads, variant)
-        except AdapterError as error:
-            log.warning("%s", error)
-            self._refused[variant] = error
-        except UnknownVariant as error:
-            log.warning("%s", error)
-            self._refused[variant] = AdapterError("its folder is missing", variant=variant)
+            self._looks.check(variant, state.digests_of(variant))
+        except Exception as error:
+            # Whatever it is: it concerns this variant, and nobody else's.
+            self._refuse(state, variant, error)
         finally:
-            self._tell_waiting(variant)
+            self._waiting.tell(variant)
 
-    def _tell_waiting(self, variant: str) -> None:
-        with self._lock:
-            waiting = self._loading.pop(variant, [])
-        for one in waiting:
-            one.later()
+    def _refuse(self, state: State, variant: str, error: Exception) -> None:
+        if isinstance(error, UnknownVariant):
+            refusal: AdapterError = AdapterUnreadable("its folder is missing", variant=variant)
+        elif isinstance(error, AdapterError):
+            refusal = error
+        else:
+            log.error("variant '%s' could not be loaded", variant, exc_info=error)
+            refusal = AdapterUnreadable(f"an unexpected {type(error).__name__}: {error}", variant=variant)
+        log.warning("%s", refusal)
+        self._refusals.add(variant, refusal, self._stamp(variant))
+        state.segmenter.remove_variant(variant)
+        self._reporter.changed()
+
+    def _tend(self) -> None:
+        """What else this thread does between two glances at the table."""
+        state = self._state
+        routed = frozenset(state.source.variants()) if self._refusals.names() else frozenset()
+        for variant in self._refusals.due(self._stamp):
+            self._refusals.clear(variant)
+            if variant in routed:
+                self._load(state, variant)
+        if self._unlooked:
+            self._look(state, self._unlooked.pop())
+        if self._looks.answer_asked(state.segmenter):
+            self._reporter.changed()
+        settled = state.settled(self._refusals.names())
+        if settled is not state:
+            self._state = settled
+            self._reporter.changed()
+
+    def _look(self, state: State, variant: str) -> None:
+        """Look at a variant that nobody has looked at, and refuse it for what is found."""
+        try:
+            if self._refusals.get(variant) is None and self._looks.look(
+                state.segmenter, variant, state.digests_of(variant)
+            ):
+                self._reporter.changed()
+        except UnknownVariant:  # others pushed it out of memory
+            return
+        except Exception as error:
+            self._refuse(state, variant, error)
+
+    def _stamp(self, variant: str) -> tuple[tuple[int, int, int], ...]:
+        return stamp_of(self._folder.path / "variants" / variant)
 
 
 def _compute_alone() -> None:
     """A second team of threads would make the first one, which answers robots, wait asleep (see scheduler.py)."""
     torch.set_num_threads(1)
-
-
-def _resolve(table: RoutingTable, query: Query) -> Resolved:
-    if query.cell is None:
-        return Resolved(query.variant, None if query.variant is None else "pinned")
-    if query.variant is not None:
-        raise RequestError("name a cell or a variant, not both")
-    return table.route(query.cell, query.line, query.robot)
-
-
-def _cell_of(variant: str | None) -> str | None:
-    return None if variant is None else variant.partition("@")[0]
-
-
-def _as_serving_error(error: Exception) -> ServingError:
-    if isinstance(error, ServingError):
-        return error
-    log.error("a request failed unexpectedly", exc_info=error)
-    return InternalError(error)

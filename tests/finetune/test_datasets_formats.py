@@ -90,6 +90,7 @@ def test_no_pixel_differs(
     assert again.samples[0].image.read_bytes() == dataset.samples[0].image.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in OUTLINES if FORMATS[name].overlaps])
 @FEW
 @given(found=masks(overlapping=True))
@@ -221,6 +222,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
         export_dataset(dataset, tmp_path / "out", "coco")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo", "labelme", "cvat-polygons", "labelstudio"])
 @pytest.mark.parametrize("source", ["rack-boxes", "pallet-faces"])
 def test_real_datasets_survive(tmp_path: Path, source: str, name: str) -> None:

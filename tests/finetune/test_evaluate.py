@@ -62,6 +62,7 @@ def measured(truths: Sequence[Instances], answers: Sequence[Instances], resample
     return score(truths, answers, CLASSES, names, resamples=resamples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_numbers_are_those_of_pycocotools(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     truths, answers = pairs(30, seed, blur=1.0 + 2 * seed)

@@ -86,6 +86,7 @@ def test_one_class_is_never_worse_at_finding() -> None:
     assert set(CLASSES) >= {label for i in truths for label in i.labels}
 
 
+@pytest.mark.slow
 def test_charts_are_svg_and_repeat_themselves() -> None:
     truth, answer = squares(20, [0.9] * 10, [True] * 8 + [False] * 2)
     calibration = calibrate([truth], [answer])
@@ -99,6 +100,7 @@ def test_charts_are_svg_and_repeat_themselves() -> None:
         assert chart == draw()
 
 
+@pytest.mark.slow
 def test_an_examination_writes_its_page(tmp_path: Path) -> None:
     base = tmp_path / "base"
     save_base(new_base(TINY, LABELS, seed=1), base, card="# tiny\n")
@@ -115,6 +117,7 @@ def test_an_examination_writes_its_page(tmp_path: Path) -> None:
     assert examine(base, data, split=None).evaluation.images == 6
 
 
+@pytest.mark.slow
 def test_a_variant_wants_its_base(tmp_path: Path) -> None:
     data = write_cell(tmp_path / "cell", BROAD, images=2, seed=4, size=96)
     (tmp_path / "variant").mkdir()

@@ -14,6 +14,7 @@ from finetune.scenes.physical.backend import has
 SEED = 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CELLS)
 def test_a_held_out_cell_is_its_own_dataset_written_once(name: str, tmp_path: Path) -> None:
     if name in ("gantry", "dock") and not has("mujoco"):

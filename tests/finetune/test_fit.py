@@ -83,6 +83,7 @@ def run(model, settings, folder, examples=None):
     return ticks
 
 
+@pytest.mark.slow
 def test_two_small_batches_a_step_are_one_large_one(tmp_path):
     large, small, short = Line(), Line(), Line()
     seen = Greys()
@@ -95,12 +96,14 @@ def test_two_small_batches_a_step_are_one_large_one(tmp_path):
     assert sorted(seen.asked)[:24] == list(range(24)), "every step draws new pictures"
 
 
+@pytest.mark.slow
 def test_the_loss_that_is_told_does_not_depend_on_how_a_step_is_split(tmp_path):
     whole = run(Line(), SETTINGS, tmp_path / "large")
     halves = run(Line(), replace(SETTINGS, batch_size=2, accumulate=2), tmp_path / "small")
     assert [t.loss for t in halves] == pytest.approx([t.loss for t in whole], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 @pytest.mark.parametrize("keep", [1, 2])
 def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, where, keep):
@@ -117,11 +120,13 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(tmp_path, where, keep):
     assert [t.step for t in ticks] == [5, 6, 7, 8, 9], "and a mended run goes on from it"
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_at_once_has_nothing_to_keep(tmp_path):
     with pytest.raises(TrainingError, match="no checkpoint was saved yet"):
         run(Line(breaks=1), SETTINGS, tmp_path)
 
 
+@pytest.mark.slow
 def test_waiting_for_pictures_is_told(tmp_path):
     class Slow(Greys):
         def __getitem__(self, index):
@@ -164,6 +169,7 @@ train_tiny(sys.argv[1], report)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_run_resumes_to_the_same_curve(tmp_path):
     root = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from finetune.training.input_speed import measure_input
 from tests.finetune.test_training import TINY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_loop_is_measured_beside_its_parts(workers):
     told = []

@@ -91,6 +91,7 @@ def test_a_way_is_walked_to_and_fro():
             torch.testing.assert_close(p.detach(), start[name] + 2 * share)
 
 
+@pytest.mark.slow
 def test_half_an_adapter_moves_the_network_half_as_far(tmp_path):
     """In memory and on disk alike, by what the adapted layers compute."""
     recipe = AdaptRecipe(rank=2, max_steps=4, max_seconds=None, batch_size=2, workers=0, save_steps=100)
@@ -111,6 +112,7 @@ def test_half_an_adapter_moves_the_network_half_as_far(tmp_path):
     assert products and all(whole[name].abs().max() > 0 for name in products)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_comparison_is_measured_with_what_is_kept(method, tmp_path, monkeypatch):
     """Every share is looked at, and the model is left at the one that is chosen."""

@@ -56,6 +56,7 @@ def test_what_an_object_s_reach_means_stays_in_pixels():
     torch.testing.assert_close(small, finer, atol=0.2, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_base_is_trained_on_and_served_with_finer_pictures(tmp_path: Path):
     start = tmp_path / "start"
     save_base(new_base(TINY, LABELS), start, card="# start\n")

@@ -159,6 +159,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     assert "labels/1.txt:1" in finding.message
 
 
+@pytest.mark.slow
 def test_real_photographs_are_usable() -> None:
     report = check_folder(shared_data("rack-boxes"))
     assert report.usable

@@ -229,6 +229,7 @@ def test_the_verdict_needs_certainty(judged, gain, word):
     assert {"better": "better than", "worse": "Do not promote", "unclear": "cannot be told apart"}[word] in text
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_holds_no_script(judged):
     page = render_report(facts_of(judged), judged)
     assert "<script" not in page and "&lt;script&gt;" in page

@@ -26,6 +26,7 @@ def same(one: Example, other: Example) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("close_ups", "greys"), [(0.0, 0.0), (1.0, 0.0), (0.5, 0.5)])
 def test_an_example_is_the_same_whenever_it_is_asked_for(close_ups: float, greys: float) -> None:
     one, other = (SceneExamples(BROAD, size=SIZE, seed=3, count=50, close_ups=close_ups, greys=greys) for _ in range(2))
@@ -37,6 +38,7 @@ def test_an_example_is_the_same_whenever_it_is_asked_for(close_ups: float, greys
         assert len(one[index].classes)
 
 
+@pytest.mark.slow
 def test_close_ups_show_larger_packages() -> None:
     far, near = (SceneExamples(BROAD, size=SIZE, seed=3, count=60, close_ups=share) for share in (0.0, 1.0))
     area = [np.mean([examples[k].masks.mean((1, 2)).mean() for k in range(30)]) for examples in (far, near)]
@@ -95,6 +97,7 @@ def test_written_scenes_of_other_classes_are_refused(tmp_path: Path) -> None:
         WrittenScenes([folder], side=SIZE)
 
 
+@pytest.mark.slow
 def test_a_mixture_draws_its_share(cell: Path) -> None:
     scenes = SceneExamples(BROAD, size=SIZE, seed=3, count=40)
     written = written_examples([cell], size=SIZE, count=40, seed=1)

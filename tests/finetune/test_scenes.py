@@ -51,6 +51,7 @@ def test_every_environment_makes_valid_scenes(environment):
     assert instances > 12
 
 
+@pytest.mark.slow
 def test_all_classes_come_up():
     generator = SceneGenerator(size=128, seed=0)
     seen = {label for index in range(80) for label in generator.scene(index).labels}

@@ -94,6 +94,7 @@ def test_film_veils_and_keeps_to_its_members() -> None:
     assert not any(picture[:, :8].any() for picture in pictures)
 
 
+@pytest.mark.slow
 def test_no_mask_of_a_box_is_cut() -> None:
     """The outline of a box with everything on it is one mask: as many boxes as without, of the same size at large."""
     look = replace(BROAD, environments={"row": 1.0}, cuts=0.0)

@@ -32,6 +32,7 @@ def generator(environment, **rest):
     return PhysicalGenerator(look, **{"size": 96, "seed": 3} | rest)
 
 
+@pytest.mark.slow
 @needs_mujoco
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_environment_makes_valid_scenes(environment):
@@ -54,6 +55,7 @@ def test_every_environment_makes_valid_scenes(environment):
     assert instances > 1
 
 
+@pytest.mark.slow
 @needs_mujoco
 def test_packages_are_at_rest_and_go_on_resting():
     from finetune.scenes.physical.parcels import Packer
@@ -80,6 +82,7 @@ def test_packages_are_at_rest_and_go_on_resting():
     assert np.quantile(moved, 0.9) < 0.05, "metres"
 
 
+@pytest.mark.slow
 @needs_mujoco
 def test_a_scene_depends_on_seed_and_index_alone():
     first, second = generator("conveyor"), generator("conveyor")
@@ -199,6 +202,7 @@ def test_the_held_out_cells_share_nothing_that_marks_them(name):
     assert name not in HELD_OUT
 
 
+@pytest.mark.slow
 @needs_mujoco
 def test_gantry_is_black_bags_from_straight_above():
     from finetune.scenes.physical.generator import PhysicalGenerator
@@ -272,6 +276,7 @@ def test_a_missing_package_names_its_extra():
         backend._load("no_such_module_at_all", "physical")
 
 
+@pytest.mark.slow
 @needs_mujoco
 def test_missing_graphics_are_named_and_judges_do_without(tmp_path):
     """In a process of its own: the module reads its backend when it is imported."""

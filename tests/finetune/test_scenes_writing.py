@@ -35,6 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path):
     counted: list[int] = []
     alone = contents(write_scenes(tmp_path / "a", PLAN, progress=counted.append))
@@ -125,6 +126,7 @@ def state(pid: int) -> str:
     return "defunct" if "Z" in line.split()[1] else line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has("mujoco"), reason="mujoco is not installed")
 def test_a_physical_set_is_a_dataset_with_its_recipe(tmp_path):
     plan = ScenePlan(PHYSICAL_HELD_OUT["dock"], 3, 5, "physical", 96)
@@ -139,6 +141,7 @@ def test_a_physical_set_is_a_dataset_with_its_recipe(tmp_path):
     assert contents(write_scenes(tmp_path / "b", plan, workers=1)) == contents(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has("mujoco"), reason="mujoco is not installed")
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_machine_that_cannot_draw_is_told_what_it_lacks(tmp_path, workers):

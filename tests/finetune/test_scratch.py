@@ -30,6 +30,7 @@ def scene_pixels(count: int = 40, size: int = 64) -> torch.Tensor:
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 128 - 1
 
 
+@pytest.mark.slow
 def test_whitened_patches_are_uncorrelated():
     layer = new_base(TINY, LABELS).patch_embedding
     pixels = scene_pixels()
@@ -57,6 +58,7 @@ def test_mimetic_attention_looks_at_its_own_place_first(family):
     assert np.mean([own_share(s, True) for s in range(4)]) > 1.5 * np.mean([own_share(s, False) for s in range(4)])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 31)] * 4, st.integers(0, 4)), max_size=5))
 def test_every_cell_s_distances_add_up_to_its_instance_s_box(rectangles):

@@ -36,6 +36,7 @@ def checkpoints(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TINY_OF)
 def test_every_family_becomes_a_base_that_serves(family, checkpoints, tmp_path):
     found = seed_base(checkpoints[family], tmp_path / "base", class_map={"poly_bag": "handbag"}, spare_labels=4)

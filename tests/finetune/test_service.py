@@ -62,6 +62,7 @@ def finished(base_dir, cell_dir, tmp_path_factory):
     return result, stages
 
 
+@pytest.mark.slow
 def test_a_fine_tune_goes_through_its_stages(finished):
     result, stages = finished
     order = list(dict.fromkeys(p.stage for p in stages))
@@ -96,6 +97,7 @@ def test_the_variant_is_what_peft_and_serving_read(finished, base_dir):
     assert set(answer.labels) <= set(DEMO_CELL.classes)
 
 
+@pytest.mark.slow
 def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
     result, _ = finished
     found = examine(result.variant_dir, cell_dir, base=base_dir)
@@ -104,6 +106,7 @@ def test_a_variant_is_examined_as_it_was_measured(finished, base_dir, cell_dir):
     assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_path, monkeypatch):
     """Every share is looked at; what is written, measured and told is the one that is chosen."""
@@ -141,6 +144,7 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
         assert (low, high) == (0, 0)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_kept_there_is_no_curve_and_the_page_says_why(base_dir, tmp_path, monkeypatch):
     monkeypatch.setattr("finetune.learning_curve.MIN_SECONDS", 0.5)
     monkeypatch.setattr(keeping, "best_share", lambda _: 0.0)
@@ -194,6 +198,7 @@ def test_a_bad_dataset_stops_before_anything_is_trained(base_dir, tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_fine_tune_says_so_and_leaves_no_variant(base_dir, cell_dir, tmp_path):
     with pytest.raises(TrainingError, match="stopped"):
         run_finetune(
@@ -207,6 +212,7 @@ def test_a_stopped_fine_tune_says_so_and_leaves_no_variant(base_dir, cell_dir, t
     assert not (tmp_path / "variant").exists()
 
 
+@pytest.mark.slow
 def test_methods_are_compared_on_the_same_holdout(base_dir, cell_dir):
     rows = compare_methods(data=cell_dir, base_dir=base_dir, images=5, seconds=1.5, seeds=(0,))
     assert [row.method for row in rows] == ["zero-shot", "lora", "full", "scratch"]
@@ -220,6 +226,7 @@ def test_unknown_methods_are_named():
         parse_methods("lora,magic")
 
 
+@pytest.mark.slow
 def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
     recipe = BaseRecipe(architecture=TINY, max_steps=4, batch_size=2, workers=0)
     judgements = make_base(
@@ -254,6 +261,7 @@ def test_the_report_says_what_came_of_it(finished):
     assert [p.stage for p in stages].count("report") == 5
 
 
+@pytest.mark.slow
 def test_a_longer_budget_has_a_curve_and_earlier_data_is_looked_at(
     base_dir, finished, cell_dir, tmp_path_factory, tmp_path, monkeypatch
 ):

@@ -156,6 +156,7 @@ def test_a_bad_base_names_its_file(tmp_path, damage, words):
         load_base(tmp_path)
 
 
+@pytest.mark.slow
 def test_lora_moves_adapters_only_and_learns(tmp_path):
     torch.manual_seed(0)
     base = new_base(TINY, LABELS)
@@ -174,6 +175,7 @@ def test_lora_moves_adapters_only_and_learns(tmp_path):
     assert np.mean([t.loss for t in ticks[-2:]]) < np.mean([t.loss for t in ticks[:2]])
 
 
+@pytest.mark.slow
 def test_scratch_owes_nothing_to_the_base(tmp_path):
     """Two bases with different weights, read from files as users' are: from scratch both end in the same model."""
     ends = []
@@ -188,6 +190,7 @@ def test_scratch_owes_nothing_to_the_base(tmp_path):
     assert not torch.allclose(first["layers.0.fc1.weight"], loaded, atol=5e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_learns_and_survives_the_disk(family, tmp_path):
     """A few steps from scratch on scenes, with the loss and the start that its family has."""
@@ -208,6 +211,7 @@ def test_every_family_learns_and_survives_the_disk(family, tmp_path):
     assert one.scores.shape[2] == len(LABELS) + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 def test_every_family_adapts_its_targets_and_nothing_else(family, tmp_path):
     base = new_base(TINY_OF[family], LABELS)
@@ -234,6 +238,7 @@ def test_nothing_to_train_on(tmp_path):
         adapt(new_base(TINY, LABELS), [], AdaptRecipe(), tmp_path, report=lambda _: None)
 
 
+@pytest.mark.slow
 def test_a_diverged_run_stops_and_says_so(tmp_path):
     base = new_base(TINY, LABELS)
     with torch.no_grad():
@@ -253,6 +258,7 @@ train_base(recipe, Path(sys.argv[1]), report=lambda t: print("step", t.step, flu
 """
 
 
+@pytest.mark.slow
 def test_a_killed_base_training_goes_on_from_its_checkpoint(tmp_path):
     root = Path(__file__).parents[2]
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], cwd=root, stdout=subprocess.DEVNULL)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar
 from litestar.testing import TestClient
 
 from hub.app import create_app
@@ -31,6 +33,11 @@ class SharedTransport(httpx.BaseTransport):
         self.handle_request = inner.handle_request
 
 
+def same_base(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files of a base."""
+    return {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in other.iterdir()}
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     base = write_base_files(tmp_path / "base")
@@ -43,10 +50,32 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
         yield catalog
 
 
+@pytest.fixture(scope="session")
+def application() -> Iterator[Litestar]:
+    """The application, built once: that takes longer than most tests. Each test says what it opens."""
+    made = create_app(Settings.load({}))
+    yield made
+    made.state.clear()  # what it opened last goes before the interpreter does
+
+
+@pytest.fixture(scope="session")
+def fresh_data(application: Litestar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder as the first start on `write_base_files` leaves it, to be copied."""
+    folder = tmp_path_factory.mktemp("fresh")
+    base = write_base_files(folder / "base")
+    application.state.settings = Settings.load({}, data=folder / "data", base_source=base)
+    with TestClient(application):
+        pass
+    return folder / "data"
+
+
 @pytest.fixture
-def raw(settings: Settings) -> Iterator[TestClient[Any]]:
+def raw(settings: Settings, application: Litestar, fresh_data: Path) -> Iterator[TestClient[Any]]:
     """The application, without a token."""
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    if not settings.data.exists() and same_base(settings.base_source, fresh_data.parent / "base"):
+        shutil.copytree(fresh_data, settings.data, symlinks=True)
+    application.state.settings = settings
+    with TestClient(application, raise_server_exceptions=False) as client:
         yield client
 
 

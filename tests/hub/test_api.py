@@ -308,6 +308,7 @@ def test_event_streams_replay_from_the_last_event(
 # --- the process ---
 
 
+@pytest.mark.slow
 def test_the_service_never_imports_torch() -> None:
     code = "import sys, hub.app, hub.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -71,6 +71,7 @@ def fleet(hub: Services) -> str | None:
     return name
 
 
+@pytest.mark.slow
 def test_the_shipped_base_is_published_once_and_again_when_its_weights_change(
     hub: Services, settings: Settings
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_hub_without_a_base_starts_and_says_so(settings: Settings) -> None:
     hub.close()
 
 
+@pytest.mark.slow
 def test_a_promotion_that_was_cut_off_is_completed_at_the_next_start(
     hub: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_damaged_files_are_healed_at_the_next_start(hub: Services, tmp_path: Pat
     hub.close()
 
 
+@pytest.mark.slow
 def test_variants_on_another_base_wait_until_the_served_ones_are_gone(hub: Services, tmp_path: Path) -> None:
     old = make_variant(hub, tmp_path)
     promote(hub, old)

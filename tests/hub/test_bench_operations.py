@@ -15,12 +15,15 @@ from serving.benchmark.fuzz import Fuzzer
 from serving.errors import TritonNotFound
 from serving.triton.installation import Installation
 from tests.hub.material import write_tiny_base
+from tests.scale import scaled
 
 try:
     Installation.find()
     needs_triton = pytest.mark.triton
 except TritonNotFound:
     needs_triton = pytest.mark.skip("no tritonserver on this machine")
+
+CYCLES, WRONG = scaled(6, 40), scaled(150, 2000)
 
 pytestmark = [needs_triton, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -37,9 +40,9 @@ def figures(base: Path, folder: Path, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_twenty_promotions_and_rollbacks_under_load(base: Path, tmp_path: Path) -> None:
-    found = figures(base, tmp_path, "rollout", "--cycles", "20", "--robots", "3")
-    assert (found["cycles"], found["failed_requests"], found["answers_never_routed"]) == (20, 0, 0)
+def test_promotions_and_rollbacks_under_load(base: Path, tmp_path: Path) -> None:
+    found = figures(base, tmp_path, "rollout", "--cycles", str(CYCLES), "--robots", "3")
+    assert (found["cycles"], found["failed_requests"], found["answers_never_routed"]) == (CYCLES, 0, 0)
     assert found["changes_never_seen"] == 0
     assert set(found["served"]) == {f"{name} on base/universal@v1" for name in ("moving@v1", "moving@v2", "steady@v1")}
     assert 0 < found["visible_ms"]["p50"] <= found["visible_ms"]["max"]
@@ -53,8 +56,8 @@ def test_robots_come_back_by_themselves(base: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_requests_among_right_ones(base: Path, tmp_path: Path) -> None:
-    found = figures(base, tmp_path, "fuzz", "--requests", "300", "--clients", "3")
-    assert (found["requests"], found["neighbours"]) == (300, 600)
+    found = figures(base, tmp_path, "fuzz", "--requests", str(WRONG), "--clients", "3")
+    assert (found["requests"], found["neighbours"]) == (WRONG, 2 * WRONG)
     assert set(found["refused_by_kind"]) == set(Fuzzer.KINDS)
     assert (found["answered_by_kind"], found["unanswered"], found["first_of_both"]) == ({}, [], [])
     assert found["server_restarts"] == 0

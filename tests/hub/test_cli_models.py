@@ -12,6 +12,7 @@ from tests.hub.material import write_tiny_base
 from tests.hub.test_cli import command
 
 
+@pytest.mark.slow
 def test_scenes_are_written_shown_and_examined(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data, sheet, page = tmp_path / "robin", tmp_path / "sheet.png", tmp_path / "page"
     code, said, _ = command(capsys, "scenes", "write", "robin", str(data), "--images", "6", "--size", "96")
@@ -29,6 +30,7 @@ def test_scenes_are_written_shown_and_examined(capsys: pytest.CaptureFixture[str
     assert (page / "index.html").is_file() and (page / "contact_sheet.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

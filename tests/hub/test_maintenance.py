@@ -98,6 +98,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestStopped:
+    @pytest.mark.slow
     def test_fsck(self, stopped: Path, capsys) -> None:
         assert run(["registry", "fsck", "--data", str(stopped), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["damaged"] is False

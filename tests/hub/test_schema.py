@@ -13,8 +13,9 @@ from schemathesis.core.failures import FailureGroup
 
 from hub.client import HubClient
 from hub.settings import Settings
+from tests.scale import scaled
 
-EXAMPLES = int(os.environ.get("PARCELHUB_SCHEMA_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("PARCELHUB_SCHEMA_EXAMPLES", scaled(3, 30)))
 SKIPPED = ("/events", "/maintenance/backup")
 """A stream without an end, and what writes wherever it is told."""
 

@@ -68,6 +68,7 @@ def test_a_team_with_many_jobs_delays_anothers_first_by_one(hall: Hall) -> None:
     assert order == ["acme", "rival", "acme", "acme", "acme"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_nobody_who_waits_is_passed_over_twice(hall: Hall, seed: int) -> None:
     """A simulation of teams that come and go: while a team has a job that may run, no other gets two turns."""

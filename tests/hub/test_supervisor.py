@@ -92,10 +92,13 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
         f"import os, pathlib, time;"
         f"pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(60)"
     )
-    parent = (
-        f"import sys, time; from hub.processes import spawn;spawn([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    lines = (
+        "import sys, time",
+        "from hub.processes import spawn",
+        f"spawn([sys.executable, '-c', {child!r}])",
+        "time.sleep(60)",
     )
-    process = spawn([sys.executable, "-c", parent])
+    process = spawn([sys.executable, "-c", "\n".join(lines)])
     wait_for(lambda: pid_file.exists() and pid_file.read_text() != "")
     orphan = psutil.Process(int(pid_file.read_text()))
     process.kill()

@@ -169,6 +169,7 @@ class TestPolicy:
         assert holder["variant"] == f"cells/dock-7@{first}"
         assert holder["evaluation"]["variant_ap"] == 0.5
 
+    @pytest.mark.slow
     def test_compare_and_swap(self, hub: Services, tmp_path: Path) -> None:
         first, second = make_variant(hub, tmp_path), make_variant(hub, tmp_path)
         hub.promotions.promote("dock-7", first, "fleet", actor="a", note="", expected=None)

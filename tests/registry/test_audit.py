@@ -12,7 +12,7 @@ from registry import Registry, Variant
 from registry.canonical import canonical_json
 from registry.errors import InvalidNameError, MoveRefusedError, NothingToRollBackError, RefProtectedError
 from registry.policy import FIRST, Policy
-from registry.provenance import audit_cell
+from registry.provenance.audit import audit_cell
 from registry.stage_types import HELD_STAGES, DecisionRecord
 from registry.stages import Stages
 from registry.types import RepoId

@@ -44,6 +44,7 @@ def contents(root: Path) -> dict[str, dict[str, bytes]]:
         }
 
 
+@pytest.mark.slow
 def test_there_and_back(registry: Registry, root: Path, vault: Path, tmp_path: Path) -> None:
     for number in range(5):
         commit(registry, f"{number}.txt", b"%d" % number)
@@ -65,6 +66,7 @@ def test_there_and_back(registry: Registry, root: Path, vault: Path, tmp_path: P
         assert not other.examine().damaged
 
 
+@pytest.mark.slow
 def test_later_backups_copy_what_is_new(registry: Registry, root: Path, vault: Path, tmp_path: Path) -> None:
     for number in range(5):
         commit(registry, f"{number}.txt", b"%d" % number)
@@ -80,6 +82,7 @@ def test_later_backups_copy_what_is_new(registry: Registry, root: Path, vault: P
     assert len(contents(tmp_path / "new")) == 6
 
 
+@pytest.mark.slow
 def test_while_uploads_and_collections_run(registry: Registry, root: Path, vault: Path, tmp_path: Path) -> None:
     acknowledged: list[str] = []
     stop = threading.Event()
@@ -147,6 +150,7 @@ class TestDamage:
         assert Vault(vault).read(done.name).damaged == done.damaged
         assert not Vault(vault).stores["blobs"].exists(bad)
 
+    @pytest.mark.slow
     def test_in_the_backup(self, registry: Registry, root: Path, vault: Path, tmp_path: Path) -> None:
         commit(registry, "a.txt", b"good")
         sha256 = registry.repos.entry(REPO, "main", "a.txt").sha256

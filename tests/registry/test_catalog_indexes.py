@@ -83,12 +83,14 @@ def damaged(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_kill_costs_no_index_its_rows(tmp_path):
     path = tmp_path / "catalog.duckdb"
     through_the_kill(path, OPEN)
     assert not_found(path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [True, False])
 def test_an_index_that_lost_rows_is_named_and_made_anew(damaged, quick, monkeypatch):
     monkeypatch.setattr(Catalog, "_mend_indexes", lambda _: None)
@@ -108,6 +110,7 @@ def test_an_index_that_lost_rows_is_named_and_made_anew(damaged, quick, monkeypa
             tx.execute("DELETE FROM files")
 
 
+@pytest.mark.slow
 def test_a_catalog_that_duckdb_gives_up_on_is_whole_when_it_is_opened_again(damaged):
     mark = damaged.with_name("catalog.duckdb.broken")
     with Catalog.open(damaged, (TABLES,)) as catalog:
@@ -129,6 +132,7 @@ def test_a_catalog_that_duckdb_gives_up_on_is_whole_when_it_is_opened_again(dama
         assert catalog.query("SELECT count(*) FROM files") == [(ROWS + LATER - 1,)], "nothing of the failed write"
 
 
+@pytest.mark.slow
 def test_what_earlier_versions_left_behind_is_mended_once(damaged):
     with duckdb.connect(str(damaged)) as raw:
         raw.execute("DELETE FROM migrations WHERE set_name = 'indexes'")

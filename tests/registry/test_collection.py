@@ -41,6 +41,7 @@ def collect(registry: Registry, *, dry_run: bool = False) -> BlobsCollected:
 
 
 class TestWhatGoes:
+    @pytest.mark.slow
     def test_what_nothing_names(self, registry: Registry, add: Callable[[str, bytes], AddFile]) -> None:
         registry.repos.create(REPO)
         kept, lost = add("a", b"kept"), add("b", b"nobody wants this")
@@ -58,6 +59,7 @@ class TestWhatGoes:
         assert registry.collect(timedelta(hours=1), LONG)[0].blobs == 0
         assert registry.blobs.exists(blob)
 
+    @pytest.mark.slow
     def test_history_keeps_and_a_deleted_repo_does_not(self, registry: Registry, add) -> None:
         registry.repos.create(REPO)
         file = add("a", b"once")
@@ -72,6 +74,7 @@ class TestWhatGoes:
         assert collect(registry).blobs == 1
         assert registry.catalog.query("SELECT * FROM blob_git_ids") == []
 
+    @pytest.mark.slow
     def test_what_was_promised_stays(self, registry: Registry) -> None:
         blob = registry.blobs.put_bytes(b"an old upload").sha256
         old(registry)
@@ -82,6 +85,7 @@ class TestWhatGoes:
         assert registry.blobs.discard(blob, moment) is None
         assert registry.blobs.exists(blob)
 
+    @pytest.mark.slow
     def test_decisions_decks_and_policies_stay(self, registry: Registry, add) -> None:
         repo = RepoId.parse("cells/dock-7")
         registry.repos.create(repo)
@@ -112,12 +116,14 @@ class TestWhatGoes:
 
 
 class TestAtTheSameTime:
+    @pytest.mark.slow
     def test_what_is_held_stays(self, registry: Registry) -> None:
         blob = registry.blobs.put_bytes(b"about to be committed").sha256
         with registry.blobs.holding([blob]):
             assert collect(registry).blobs == 0
         assert collect(registry).blobs == 1
 
+    @pytest.mark.slow
     def test_commits_beside_collections(self, registry: Registry, add) -> None:
         """Without any grace: a commit may find its blob gone, but never names one that is."""
         registry.repos.create(REPO)
@@ -173,6 +179,7 @@ with Registry.open(Path(sys.argv[1])) as registry:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle(tmp_path: Path) -> None:
     root = tmp_path / "d"
     with Registry.open(root) as registry:

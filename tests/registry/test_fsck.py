@@ -82,6 +82,7 @@ def kinds(report: Report) -> set[str]:
     return {finding.kind for finding in report.findings if finding.severity == "damage"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [True, False])
 def test_a_sound_folder(root: Path, quick: bool) -> None:
     seen: list[str] = []
@@ -97,6 +98,7 @@ def test_a_sound_folder(root: Path, quick: bool) -> None:
 
 
 class TestBytes:
+    @pytest.mark.slow
     def test_a_flipped_bit(self, root: Path) -> None:
         path = blob_of(root, b"one")
         flip(path, 1)
@@ -168,6 +170,7 @@ class TestCatalog:
         flip(blob_of(root, b"one"), 0)
         assert kinds(examine_folder(root)) == {"catalog-unreadable", "blob-digest"}
 
+    @pytest.mark.slow
     def test_a_flipped_bit_anywhere(self, root: Path) -> None:
         """In any block that holds something: there are blocks that hold nothing (yet, or any more)."""
         path = root / "catalog.duckdb"

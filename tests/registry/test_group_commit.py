@@ -105,6 +105,7 @@ def test_not_inside_another_write(catalog):
     assert rows(catalog) == [2]
 
 
+@pytest.mark.slow
 def test_commits_of_many_clients(registry: Registry, add):
     """One file each, in a repo of their own and on one branch of a shared one: all there, in few transactions."""
     own = [RepoId.parse(f"team/repo-{number}") for number in range(CLIENTS)]

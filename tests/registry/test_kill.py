@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from registry import Registry, RepoId
+import pytest
 
-ROUNDS = 8
+from registry import Registry, RepoId
+from tests.scale import scaled
+
+ROUNDS = scaled(4, 40)
 
 # Writes versions of several files in two threads, acknowledges each commit on its own line, until it is killed.
 CHILD = """
@@ -54,6 +57,7 @@ def run_until_killed(root: Path, seconds: float) -> list[tuple[str, str]]:
     return [tuple(line.split()) for line in whole]
 
 
+@pytest.mark.slow
 def test_acknowledged_commits_survive_kills(tmp_path):
     repo = RepoId.parse("cells/dock-7")
     dice = random.Random(7)

@@ -34,6 +34,7 @@ def names(registry: Registry, **asked: object) -> list[str]:
     return [str(one.info.id) for one in registry.directory.search("model", **({"readers": ALL} | asked))]
 
 
+@pytest.mark.slow
 def test_filters_agree_with_a_loop(registry, cell):
     kept: dict[str, tuple[set[str], str | None, bool]] = {}
     for number, (tag, pipeline, private) in enumerate(
@@ -81,6 +82,7 @@ def test_filters_agree_with_a_loop(registry, cell):
                 assert [name for page in pages for name in page] == newest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 50])
 def test_one_statement_however_many_there_are(registry, cell, statements, count):
     for number in range(count):
@@ -96,6 +98,7 @@ def test_one_statement_however_many_there_are(registry, cell, statements, count)
     assert all(len(each) == 2 for each in files.values())
 
 
+@pytest.mark.slow
 def test_trees_of_many_that_are_not_in_memory(registry, cell, statements, tmp_path):
     repos = [cell(f"team/cell-{number:02d}", {}) for number in range(50)]
     heads = [registry.repos.resolve(repo, "main").id for repo in repos]

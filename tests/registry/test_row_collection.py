@@ -158,6 +158,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_what_refs_reach_is_always_there(tmp_path_factory, steps):
@@ -226,6 +227,7 @@ with Registry.open(Path(sys.argv[1])) as registry:
 """
 
 
+@pytest.mark.slow
 def test_a_collection_that_is_killed_leaves_nothing_half_done(tmp_path: Path) -> None:
     for round_ in range(3):
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE)

@@ -103,6 +103,7 @@ class TestBlobs:
         assert blobs.size(info.sha256) == MULTIPART
         assert blobs.read(info.sha256) == data
 
+    @pytest.mark.slow
     def test_nothing_wrong_becomes_visible(self, blobs: BlobStore, bucket: str, tmp_path: Path) -> None:
         with pytest.raises(DigestMismatchError):
             blobs.put_bytes(b"these", expected="0" * 64)
@@ -152,6 +153,7 @@ class TestRegistry:
         with Registry.open(root, blobs_url=url) as registry:
             return {file.path: registry.blobs.read(file.sha256) for file in registry.repos.tree(REPO, "main")}
 
+    @pytest.mark.slow
     def test_a_restart_and_fsck(self, bucket: str, tmp_path: Path) -> None:
         root = tmp_path / "data"
         files = self.fill(root, bucket)
@@ -170,6 +172,7 @@ class TestRegistry:
         found = {(one.kind, one.name) for one in report.findings}
         assert {("blob-missing", lost), ("blob-digest", bad), ("xorb-digest", xorb.rpartition("/")[2])} <= found
 
+    @pytest.mark.slow
     def test_collection(self, bucket: str, tmp_path: Path) -> None:
         with Registry.open(tmp_path / "data", blobs_url=bucket) as registry:
             registry.repos.create(REPO)
@@ -181,6 +184,7 @@ class TestRegistry:
             assert registry.blobs.exists(kept.sha256)
             assert not registry.blobs.exists(lost.sha256)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("into", ["folder", "bucket"])
     def test_backup_to_a_bucket_and_back(self, bucket: str, tmp_path: Path, into: str) -> None:
         root = tmp_path / "data"

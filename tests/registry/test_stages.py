@@ -163,6 +163,18 @@ def test_senseless_moves_are_refused(registry, move, variants, start, to_stage, 
     move(variants[0], "candidate")
 
 
+@pytest.mark.parametrize("stage", HELD_STAGES)
+def test_what_a_look_found_refuses_a_served_stage_whatever_the_gate_says(registry, move, variants, stage):
+    move(variants[0], "candidate")
+    found = "what it says of the packaged pictures is not finite numbers"
+    with pytest.raises(MoveRefusedError) as refusal:
+        move(variants[0], stage, evidence=EVALUATED | {"look": found})
+    record = refusal.value.record
+    assert (record.verdict, record.reason) == ("refused", f"it cannot serve: {found}")
+    assert held(registry) == {}
+    assert move(variants[0], "archived", evidence={"look": found}).allowed, "out of the way it may go"
+
+
 def test_compare_and_swap(registry, move, rollback, variants):
     v1, v2, v3, _ = variants
     move(v1, "fleet", expected_current=None)
@@ -300,6 +312,7 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ACTIONS)
 def test_whatever_happens_a_stage_has_one_holder(registry, move, rollback, variants, actions):

@@ -153,6 +153,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_acknowledged_files_survive_kills(tmp_path):
     acknowledged: dict[str, int] = {}
     for number in range(4):

@@ -169,6 +169,7 @@ class TestFiles:
         assert store.hash_of("0" * 64) is None
         assert store.sizes(["0" * 64]) == [None]
 
+    @pytest.mark.slow
     def test_many_hashes_at_once(self, store):
         xorb = put(store, noise(8, count=200, size=50))
         shard = make_shard([file_rows([(xorb, at, at + 1)]) for at in range(200)])
@@ -250,6 +251,7 @@ class TestProofs:
         with pytest.raises(XetFormatError, match="other chunks"):
             store.register(shard)
 
+    @pytest.mark.slow
     @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_a_flipped_bit_is_refused(self, store, data):

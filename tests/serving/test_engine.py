@@ -22,7 +22,8 @@ from serving.errors import (
     VariantWarming,
 )
 from serving.routing import CellRoute, RoutingTable, write_routing
-from serving.triton.engine import MAX_HELD, Engine, Query, Reply
+from serving.triton.engine import Engine, Query, Reply
+from serving.triton.queries import MAX_HELD
 from tests.serving.conftest import encode, make_base, make_variant, publish, scene, sha256
 
 NORTH = "north@v1 on base/universal@v1"

@@ -9,11 +9,11 @@ import pytest
 import torch
 from peft import PeftModel
 
-from serving import engines
-from serving.engines import EngineChoice
+from serving import runners
 from serving.errors import BaseError
 from serving.families.load import load_model
 from serving.preprocess import preprocessor_config
+from serving.runners import EngineChoice
 from serving.segmenter import Segmenter
 from tests.serving.conftest import SIZE, make_variant, scene
 
@@ -39,6 +39,7 @@ def loaded(base_dir: Path, variants: dict[str, Path], choice: EngineChoice) -> S
     return segmenter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino"])
 def test_an_engine_gives_what_peft_merged_gives(engine: str, base_dir: Path, three: dict[str, Path]) -> None:
     if engine != "eager":
@@ -127,7 +128,7 @@ def test_what_the_environment_may_say() -> None:
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_bfloat16_is_taken_where_it_is_quicker(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "quick_bfloat16", lambda: quick)
+    monkeypatch.setattr(runners, "quick_bfloat16", lambda: quick)
     choice, cpu = EngineChoice.read({}), torch.device("cpu")
     assert choice.dtype(cpu, "parcelseg") == (torch.bfloat16 if quick else torch.float32)
     assert choice.dtype(cpu, "eomt") == torch.float32

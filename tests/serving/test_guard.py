@@ -73,6 +73,7 @@ def words(file: Path) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
+@pytest.mark.slow
 def test_a_frozen_child_is_ended_with_the_whole_group(start: Start, tmp_path: Path) -> None:
     guard = start("--hang", "3")
     child = child_of(guard)

@@ -21,5 +21,6 @@ def test_what_decides(native: bool, speedup: float, quick: bool, monkeypatch: py
         precision.quick_bfloat16.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_speed_is_measured_on_this_machine() -> None:
     assert 0.001 < precision.bfloat16_speedup() < 1000

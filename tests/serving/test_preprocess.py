@@ -42,6 +42,7 @@ def test_same_pixels_as_the_transformers_image_processor(shape: tuple[int, int],
     assert torch.allclose(ours[0][:, outside], theirs[0][:, outside], atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.sampled_from([64, 256, 640]))
 def test_letterbox_geometry(height: int, width: int, size: int) -> None:

@@ -38,6 +38,7 @@ def same(ours: Instances, theirs: Instances) -> None:
     assert ((a & b).sum((1, 2)) >= 0.999 * union).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["parcelseg", "eomt", "rf_detr", "mask2former"])
 def test_a_slot_gives_what_peft_merged_gives(family: str, tmp_path: Path) -> None:
     base_dir = make_base(tmp_path / "base", family=family)
@@ -132,6 +133,7 @@ def test_a_base_folder_must_be_whole(missing: str, base_dir: Path, tmp_path: Pat
 # --- the adapter bank -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_variants_than_slots_take_turns(base_dir: Path, tmp_path: Path) -> None:
     small = Segmenter.load(base_dir, device="cpu", slots=3, max_rank=4)
     names = [f"cell{i}@v1" for i in range(6)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+from hub.placement import Placement
 from serving.benchmark.transport import metric_total
 from serving.client import RobotClient
 from serving.errors import (
@@ -168,6 +172,41 @@ def routing_is_seen_within_a_second(robot: RobotClient, folder: Path) -> None:
         while robot.segment(scene(), cell="south").served_by != expected:
             assert time.monotonic() - started < 1.0
             time.sleep(0.02)
+
+
+@needs_triton
+def test_a_damaged_variant_costs_nobody_else_an_answer_and_the_hub_is_told(
+    serving_folder: Path, tmp_path: Path
+) -> None:
+    """A type that the checks did not know; the server says so in its status and metrics, after a restart as well."""
+    bad = shutil.copytree(serving_folder / "variants/north@v1", serving_folder / "variants/north@v2")
+    tensors = load_file(bad / "adapter_model.safetensors")
+    save_file({name: one.to(torch.float8_e4m3fn) for name, one in tensors.items()}, bad / "adapter_model.safetensors")
+    cells = {"north": CellRoute(fleet="north@v2"), "south": CellRoute(fleet="south@v2")}
+    config = config_for(tmp_path / "data", serving_folder)
+    for restarted in (False, True):
+        server = TritonServer(config)
+        server.start()
+        try:
+            server.wait_ready(90)
+            with RobotClient(config.url, robot="r1", timeout_s=20) as robot:
+                if not restarted:
+                    publish(serving_folder, 2, cells)
+                deadline = time.monotonic() + 20
+                while robot.segment(scene(), cell="south").served_by != "south@v2 on base/universal@v1":
+                    assert time.monotonic() < deadline
+                answer = robot.segment(scene(), cell="north")
+                wanted = "base/universal@v1" if restarted else "north@v1 on base/universal@v1"
+                assert (answer.served_by, answer.instead_of) == (wanted, "north@v2")
+                while metric_total(config, "parcelhub_variants_refused") < 1:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+            place = Placement(serving_folder, lambda: 2).settled({"fleet": "north@v2"}, seconds=10)["fleet"]
+            assert place.state == "promoted, not in place"
+            assert "float8_e4m3fn" in place.reason
+            assert Placement(serving_folder, lambda: 2).of({"fleet": "south@v2"})["fleet"].state == "in place"
+        finally:
+            server.stop()
 
 
 @needs_triton

@@ -63,14 +63,6 @@ def mitsuba() -> Any:
     return module
 
 
-@lru_cache(maxsize=1)
-def renders() -> None:
-    """Nothing, where MuJoCo can draw off screen; else raises SceneToolError with what is missing. Looks only once."""
-    from finetune.scenes.physical.raster import Raster
-
-    Raster(16).close()
-
-
 def has(module: str) -> bool:
     """Whether a module is installed; nothing is imported."""
     return importlib.util.find_spec(module) is not None

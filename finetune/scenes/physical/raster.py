@@ -66,6 +66,12 @@ class Raster:
             return drawing.ids()[0]
 
 
+@lru_cache(maxsize=1)
+def renders() -> None:
+    """Nothing, where MuJoCo can draw off screen; else raises SceneToolError with what is missing. Looks only once."""
+    Raster(16).close()
+
+
 class _Drawing:
     """One shot as a compiled model in one context."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from litestar.testing import TestClient
 
 from hub.app import create_app
@@ -76,6 +77,7 @@ def counted(folder: Path, size: Size, statements: Counter[str]) -> dict[str, int
     return found
 
 
+@pytest.mark.slow
 def test_a_larger_catalog_takes_no_more_queries(tmp_path: Path, statements: Counter[str]) -> None:
     small = counted(tmp_path / "small", SMALL, statements)
     large = counted(tmp_path / "large", LARGE, statements)
