@@ -127,6 +127,10 @@ def _table() -> dict[str, Rule]:
         (_API + "/rollouts/{cell}", PRODUCTION, "GET, PUT /lines, PUT /share, POST /trials"),
         (_API + "/trials/{trial_id}", PRODUCTION, "GET, DELETE"),
         (_API, OPERATOR, "GET /robots, POST /robots, DELETE /robots/{robot_id}, GET /audit, GET /audit/check"),
+        (_API + "/webhooks", ACCOUNT, "GET, GET /{webhook_id}, GET /{webhook_id}/deliveries"),
+        (_API + "/webhooks/{webhook_id}", ACCOUNT, "GET /deliveries/{delivery_id}"),
+        (_API + "/webhooks", CHANGE, "POST, PATCH /{webhook_id}, DELETE /{webhook_id}"),
+        (_API + "/webhooks/{webhook_id}", CHANGE, "POST /secret, POST /test, POST /deliveries/{delivery_id}/retry"),
         (_API + "/maintenance", OPERATOR, "POST /backup, POST /gc, POST /fsck"),
         # Hub protocol
         ("/api", _rule("whoami", Reach.OWN, job=Reach.GIVEN), "GET /whoami-v2"),

@@ -17,6 +17,7 @@ from hub.client_calls import CHUNK, JSON_HEADERS, chunks_of, sha256_of, split_na
 from hub.client_production import ProductionCalls
 from hub.client_provenance import ProvenanceCalls
 from hub.client_service import ServiceCalls
+from hub.client_webhooks import WebhookCalls
 from hub.errors import HubAnswerError, HubUnavailableError, InputError
 
 ProgressCallback = Callable[[int, int], None]
@@ -29,7 +30,7 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
+class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls, WebhookCalls):
     """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
 
     # Cells, repositories, files

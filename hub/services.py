@@ -36,12 +36,16 @@ from hub.tables import HUB
 from hub.tables_access import ACCESS
 from hub.tables_protocol import PROTOCOL
 from hub.tables_rollout import ROLLOUT
+from hub.tables_webhooks import WEBHOOKS
 from hub.tokens import Identity, Tokens
 from hub.uploads import Uploads
 from hub.users import Users
 from hub.variants import NAMESPACE, Variants
 from hub.verification import Verification
 from hub.vouching import Vouching
+from hub.webhook_events import WebhookEvents
+from hub.webhook_http import Guard
+from hub.webhooks import Webhooks
 from registry.errors import NotFoundError
 from registry.registry import Registry
 from registry.types import RepoId
@@ -80,13 +84,15 @@ class Services:
     production: Production
     maintenance: Maintenance
     privacy: CellPrivacy
+    webhooks: Webhooks
+    events: WebhookEvents
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
         registry = Registry.open(
-            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS, PROTOCOL]
+            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS, PROTOCOL, WEBHOOKS]
         )
         try:
             return cls._wire(settings, registry)
@@ -132,6 +138,10 @@ class Services:
             requests_per_minute=settings.requests_per_minute,
             cells=privacy,
         )
+        webhooks = Webhooks(catalog, hf.signer, hf.access, privacy, Guard.of(settings.webhook_allow))
+        users.gone_hooks.append(webhooks.forget)
+        events = WebhookEvents(webhooks, catalog)
+        events.watch(registry, hf.discussions, jobs)
         remove_stale_parts(hf.parts_folder)
         tokens.ensure_admin(settings.admin_token_file)
         variants.catch_up()
@@ -143,6 +153,7 @@ class Services:
         vouching.shipped_base(bases.shipped(settings.base_source))
         promotions = Promotions(cells, variants, stages, folder, registry.policies)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
+        events.watch_trials(production.trials)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, jobs, images)
@@ -183,6 +194,8 @@ class Services:
             production=production,
             maintenance=Maintenance.of(registry, settings),
             privacy=privacy,
+            webhooks=webhooks,
+            events=events,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

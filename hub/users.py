@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hub.errors import InputError, UnknownTeamError, UnknownUserError
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 from registry.types import check_name
 
 RESERVED = frozenset(
@@ -44,6 +44,8 @@ class Users:
     def __init__(self, catalog: Catalog, *, now: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
         self._now = now
+        self.gone_hooks: list[Callable[[Cursor, str], None]] = []
+        """Called inside the transaction that takes a user or a team away, with its name in lower case."""
 
     def put(self, name: str, *, fullname: str = "", email: str = "", teams: Iterable[str] | None = None) -> User:
         """Make a user, or change one: empty texts and `teams` None leave what is there.
@@ -103,6 +105,8 @@ class Users:
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_tokens WHERE user_name = ?", [user.name])
             db.execute("DELETE FROM hub_users WHERE name = ?", [user.name])
+            for hook in self.gone_hooks:
+                hook(db, user.name.lower())
 
     def teams(self, *, limit: int, after: str = "", only: Iterable[str] | None = None) -> list[Team]:
         """At most `limit` teams by name, those behind `after`: named ones, and those that a user is in.
@@ -147,6 +151,8 @@ class Users:
         with self._catalog.write() as db:
             db.execute("DELETE FROM hub_teams WHERE handle = ?", [team.name])
             db.execute("DELETE FROM hub_quotas WHERE team = ?", [team.name])
+            for hook in self.gone_hooks:
+                hook(db, team.name.lower())
 
     def get(self, name: str) -> User:
         """The user of this name, in any case. Raises UnknownUserError."""

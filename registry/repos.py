@@ -11,6 +11,7 @@ from registry import repo_rows as rows_
 from registry.blobs import BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor, to_db
+from registry.changes import Observer, RepoChange
 from registry.content.door import ContentDoor
 from registry.content.names import names_door
 from registry.drafts import AddFile as AddFile
@@ -74,6 +75,7 @@ class Repos:
         self.delete_guards: list[DeleteGuard] = []
         self.created_hooks: list[CreatedHook] = []
         self.tag_guards: list[TagGuard] = []
+        self.observers: list[Observer] = []
         self.aliases: list[Callable[[int, str], Digest | None]] = []
         self.content_guards: list[ContentGuard] = [names_door, ContentDoor(blobs)]
 
@@ -100,7 +102,13 @@ class Repos:
             tx.execute("INSERT INTO repo_handles VALUES (?, ?)", [rows_.handle_of(repo), info.key])
             for hook in self.created_hooks:
                 hook(tx, info)
+            self.tell(tx, RepoChange("created", repo))
         return self.get(repo) if self.created_hooks else info
+
+    def tell(self, tx: Cursor, change: RepoChange) -> None:
+        """Tell the observers, inside the transaction of the change."""
+        for observer in self.observers:
+            observer(tx, change)
 
     def get(self, repo: RepoId) -> RepoInfo:
         """Raises RepoNotFoundError."""
@@ -115,6 +123,7 @@ class Repos:
             key = rows_.key_of(tx, repo)
             for guard in self.delete_guards:
                 guard(tx, repo)
+            self.tell(tx, RepoChange("deleted", repo))
             for table in ("refs", "commits", "repo_blobs", "repo_handles", "repo_heads", "repo_tags"):
                 tx.execute(f"DELETE FROM {table} WHERE repo = ?", [key])  # noqa: S608  # one of six names
             tx.execute("DELETE FROM repos WHERE key = ?", [key])
@@ -260,6 +269,8 @@ class Repos:
             rows_.insert_refs(tx, repo, key, tags)
             shown(tx, key)
             beside(tx)
+            if made:
+                self.tell(tx, RepoChange("commit", repo, Ref(name, kind, made[-1].id), made))
             return True
 
         if not self._catalog.run(write):
@@ -392,10 +403,11 @@ class Repos:
                 for guard in self.tag_guards:
                     guard(tx, repo, name)
             gone = tx.execute(
-                "DELETE FROM refs WHERE repo = ? AND name = ? AND kind = ? RETURNING name", [key, name, kind]
+                "DELETE FROM refs WHERE repo = ? AND name = ? AND kind = ? RETURNING commit", [key, name, kind]
             ).fetchone()
             if gone is None:
                 raise RevisionNotFoundError(repo, name, f"no such {kind}")
+            self.tell(tx, RepoChange("ref-deleted", repo, Ref(name, kind, gone[0])))
 
     def squash(self, repo: RepoId, branch: str, *, message: str, author: str) -> Commit:
         """Replace a branch's history by one commit without a parent that holds the same files.
@@ -415,6 +427,7 @@ class Repos:
             rows_.set_ref(tx, key, Ref(name, kind, commit.id))
             if kind == "branch" and name == MAIN:
                 heads.move(tx, key, commit.id, commit.created_at)
+            self.tell(tx, RepoChange("squashed", repo, Ref(name, kind, commit.id), [commit]))
         return commit
 
     def history(self, repo: RepoId, revision: str, limit: int = 100) -> tuple[Commit, ...]:
@@ -473,6 +486,7 @@ class Repos:
                 files = self._files(commit.tree)
                 card = heads.read_card(self._blobs, files)
                 heads.put(tx, key, heads.Head(commit.id, commit.created_at, heads.source_of(files), card))
+            self.tell(tx, RepoChange("ref-created", repo, ref))
         return ref
 
     def _free_handle(self, tx: Cursor, repo: RepoId) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -54,6 +54,10 @@ class Discussion:
     created_at: float
 
 
+DiscussionObserver: TypeAlias = Callable[[Cursor, RepoInfo, int, str, Event], None]
+"""Told of what was said or done (`comment`, `status-change`, `edited`, ...) inside its transaction."""
+
+
 class Discussions:
     """The discussions of all repos."""
 
@@ -62,6 +66,7 @@ class Discussions:
         self._repos = repos
         self._now = now
         self._opening = threading.Lock()
+        self.observers: list[DiscussionObserver] = []
 
     def open(
         self, info: RepoInfo, title: str, description: str, author: str, *, pull_from: str | None = None
@@ -128,6 +133,8 @@ class Discussions:
             "INSERT INTO hub_discussions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [info.key, made.num, made.title, made.author, made.status, made.pull, made.target, made.created_at],
         )
+        opened = Event(0, "opened", made.author, made.created_at, {"title": made.title, "pull": made.pull})
+        self._tell(tx, info, made.num, "opened", opened)
         if description or not made.pull:
             self._say(tx, info, made.num, "comment", made.author, _comment(description))
 
@@ -199,6 +206,7 @@ class Discussions:
                 f"UPDATE hub_discussion_events SET data = ? {where}",  # noqa: S608  # a constant
                 [msgspec.json.encode(data).decode(), info.key, num, seq],
             )
+            self._tell(tx, info, num, "hidden" if data.get("hidden") else "edited", replace(event, data=data))
         return replace(event, data=data)
 
     def rename(self, info: RepoInfo, num: int, title: str, author: str) -> Event:
@@ -319,7 +327,12 @@ class Discussions:
             "INSERT INTO hub_discussion_events VALUES (?, ?, ?, ?, ?, ?, ?)",
             [info.key, num, event.seq, kind, author, event.happened_at, msgspec.json.encode(data).decode()],
         )
+        self._tell(tx, info, num, kind, event)
         return event
+
+    def _tell(self, tx: Cursor, info: RepoInfo, num: int, what: str, event: Event) -> None:
+        for observer in self.observers:
+            observer(tx, info, num, what, event)
 
 
 _SELECT = "SELECT num, title, author, status, pull, target, created_at FROM hub_discussions WHERE repo = ?"

@@ -32,7 +32,7 @@ _REASONS = tuple(
     (re.compile(pattern), reason)
     for pattern, reason in (
         (r"/(like|likers|likes)$", "likes are not kept"),
-        (r"/api/settings/webhooks", "webhooks are made with `parcelhub webhook add`, or POST /api/v1/webhooks"),
+        (r"/api/settings/webhooks", "webhooks are made with `parcelhub webhook create`, or POST /api/v1/webhooks"),
         (r"/api/(spaces|kernels)(/|$)", "it keeps models and datasets only"),
         (r"/api/collections", "there are no collections"),
         (r"/api/(papers|daily_papers)", "papers are not kept"),

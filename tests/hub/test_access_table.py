@@ -18,6 +18,7 @@ from litestar.testing import TestClient
 from hub.access_policy import OPEN, RULES, SIGNED, Reach
 from hub.app import create_app
 from hub.schemas import FinetuneIn, FinishIn
+from hub.schemas_webhooks import WebhookIn
 from hub.services import Services
 from hub.settings import Settings
 from hub.tokens import Kind, Scope
@@ -96,6 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("other", "rival", "dock-theirs", "rival/classified-zebracrossing", True),
             ("public", "rival", "dock-open", "rival/open", False),
         ):
+            asked = WebhookIn(url=f"https://93.184.216.34/{dataset}")
+            webhook = services.webhooks.create(asked, team, "bob" if team == "rival" else "ann")[0].id
             sha256 = _dataset(services, dataset, private=private)
             services.cells.create(cell, "", team)
             job, evaluation, deck = _variant(services, folder, cell, dataset, "ann" if team == "acme" else "bob")
@@ -108,6 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "path": "README.md" if not private else f"{name}.md", "user": "bob" if team == "rival" else "ann",
                 "tag": "v1", "status": "pending", "commit": "main", "epoch": "e", "prefix": "default", "token": "t.t",
                 "trial_id": "x", "upload_id": "x", "token_id": "x", "robot_id": "x", "rest": "nowhere",
+                "webhook_id": webhook, "delivery_id": services.webhooks.test(webhook).id,
                 "comment": "1", "team": team,
             }  # fmt: skip
         issue = services.tokens.issue
@@ -227,7 +231,7 @@ def test_what_each_kind_changes(world: World, kind: Kind) -> None:
             assert "it has no rule" not in answer.text, label
             if answer.status_code >= 500 or (reach is Reach.NONE and answer.status_code not in REFUSED):
                 wrong.append(label)
-            theirs = any(part in route for part in ("{namespace}", "{cell}", "{job_id}"))
+            theirs = any(part in route for part in ("{namespace}", "{cell}", "{job_id}", "{webhook_id}"))
             if reach is not Reach.NONE and theirs and answer.status_code in (200, 201, 202):
                 wrong.append((*label, "was not refused"))
     for name in world.names.values():
@@ -253,6 +257,8 @@ def test_own_and_public_things_are_reached(world: World) -> None:
         "GET /ui/repos/{kind}/{namespace}/{name}": ("own", "public"),
         "GET /ui/models/{cell}/{version}": ("own", "public"),
         "GET /ui/jobs/{job_id}": ("own",),
+        "GET /api/v1/webhooks/{webhook_id}": ("own",),
+        "GET /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}": ("own",),
     }
     for kind in (Kind.PERSON, Kind.TEAM):
         for route, subjects in expected.items():

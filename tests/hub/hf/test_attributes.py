@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from hub.hf.attributes import ignored_files, large_files
+from tests.scale import scaled
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 _ENV = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "LC_ALL": "C"}
@@ -86,7 +87,9 @@ def test_as_people_and_tools_write_them(work: Path, content: bytes) -> None:
     check_attributes(work, content, [*paths, "deep/er/x.bin", "dexx/x.bin", "dex.bin", "*.bin", "a/b/c"])
 
 
-@hypothesis_settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=scaled(60, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     lines=st.lists(
         st.tuples(
@@ -105,7 +108,9 @@ def test_attributes_are_what_git_says(work: Path, lines: list[tuple[str, str]], 
     check_attributes(work, "\n".join(f"{pattern} {value}" for pattern, value in lines).encode(), paths)
 
 
-@hypothesis_settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=scaled(60, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(lines=st.lists(st.one_of(PATTERN, PATTERN.map("!{}".format)), min_size=1, max_size=5), paths=PATHS)
 @example(lines=["a\\ ", "b \\  "], paths=["a ", "a", "b  "])
 def test_ignored_files_are_what_git_says(work: Path, lines: list[str], paths: list[str]) -> None:
