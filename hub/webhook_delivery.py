@@ -141,7 +141,8 @@ class Postman:
         try:
             hook = self._webhooks.hook(due.webhook)
         except UnknownWebhookError:
-            return  # deleted, and its deliveries with it
+            self._webhooks.forget_deliveries(due.webhook)
+            return
         if not self._webhooks.still_sees(hook, msgspec.json.decode(due.subject, type=Subject)):
             self._note(due, "withheld", None, "what it tells of is not the team's to see any more", None)
             return
@@ -190,7 +191,9 @@ class Postman:
 
     def sweep(self) -> None:
         """Forget old deliveries, and give up what waits longest where too much waits."""
+        self._webhooks.reload()
         with self._catalog.write() as tx:
+            tx.execute("DELETE FROM hub_webhook_deliveries WHERE webhook NOT IN (SELECT id FROM hub_webhooks)")
             tx.execute(
                 "DELETE FROM hub_webhook_deliveries WHERE state <> 'pending' AND created_at < ?", [self._now() - KEEP_S]
             )

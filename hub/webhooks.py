@@ -116,7 +116,7 @@ class Webhooks:
         self._changing = threading.Lock()
         self.filled = threading.Event()
         """Set when there may be something to send."""
-        self._reload()
+        self.reload()
 
     # Making and changing
 
@@ -137,7 +137,7 @@ class Webhooks:
                         *(created_by, self._now()),
                     ],
                 )
-            self._reload()
+            self.reload()
         return self.get(hook_id), self.secret(self.hook(hook_id))
 
     def change(self, hook_id: str, asked: w.WebhookChange) -> w.Webhook:
@@ -158,7 +158,7 @@ class Webhooks:
                         hook_id,
                     ],
                 )
-            self._reload()
+            self.reload()
         self.filled.set()
         return self.get(hook_id)
 
@@ -168,7 +168,7 @@ class Webhooks:
         with self._changing:
             with self._catalog.write() as tx:
                 tx.execute("UPDATE hub_webhooks SET generation = generation + 1 WHERE id = ?", [hook_id])
-            self._reload()
+            self.reload()
         return self.get(hook_id), self.secret(self.hook(hook_id))
 
     def delete(self, hook_id: str) -> None:
@@ -177,12 +177,17 @@ class Webhooks:
         with self._changing:
             with self._catalog.write() as tx:
                 _delete(tx, "id = ?", hook_id)
-            self._reload()
+            self.reload()
 
     def forget(self, tx: Cursor, team: str) -> None:
         """A user or a team goes, as part of that transaction: another one of the name has nothing to do with it."""
         _delete(tx, "team = ?", team)
         self._live = tuple(hook for hook in self._live if hook.team != team)
+
+    def forget_deliveries(self, hook_id: str) -> None:
+        """Of a webhook that was deleted while an event was on its way to it."""
+        with self._catalog.write() as tx:
+            tx.execute("DELETE FROM hub_webhook_deliveries WHERE webhook = ?", [hook_id])
 
     # Looking
 
@@ -339,7 +344,8 @@ class Webhooks:
             for hook in hooks
         ]
 
-    def _reload(self) -> None:
+    def reload(self) -> None:
+        """Look again who listens."""
         rows = self._catalog.query(f"SELECT {_HOOK} FROM hub_webhooks WHERE active ORDER BY id")  # noqa: S608
         self._live = tuple(_hook(row) for row in rows)
 

@@ -293,6 +293,42 @@ def test_the_repository_of_a_cell_follows_its_datasets(world: World) -> None:
     assert (repos.get(repo_of("dock-open")).private, status("dock-open")) == (False, 200)
 
 
+def test_counts_tell_nothing_of_private_repositories(world: World) -> None:
+    headers = world.headers[Kind.PERSON]
+
+    def count(team: str, kind: Kind) -> int:
+        answer = world.client.get(f"/api/organizations/{team}/overview", headers=world.headers[kind])
+        return int(answer.json()["numDatasets"])
+
+    assert (count("rival", Kind.PERSON), count("rival", Kind.OPERATOR)) == (1, 2)
+    assert count("acme", Kind.PERSON) == 1
+    for what in ("members", "settings/repositories"):
+        assert world.client.get(f"/api/organizations/rival/{what}", headers=headers).status_code == 403
+        assert world.client.get(f"/api/organizations/acme/{what}", headers=headers).status_code == 200
+    stored = world.client.get("/api/settings/repositories", headers=world.headers[Kind.TEAM]).json()
+    assert [one["id"] for one in stored] == ["acme/mine"], "a team's program asks for its team"
+
+
+def test_a_copy_of_a_private_repository_is_private(world: World) -> None:
+    repos = world.services.registry.repos
+
+    def copy(kind: Kind, source: str, target: str) -> int:
+        body = {"repository": target, "private": False, "visibility": "public"}
+        return world.client.post(f"/api/{source}/duplicate", headers=world.headers[kind], json=body).status_code
+
+    for at, source in enumerate(("datasets/acme/mine", "models/cells/dock-own")):
+        assert copy(Kind.PERSON, source, f"ann/copy-{at}") == 200
+        made = RepoId("dataset" if at == 0 else "model", "ann", f"copy-{at}")
+        assert repos.get(made).private
+        repos.delete(made)
+    for source in ("datasets/rival/classified-zebracrossing", "models/cells/dock-theirs"):
+        assert copy(Kind.PERSON, source, "ann/theirs") == 404
+    assert copy(Kind.PERSON, "datasets/acme/mine", "rival/mine") == 403
+    assert copy(Kind.PERSON, "models/cells/dock-own", "cells/dock-own-2") == 403
+    for kind in (Kind.ROBOT, Kind.JOB, Kind.ANONYMOUS):
+        assert copy(kind, "datasets/rival/open", "ann/open") in REFUSED
+
+
 def test_another_teams_capture_is_neither_seen_nor_deleted(world: World) -> None:
     theirs = world.names["other"]["capture_id"]
     headers = world.headers[Kind.PERSON]
