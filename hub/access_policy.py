@@ -66,6 +66,8 @@ PROPOSE: Final = _rule("propose", Reach.VISIBLE)
 """To say or propose something about what one may read."""
 SEND: Final = _rule("send", Reach.VISIBLE, job=Reach.GIVEN)
 """Bytes, before a commit or a proposal names them."""
+VERIFY: Final = _rule("verify", Reach.VISIBLE, job=Reach.GIVEN, anonymous=Reach.GIVEN)
+"""Whether bytes arrived: for who sent them, or with the signed grant that the hub gave for them."""
 PRODUCTION: Final = _rule("production", Reach.OWN)
 REPORT: Final = _rule("report", Reach.OWN, robot=Reach.GIVEN)
 ACCOUNT: Final = _rule("account", Reach.OWN)
@@ -125,10 +127,17 @@ def _table() -> dict[str, Rule]:
         (_API + "/rollouts/{cell}", PRODUCTION, "GET, PUT /lines, PUT /share, POST /trials"),
         (_API + "/trials/{trial_id}", PRODUCTION, "GET, DELETE"),
         (_API, OPERATOR, "GET /robots, POST /robots, DELETE /robots/{robot_id}, GET /audit, GET /audit/check"),
+        (_API + "/webhooks", ACCOUNT, "GET, GET /{webhook_id}, GET /{webhook_id}/deliveries"),
+        (_API + "/webhooks/{webhook_id}", ACCOUNT, "GET /deliveries/{delivery_id}"),
+        (_API + "/webhooks", CHANGE, "POST, PATCH /{webhook_id}, DELETE /{webhook_id}"),
+        (_API + "/webhooks/{webhook_id}", CHANGE, "POST /secret, POST /test, POST /deliveries/{delivery_id}/retry"),
         (_API + "/maintenance", OPERATOR, "POST /backup, POST /gc, POST /fsck"),
         # Hub protocol
         ("/api", _rule("whoami", Reach.OWN, job=Reach.GIVEN), "GET /whoami-v2"),
         ("/api", PEOPLE, "GET /users/{user}/overview, POST /validate-yaml"),
+        ("/api", ACCOUNT, "GET /settings/repositories"),
+        ("/api/organizations/{team}", SEE, "GET /overview"),
+        ("/api/organizations/{team}", ACCOUNT, "GET /settings/repositories, GET /members"),
         ("/api", CHANGE_GIVEN, "POST /repos/create"),
         ("/api", CHANGE, "DELETE /repos/delete, POST /repos/move"),
         ("/api", SEARCH, "GET /{kind}"),
@@ -138,6 +147,12 @@ def _table() -> dict[str, Rule]:
         (_HF, SEARCH, "GET /discussions, GET /discussions/{num}"),
         (_HF, PROPOSE, "POST /ask-access, POST /discussions, POST /discussions/{num}/comment"),
         (_HF, PROPOSE, "POST /discussions/{num}/status, POST /discussions/{num}/title"),
+        (
+            _HF,
+            PROPOSE,
+            "POST /discussions/{num}/comment/{comment}/edit, POST /discussions/{num}/comment/{comment}/hide",
+        ),
+        (_HF, PROPOSE, "POST /duplicate"),  # reads one repository, and writes one of the caller's own
         (_HF, SEND, "POST /preupload/{revision}, POST /commit/{revision}, GET /xet-write-token/{revision}"),
         (_HF, CHANGE_GIVEN, "GET /auth-check/write, POST /lfs-files/duplicate"),
         (_HF, CHANGE, "PUT /settings, POST /discussions/{num}/merge, POST /super-squash/{branch}"),
@@ -149,10 +164,14 @@ def _table() -> dict[str, Rule]:
         (_FILES, READ, "GET /resolve/{revision}/{path}, HEAD /resolve/{revision}/{path}"),
         (_SET, READ, "GET /raw/{revision}/{path}, HEAD /raw/{revision}/{path}"),
         (_SET, READ, "GET /resolve/{revision}/{path}, HEAD /resolve/{revision}/{path}"),
+        (_FILES, READ, "GET /info/refs, POST /git-upload-pack"),
+        (_SET, READ, "GET /info/refs, POST /git-upload-pack"),
+        (_FILES, OPEN, "POST /git-receive-pack"),  # says to everybody that there are no pushes
+        (_SET, OPEN, "POST /git-receive-pack"),
         (_FILES, READ, "POST /info/lfs/objects/batch"),  # an upload needs more, which the handler checks
         (_SET, READ, "POST /info/lfs/objects/batch"),
-        (_FILES, SEND, "POST /info/lfs/verify"),
-        (_SET, SEND, "POST /info/lfs/verify"),
+        (_FILES, VERIFY, "POST /info/lfs/verify"),
+        (_SET, VERIFY, "POST /info/lfs/verify"),
         ("/lfs", SIGNED, "GET /objects/{token}, PUT /objects/{token}, PUT /parts/{token}/{number}"),
         ("/lfs", SIGNED, "POST /complete/{token}"),
         ("/xet/{epoch}", SIGNED, "GET /v1/chunks/{prefix}/{name}, GET /v1/reconstructions/{name}"),
@@ -167,6 +186,7 @@ def _table() -> dict[str, Rule]:
         (_UI, SEE, "GET, GET /{rest}, GET /datasets, GET /datasets/new, GET /cells, GET /cells/{cell}, GET /compare"),
         (_UI + _SET, SEE, "GET, GET /at/{commit}/wall/{number}, GET /at/{commit}/{kind}/{pos}, GET /images/{pos}"),
         (_UI + _SET, SEE, "GET /check, POST /check"),
+        (_UI, SEE, "GET /repos/{kind}/{namespace}/{name}"),
         (_UI, PRODUCTION, "GET /jobs, GET /jobs/{job_id}, GET /jobs/{job_id}/log, GET /jobs/{job_id}/events"),
         (_UI, PRODUCTION, "POST /jobs/{job_id}/cancel, POST /jobs/{job_id}/retry, GET /outcomes"),
         (_UI, SEE, "GET /finetune, GET /models/{cell}/{version}, GET /models/{cell}/{version}/report"),

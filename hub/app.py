@@ -34,6 +34,7 @@ from hub.api.provenance import ProvenanceController
 from hub.api.repos import BlobController, RepoController
 from hub.api.rollout import RobotController, RolloutController, TrialController
 from hub.api.tokens import TeamController, TokenController, UserController, get_me
+from hub.api.webhooks import WebhookController
 from hub.collector import collecting
 from hub.hf.paths import keep_encoded_slashes
 from hub.hf.problems import answer_unrouted
@@ -47,6 +48,7 @@ from hub.web.guards import secure
 from hub.web.parts import Web
 from hub.web.problems import answer_error as page_error
 from hub.web.routes import routers as page_routers
+from hub.webhook_delivery import Postman, delivering
 from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
@@ -89,10 +91,17 @@ def create_app(
         services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)
+        postman = Postman(
+            services.registry.catalog,
+            services.webhooks,
+            seconds=services.settings.webhook_seconds,
+            first_pause=services.settings.webhook_pause,
+        )
         try:
             with (
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
+                delivering(postman),
             ):
                 yield
         finally:
@@ -127,6 +136,7 @@ def create_app(
             TrialController,
             RobotController,
             MaintenanceController,
+            WebhookController,
         ],
         middleware=[BearerMiddleware],
         dependencies={

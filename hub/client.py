@@ -26,6 +26,7 @@ from hub.client_calls import (
 from hub.client_production import ProductionCalls
 from hub.client_provenance import ProvenanceCalls
 from hub.client_service import ServiceCalls
+from hub.client_webhooks import WebhookCalls
 from hub.errors import HubAnswerError, HubUnavailableError, InputError
 
 ProgressCallback = Callable[[int, int], None]
@@ -38,7 +39,7 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls):
+class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls, WebhookCalls):
     """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
 
     # Cells, repositories, files

@@ -80,6 +80,18 @@ class UnknownTokenError(HubError):
     """Raised when there is no token of this id."""
 
 
+class UnknownWebhookError(HubError):
+    """Raised when there is no webhook of this id, or it is another team's."""
+
+
+class UnknownDeliveryError(HubError):
+    """Raised when a webhook has no delivery of this id."""
+
+
+class ReceiverError(HubError):
+    """Raised when a webhook's receiver cannot be reached, may not be asked, or does not answer in time."""
+
+
 class UnknownUserError(HubError):
     """Raised when there is no user of this name."""
 
@@ -240,6 +252,9 @@ TABLE: dict[type[Exception], Problem] = {
     StorageFullError: Problem(413, "storage-full", "The team's room is used up", _refused),
     QuotaError: Problem(429, "quota", "The team's quota is used up", _refused),
     UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
+    UnknownWebhookError: Problem(404, "unknown-webhook", "Unknown webhook", _absent),
+    UnknownDeliveryError: Problem(404, "unknown-delivery", "Unknown delivery", _absent),
+    ReceiverError: Problem(502, "receiver", "The webhook's receiver did not take it", _failed),
     UnknownUserError: Problem(404, "unknown-user", "Unknown user", _absent),
     GatedError: Problem(403, "gated", "Only chosen readers", _refused),
     UnknownBaseError: Problem(404, "unknown-base", "Unknown base", _absent),

@@ -55,6 +55,8 @@ class Jobs:
         """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
         self.admission: list[Callable[[Cursor, FinetuneSpec, float], None]] = []
         """Called inside the transaction that queues a job, with the time it was made: raises for what is gone."""
+        self.observers: list[Callable[[Cursor, Job], None]] = []
+        """Told of each new state of a job, inside the transaction that gives it."""
 
     def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
@@ -367,6 +369,8 @@ class Jobs:
             "INSERT INTO hub_job_events SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ? FROM hub_job_events WHERE job = ?",
             [job_id, self._now(), kind, msgspec.json.encode(data).decode(), job_id],
         )
+        for observer in self.observers if kind == "state" else ():
+            observer(db, _get(db, job_id))
 
 
 def _get(db: Cursor, job_id: str) -> Job:

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 HIDDEN: Final = "[secret]"
 _SECRETS: Final = re.compile(
-    # of the hub: bearer tokens; what `hub.hf.signing` signs (two runs of base64url with a dot between)
-    r"(?:ph|hf)_[A-Za-z0-9_-]{16,}"
+    # of the hub: bearer tokens, secrets of webhooks; what `hub.hf.signing` signs (base64url, a dot, base64url)
+    r"(?:hf|ph|whsec)_[A-Za-z0-9_-]{16,}"
     r"|\b[A-Za-z0-9_-]{40,}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"
     # a signed link, whatever is left of it
     r"|(?<=/lfs/objects/)[^/\s'\"?]+|(?<=/lfs/parts/)[^/\s'\"?]+|(?<=/lfs/complete/)[^/\s'\"?]+"

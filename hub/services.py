@@ -38,14 +38,19 @@ from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
 from hub.tables_access import ACCESS
+from hub.tables_protocol import PROTOCOL
 from hub.tables_quotas import QUOTAS
 from hub.tables_rollout import ROLLOUT
+from hub.tables_webhooks import WEBHOOKS
 from hub.tokens import Identity, Tokens
 from hub.uploads import Uploads
 from hub.users import Users
 from hub.variants import NAMESPACE, Variants, repo_of
 from hub.verification import Verification
 from hub.vouching import Vouching
+from hub.webhook_events import WebhookEvents
+from hub.webhook_http import Guard
+from hub.webhooks import Webhooks
 from registry.errors import NotFoundError, RepoNotFoundError
 from registry.registry import Registry
 from registry.types import RepoId
@@ -85,6 +90,8 @@ class Services:
     maintenance: Maintenance
     privacy: CellPrivacy
     housekeeping: Housekeeping
+    webhooks: Webhooks
+    events: WebhookEvents
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -93,7 +100,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -145,6 +152,10 @@ class Services:
             requests_per_minute=settings.requests_per_minute,
             cells=privacy,
         )
+        webhooks = Webhooks(catalog, hf.signer, hf.access, privacy, Guard.of(settings.webhook_allow))
+        users.gone_hooks.append(webhooks.forget)
+        events = WebhookEvents(webhooks, catalog)
+        events.watch(registry, hf.discussions, jobs)
         remove_stale_parts(hf.parts_folder)
         tokens.ensure_admin(settings.admin_token_file)
         variants.catch_up()
@@ -159,6 +170,7 @@ class Services:
         cells.on_delete.append(remains.forget_cell)
         cells.on_create.append(remains.begin_cell)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
+        events.watch_trials(production.trials)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)
@@ -213,6 +225,8 @@ class Services:
                 forget_parts=lambda: remove_stale_parts(hf.parts_folder),
                 workspace_grace=timedelta(days=settings.workspace_days),
             ),
+            webhooks=webhooks,
+            events=events,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

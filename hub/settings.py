@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hub.errors import SettingsError
 from hub.locks import free_ports
+from hub.webhook_http import Guard
 
 ENV_PREFIX = "PARCELHUB_"
 GIB = 1024**3
@@ -83,6 +84,12 @@ class Settings:
     """Workspaces of jobs that ended are kept for so long: failed and cancelled ones go on from there when retried."""
     reserve_bytes: int = 64 * 1024**2
     """Room on the disk that is kept for the day when it is full (at most a 32nd of the disk); 0: none."""
+    webhook_allow: str = ""
+    """Private networks that webhooks may send to all the same, as `10.20.0.0/16,192.168.7.9`; empty: none."""
+    webhook_seconds: float = 10.0
+    """What one try of a delivery may take."""
+    webhook_pause: float = 10.0
+    """Seconds before the second try of a delivery; doubled before each further one."""
     xet_grace_days: float = 28.0
     """Chunks that no repository needs are kept for so long: stock clients build on what they sent for three weeks."""
 
@@ -119,6 +126,9 @@ class Settings:
             raise SettingsError("quotas must not be negative")
         if not (0 <= self.capture_low_score <= 1 and 0 <= self.capture_share <= 1):
             raise SettingsError("capture_low_score and capture_share must be between 0 and 1")
+        if self.webhook_seconds <= 0 or self.webhook_pause <= 0:
+            raise SettingsError("webhook_seconds and webhook_pause must be positive")
+        Guard.of(self.webhook_allow)
         if min(self.capture_max_bytes, self.capture_max_count, self.telemetry_days) < 0:
             raise SettingsError("the bounds of telemetry and captures must not be negative")
         if (self.tls_cert == Path()) != (self.tls_key == Path()):

@@ -16,7 +16,8 @@ from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTok
 from registry.catalog import Catalog, Cursor
 from registry.durable import write_file
 
-PREFIX = "ph_"
+PREFIX = "hf_"
+"""What the official clients ask of a token; older ones begin with `ph_` and stay good."""
 ID_LENGTH = 12
 _IMPORTABLE = re.compile(r"[A-Za-z0-9_-]{24,200}")
 _JOB = "job:"

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from hub.tables import timestamp
 from hub.telemetry import Telemetry, evidence_digest, wanted_of
 from registry.blobs import BlobStore
 from registry.canonical import JSON, canonical_json
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 from registry.errors import MoveRefusedError, NothingToRollBackError, RegistryError
 from registry.stages import Stages
 from serving.errors import ServingError
@@ -78,6 +78,8 @@ class Trials:
         self._promotions = promotions
         self._telemetry = telemetry
         self._lock = threading.Lock()
+        self.observers: list[Callable[[Cursor, str, str], None]] = []
+        """Told of each verdict (the trial's id, its state) inside its transaction."""
         promotions.evidence_sources.append(self.evidence_for)
         promotions.after_move.append(self._moved if automatic else self._superseded)
 
@@ -304,6 +306,8 @@ class Trials:
                         trial_id, decision is not None,
                     ],
                 )  # fmt: skip
+                for observer in self.observers:
+                    observer(db, trial_id, state)
                 return
             db.execute(
                 "UPDATE rollout_trials SET state = ?, decided_at = ? WHERE id = ? AND state = 'running'",

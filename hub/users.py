@@ -45,6 +45,8 @@ class Users:
     def __init__(self, catalog: Catalog, *, now: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
         self._now = now
+        self.gone_hooks: list[Callable[[Cursor, str], None]] = []
+        """Called inside the transaction that takes a user or a team away, with its name in lower case."""
 
     def put(self, name: str, *, fullname: str = "", email: str = "", teams: Iterable[str] | None = None) -> User:
         """Make a user, or change one: empty texts and `teams` None leave what is there.
@@ -116,6 +118,8 @@ class Users:
                 db.execute(f"DELETE FROM {table} WHERE owner = ?", [f"user:{known}"])  # noqa: S608  # one of two
             db.execute("DELETE FROM hub_quotas WHERE team = ?", [known.lower()])
             db.execute("DELETE FROM hub_users WHERE name = ?", [known])
+            for hook in self.gone_hooks:
+                hook(db, known.lower())
 
     def teams(self, *, limit: int, after: str = "", only: Iterable[str] | None = None) -> list[Team]:
         """At most `limit` teams by name, those behind `after`: named ones, and those that a user is in.
@@ -178,6 +182,8 @@ class Users:
                     _set_teams(db, member, left)
             db.execute("DELETE FROM hub_teams WHERE handle = ?", [team.name])
             db.execute("DELETE FROM hub_quotas WHERE team = ?", [team.name])
+            for hook in self.gone_hooks:
+                hook(db, team.name.lower())
 
     def get(self, name: str) -> User:
         """The user of this name, in any case. Raises UnknownUserError."""

@@ -68,13 +68,59 @@ def _check_size(text: str) -> None:
             raise CardError("the metadata is too large or too deeply nested")
 
 
-def card_of(data: Mapping[str, Any], files: Iterable[str]) -> Card:
-    """What follows from a README's head and the names of the files."""
+_TASKS = (
+    # The end of an architecture's name, and the task that the ecosystem gives it; the first that fits.
+    ("ForZeroShotObjectDetection", "zero-shot-object-detection"),
+    ("ForZeroShotImageClassification", "zero-shot-image-classification"),
+    ("ForSequenceClassification", "text-classification"),
+    ("ForTokenClassification", "token-classification"),
+    ("ForDocumentQuestionAnswering", "document-question-answering"),
+    ("ForVisualQuestionAnswering", "visual-question-answering"),
+    ("ForTableQuestionAnswering", "table-question-answering"),
+    ("ForQuestionAnswering", "question-answering"),
+    ("ForCausalLM", "text-generation"),
+    ("LMHeadModel", "text-generation"),
+    ("ForMaskedLM", "fill-mask"),
+    ("ForMultipleChoice", "multiple-choice"),
+    ("ForImageTextToText", "image-text-to-text"),
+    ("ForVision2Seq", "image-to-text"),
+    ("ForConditionalGeneration", "text2text-generation"),
+    ("ForSemanticSegmentation", "image-segmentation"),
+    ("ForInstanceSegmentation", "image-segmentation"),
+    ("ForUniversalSegmentation", "image-segmentation"),
+    ("ForImageSegmentation", "image-segmentation"),
+    ("ForSegmentation", "image-segmentation"),
+    ("ForObjectDetection", "object-detection"),
+    ("ForImageClassification", "image-classification"),
+    ("ForImageClassificationWithTeacher", "image-classification"),
+    ("ForDepthEstimation", "depth-estimation"),
+    ("ForKeypointDetection", "keypoint-detection"),
+    ("ForMaskGeneration", "mask-generation"),
+    ("ForImageToImage", "image-to-image"),
+    ("ForVideoClassification", "video-classification"),
+    ("ForAudioClassification", "audio-classification"),
+    ("ForSpeechSeq2Seq", "automatic-speech-recognition"),
+    ("ForCTC", "automatic-speech-recognition"),
+    ("Model", "feature-extraction"),
+)
+
+
+def task_of(architectures: Iterable[str]) -> str | None:
+    """The task of a transformers model, by what its `config.json` calls its architecture; None if it is not known."""
+    for name in architectures:
+        for end, task in _TASKS:
+            if name.endswith(end):
+                return task
+    return None
+
+
+def card_of(data: Mapping[str, Any], files: Iterable[str], architectures: Iterable[str] = ()) -> Card:
+    """What follows from a README's head, the names of the files, and the model's `architectures`."""
     names = set(files)
     library = _string(data.get("library_name"))
     if library is None:
         library = "peft" if "adapter_config.json" in names else "transformers" if "config.json" in names else None
-    pipeline = _string(data.get("pipeline_tag"))
+    pipeline = _string(data.get("pipeline_tag")) or task_of(architectures)
     tags = [library, pipeline, *strings(data.get("tags")), *strings(data.get("language"))]
     for key, prefix in _TAGGED.items():
         tags += [f"{prefix}:{value}" for value in strings(data.get(key))]

@@ -10,9 +10,10 @@ from registry import repo_rows as rows_
 from registry.blobs import BlobStore
 from registry.caches import BoundedCache
 from registry.catalog import Catalog, Cursor
+from registry.changes import RepoChange
 from registry.drafts import CommitDraft, apply
 from registry.errors import BlobNotFoundError, RefConflictError, RefExistsError, RevisionNotFoundError
-from registry.types import UNSET, Commit, Digest, FileEntry, Ref, RefKind, RepoId, Unset, check_ref_name
+from registry.types import UNSET, Commit, Digest, FileEntry, Ref, RefKind, RepoId, Unset, check_ref_name, split_ref
 
 MAIN: Final = "main"
 _CACHED_FILES = 50_000  # some 400 bytes each
@@ -50,10 +51,14 @@ class TreeCache:
 class Commits:
     """Makes the commits of `Repos`. Use from any number of threads."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, files_of: TreeCache) -> None:
+    def __init__(
+        self, catalog: Catalog, blobs: BlobStore, files_of: TreeCache, tell: Callable[[Cursor, RepoChange], None]
+    ) -> None:
+        """`tell` is called inside the transaction of each change."""
         self._catalog = catalog
         self._blobs = blobs
         self._trees = files_of
+        self._tell = tell
 
     def make(
         self,
@@ -63,6 +68,7 @@ class Commits:
         *,
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
+        start: str | None = None,
         beside: Beside = lambda _: None,
     ) -> tuple[Commit, ...]:
         """As `Repos.commit_all`; `guards` look at the files that are added."""
@@ -79,7 +85,7 @@ class Commits:
             for judge in guards:
                 judge(repo, added)
             while True:
-                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, beside)
+                made = self._try_commits(repo, kind, name, drafts, added, expected_parent, start, beside)
                 if made is not None:  # else somebody else's commit came first: look again
                     return made
 
@@ -100,7 +106,17 @@ class Commits:
             rows_.set_ref(tx, key, Ref(name, kind, commit.id))
             if kind == "branch" and name == MAIN:
                 heads.move(tx, key, commit.id, commit.created_at)
+            self._tell(tx, RepoChange("squashed", repo, Ref(name, kind, commit.id), [commit]))
         return commit
+
+    def branch_head(self, repo: RepoId, key: int, name: str) -> Digest:
+        """As `Repos.branch_head`, of the repo with this key."""
+        kind, short = split_ref(name)
+        rows = [] if kind not in (None, "branch") else self._catalog.query(_HEADS, [key, short])
+        found = dict(rows).get("branch")
+        if found is None:
+            raise RevisionNotFoundError(repo, name, "no such branch")
+        return str(found)
 
     def _try_commits(
         self,
@@ -110,10 +126,11 @@ class Commits:
         drafts: Sequence[CommitDraft],
         added: Sequence[FileEntry],
         expected_parent: Digest | Unset | None,
+        start: str | None,
         beside: Beside,
     ) -> tuple[Commit, ...] | None:
         key = rows_.read_info(self._catalog, repo).key
-        head = self._head(repo, key, kind, name)
+        head = self._head(repo, key, kind, name) if start is None else self.branch_head(repo, key, start)
         if not isinstance(expected_parent, Unset) and expected_parent != head:
             raise RefConflictError(repo, name, expected_parent, head)
         # Large trees are built outside the lock, so that other writers do not wait for them.
@@ -131,7 +148,11 @@ class Commits:
         def write(tx: Cursor) -> bool:
             # A repo that has a head is still there; one without may be gone by now.
             rows = tx.execute(_HEADS, [key, name]).fetchall()
-            if self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
+            if start is not None:
+                if rows:
+                    raise RefExistsError(repo, name, rows[0][1])
+                rows_.key_of(tx, repo)
+            elif self._head_of(repo, kind, name, rows) != head or (head is None and rows_.key_of(tx, repo) != key):
                 return False
             trees.store(tx, grown)
             rows_.insert_commits(tx, key, made, depth=depth)
@@ -144,6 +165,8 @@ class Commits:
             rows_.insert_refs(tx, repo, key, tags)
             shown(tx, key)
             beside(tx)
+            if made:
+                self._tell(tx, RepoChange("commit", repo, Ref(name, kind, made[-1].id), made))
             return True
 
         if not self._catalog.run(write):

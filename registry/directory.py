@@ -11,6 +11,7 @@ from registry import heads
 from registry import repo_rows as rows_
 from registry.cards import Card
 from registry.catalog import Catalog, Cursor, from_db
+from registry.changes import RepoChange
 from registry.errors import InvalidValueError, RepoExistsError, RepoInUseError, RepoNotFoundError
 from registry.repos import Repos
 from registry.types import Digest, Gating, RepoId, RepoInfo, RepoType
@@ -108,6 +109,7 @@ class Directory:
                 tx.execute("DELETE FROM repo_handles WHERE handle = ?", [rows_.handle_of(target)])
             tx.execute("INSERT INTO repo_handles VALUES (?, ?)", [rows_.handle_of(target), key])
             tx.execute("UPDATE repos SET namespace = ?, name = ? WHERE key = ?", [target.namespace, target.name, key])
+            self._repos.tell(tx, RepoChange("renamed", target, before=repo))
         return self._repos.get(target)
 
     def configure(self, repo: RepoId, *, private: bool | None = None, gated: Gating | None = None) -> RepoInfo:
@@ -124,6 +126,7 @@ class Directory:
             assert row is not None  # noqa: S101  # its key was found above
             for hook in self.configured_hooks:
                 hook(tx, rows_.info_of_row(row))
+            self._repos.tell(tx, RepoChange("settings", repo))
         return self._repos.get(repo)
 
     def search(

@@ -6,6 +6,7 @@ depends on the README and on the names of a few files; a commit that changes nei
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from typing import Any, Final
 
 from registry import trees
 from registry.blobs import BlobStore
-from registry.cards import MAX_README, README, Card, CardError, card_of, read_head
+from registry.cards import MAX_README, README, Card, CardError, card_of, read_head, strings
 from registry.catalog import Catalog, Cursor, from_db, to_db
 from registry.errors import BlobStoreError, DigestMismatchError, NotFoundError
 from registry.types import Digest, FileEntry
 
 _BATCH: Final = 500
-_NAMES: Final = ("adapter_config.json", "config.json")
+CONFIG: Final = "config.json"
+_NAMES: Final = ("adapter_config.json", CONFIG)
+_FORM: Final = " 2"
+"""Ends each `source`; cards that were read by other rules have another end, and are read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +39,37 @@ class Head:
 
 def source_of(files: Iterable[FileEntry]) -> str:
     """What a card depends on, as a word: equal words, equal cards."""
-    readme, names, weights = "-", set(), False
+    read, names, weights = {README: "-", CONFIG: "-"}, set(), False
     for file in files:
-        if file.path == README and file.size <= MAX_README:
-            readme = file.sha256
-        elif file.path in _NAMES:
+        if file.path in read and file.size <= MAX_README:
+            read[file.path] = file.sha256
+        if file.path in _NAMES:
             names.add(file.path)
         weights = weights or file.path.endswith(".safetensors")
-    return f"{readme} {''.join(str(int(name in names)) for name in _NAMES)}{int(weights)}"
+    there = "".join(str(int(name in names)) for name in _NAMES)
+    return f"{read[README]} {read[CONFIG]} {there}{int(weights)}{_FORM}"
 
 
 def read_card(blobs: BlobStore, files: Sequence[FileEntry]) -> Card:
     """The card of any state of a repo; one that cannot be read says nothing."""
-    readme = next((file for file in files if file.path == README), None)
     data: dict[str, Any] = {}
-    if readme is not None and readme.size <= MAX_README:
-        try:
-            data = read_head(blobs.read(readme.sha256).decode("utf-8", "replace"))
-        except (CardError, NotFoundError, DigestMismatchError, BlobStoreError):  # damage is for fsck to name
-            data = {}
-    return card_of(data, (file.path for file in files))
+    with contextlib.suppress(CardError):
+        data = read_head(_text(blobs, files, README))
+    architectures: list[str] = []
+    with contextlib.suppress(ValueError, RecursionError):
+        config = json.loads(_text(blobs, files, CONFIG))
+        architectures = strings(config.get("architectures")) if isinstance(config, dict) else []
+    return card_of(data, (file.path for file in files), architectures)
+
+
+def _text(blobs: BlobStore, files: Sequence[FileEntry], path: str) -> str:
+    entry = next((file for file in files if file.path == path), None)
+    if entry is None or entry.size > MAX_README:
+        return ""
+    try:
+        return blobs.read(entry.sha256).decode("utf-8", "replace")
+    except (NotFoundError, DigestMismatchError, BlobStoreError):  # damage is for fsck to name
+        return ""
 
 
 def move(tx: Cursor, key: int, commit: Digest, modified: datetime) -> None:
@@ -100,10 +115,11 @@ def card_of_row(tags: str, pipeline_tag: str | None, library_name: str | None, c
 
 
 def catch_up(catalog: Catalog, blobs: BlobStore) -> int:
-    """Read the cards of a catalog from before there were any here; gives their number. Raises CatalogError."""
+    """Read the cards that were read by older rules, or never; gives their number. Raises CatalogError."""
     rows = catalog.query(
         "SELECT h.repo, h.commit, h.modified, c.tree FROM repo_heads h JOIN commits c ON c.id = h.commit "
-        "WHERE h.source = '' ORDER BY h.repo"
+        "WHERE NOT ends_with(h.source, ?) ORDER BY h.repo",
+        [_FORM],
     )
     for at in range(0, len(rows), _BATCH):
         some = rows[at : at + _BATCH]

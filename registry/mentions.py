@@ -21,7 +21,7 @@ _EXACT: Final = frozenset(
     {"repo_blobs", "tree_pages", "trees", "commits", "refs", "blob_git_ids", "hub_possessions"}
     | {"repo_heads", "repo_tags", "unreached"}
     # Made from a tree's files, and made again when they are asked for.
-    | {"hub_images", "hub_image_sets", "hub_checked_files"}
+    | {"hub_images", "hub_image_sets", "hub_checked_files", "git_commits", "hub_notices"}
 )
 """What these mention is looked at exactly, or says only what somebody once sent, or what was worked out from it."""
 

@@ -10,10 +10,12 @@ from registry import heads, trees
 from registry import repo_rows as rows_
 from registry.blobs import BlobStore
 from registry.catalog import Catalog, Cursor, to_db
+from registry.changes import Observer, RepoChange
 from registry.commits import MAIN as MAIN
 from registry.commits import Beside as Beside
 from registry.commits import Commits, ContentGuard, TreeCache
 from registry.content.door import ContentDoor
+from registry.content.names import names_door
 from registry.drafts import AddFile as AddFile
 from registry.drafts import CommitDraft
 from registry.drafts import DeleteFile as DeleteFile
@@ -61,13 +63,15 @@ class Repos:
         self._catalog = catalog
         self._blobs = blobs
         self._trees = TreeCache(catalog)
-        self._commits = Commits(catalog, blobs, self._trees)
+        self._commits = Commits(catalog, blobs, self._trees, self.tell)
         self.delete_guards: list[DeleteGuard] = []
         self.created_hooks: list[CreatedHook] = []
         self.on_delete: list[Callable[[Cursor, RepoId, int], None]] = []
         """Called inside the transaction that deletes a repo, with its key: what else hangs on it goes with it."""
         self.tag_guards: list[TagGuard] = []
-        self.content_guards: list[ContentGuard] = [ContentDoor(blobs)]
+        self.observers: list[Observer] = []
+        self.aliases: list[Callable[[int, str], Digest | None]] = []
+        self.content_guards: list[ContentGuard] = [names_door, ContentDoor(blobs)]
 
     def create(self, repo: RepoId, *, private: bool = False, exist_ok: bool = False) -> RepoInfo:
         """Create an empty repo; with `exist_ok` an existing one is given back as it is.
@@ -92,7 +96,13 @@ class Repos:
             tx.execute("INSERT INTO repo_handles VALUES (?, ?)", [rows_.handle_of(repo), info.key])
             for hook in self.created_hooks:
                 hook(tx, info)
+            self.tell(tx, RepoChange("created", repo))
         return self.get(repo) if self.created_hooks else info
+
+    def tell(self, tx: Cursor, change: RepoChange) -> None:
+        """Tell the observers, inside the transaction of the change."""
+        for observer in self.observers:
+            observer(tx, change)
 
     def get(self, repo: RepoId) -> RepoInfo:
         """Raises RepoNotFoundError."""
@@ -107,6 +117,7 @@ class Repos:
             key = rows_.key_of(tx, repo)
             for guard in self.delete_guards:
                 guard(tx, repo)
+            self.tell(tx, RepoChange("deleted", repo))
             for forget in self.on_delete:
                 forget(tx, repo, key)
             for table in ("refs", "commits", "repo_blobs", "repo_handles", "repo_heads", "repo_tags"):
@@ -154,6 +165,7 @@ class Repos:
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
         tags: Sequence[str] = (),
+        start: str | None = None,
         beside: Beside = lambda _: None,
     ) -> Commit:
         """Apply the operations, in order, to the head of `branch`: tree, commit, branch and tags in one step.
@@ -162,7 +174,8 @@ class Repos:
         requests (`refs/pr/7`) by `pull`. A commit that changes no file is a commit all the same.
         `expected_parent` is the head the caller saw (None: no commit yet); without it the operations apply to
         whatever the head is. `beside` writes other rows in the same transaction. Durable when it returns; commits that
-        come together share one trip to the disk (`Catalog.run`).
+        come together share one trip to the disk (`Catalog.run`). With `start` (the name of a branch) the commit makes
+        its ref, which must be new, on top of that branch's head.
 
         Raises BlobNotFoundError (blobs come first, with the size they are said to have), EntryNotFoundError
         (deleting what is not there), RefConflictError (the branch has moved), RefExistsError (a tag is taken),
@@ -170,7 +183,9 @@ class Repos:
         UnsafeFileError (what the content guards refuse).
         """
         draft = CommitDraft(operations, message, author, tags)
-        return self.commit_all(repo, [draft], branch=branch, expected_parent=expected_parent, beside=beside)[0]
+        return self.commit_all(
+            repo, [draft], branch=branch, expected_parent=expected_parent, start=start, beside=beside
+        )[0]
 
     def commit_all(
         self,
@@ -179,6 +194,7 @@ class Repos:
         *,
         branch: str = MAIN,
         expected_parent: Digest | Unset | None = UNSET,
+        start: str | None = None,
         beside: Beside = lambda _: None,
     ) -> tuple[Commit, ...]:
         """Make several commits, one on top of the other, all or none, at the price of about one.
@@ -186,7 +202,13 @@ class Repos:
         For a history that comes from elsewhere. Gives them oldest first. Raises as `commit`.
         """
         return self._commits.make(
-            repo, drafts, self.content_guards, branch=branch, expected_parent=expected_parent, beside=beside
+            repo,
+            drafts,
+            self.content_guards,
+            branch=branch,
+            expected_parent=expected_parent,
+            start=start,
+            beside=beside,
         )
 
     def resolve(self, repo: RepoId, revision: str) -> Commit:
@@ -206,6 +228,12 @@ class Repos:
             )
             if len(rows) > 1:
                 raise RevisionNotFoundError(repo, revision, "more than one commit id begins so")
+            # Others may know commits by other names: git, whose clones have ids of their own.
+            for known in self.aliases if not rows else ():
+                if named := known(key, revision):
+                    rows = self._catalog.query(f"SELECT {rows_.COMMIT} FROM commits WHERE id = ?", [named])  # noqa: S608
+        elif revision == "HEAD":
+            return self.resolve(repo, f"refs/heads/{MAIN}")
         if not rows:
             raise RevisionNotFoundError(repo, revision)
         return rows_.commit_of_row(repo, rows[0])
@@ -248,6 +276,15 @@ class Repos:
             raise RevisionNotFoundError(repo, name, "no such branch or tag")
         return found
 
+    def branch_head(self, repo: RepoId, name: str) -> Digest:
+        """Where a branch is, by its short or long name. Raises RepoNotFoundError, and RevisionNotFoundError for
+        what is no branch: a tag, a commit, a pull request."""
+        return self._commits.branch_head(repo, self.get(repo).key, name)
+
+    def add_pull(self, tx: Cursor, repo: RepoId, number: int, head: Digest) -> None:
+        """Make the ref of a pull request, as part of a transaction. Raises RefExistsError, RepoNotFoundError."""
+        rows_.insert_refs(tx, repo, rows_.key_of(tx, repo), [Ref(pull_ref(number), "pull", head)])
+
     def tag(self, repo: RepoId, name: str, revision: str) -> Ref:
         """Tag a revision for good; tagging the same commit again is a no-op.
 
@@ -281,10 +318,11 @@ class Repos:
                 for guard in self.tag_guards:
                     guard(tx, repo, name)
             gone = tx.execute(
-                "DELETE FROM refs WHERE repo = ? AND name = ? AND kind = ? RETURNING name", [key, name, kind]
+                "DELETE FROM refs WHERE repo = ? AND name = ? AND kind = ? RETURNING commit", [key, name, kind]
             ).fetchone()
             if gone is None:
                 raise RevisionNotFoundError(repo, name, f"no such {kind}")
+            self.tell(tx, RepoChange("ref-deleted", repo, Ref(name, kind, gone[0])))
 
     def squash(self, repo: RepoId, branch: str, *, message: str, author: str) -> Commit:
         """Replace a branch's history by one commit without a parent that holds the same files.
@@ -325,6 +363,7 @@ class Repos:
                 files = self._trees.files(commit.tree)
                 card = heads.read_card(self._blobs, files)
                 heads.put(tx, key, heads.Head(commit.id, commit.created_at, heads.source_of(files), card))
+            self.tell(tx, RepoChange("ref-created", repo, ref))
         return ref
 
     def _free_handle(self, tx: Cursor, repo: RepoId) -> None:

@@ -64,6 +64,8 @@ class Stages:
         repos.delete_guards.append(keep_served)
         repos.tag_guards.append(keep_tag)
         repos.on_delete.append(forget_variants)
+        self.observers: list[Callable[[Cursor, DecisionRecord], None]] = []
+        """Told of each decision, refused ones among them, inside its transaction."""
 
     def move(
         self,
@@ -258,6 +260,8 @@ class Stages:
             "INSERT INTO decisions (id, cell, record) VALUES (?, ?, ?)",
             [record.id, record.cell, document.decode()],
         )
+        for observer in self.observers:
+            observer(tx, record)
         if self._sign is not None:
             keyid, signature = self._sign(SEALED + record.id.encode())
             tx.execute("INSERT INTO decision_seals VALUES (?, ?, ?)", [record.id, keyid, signature.hex()])

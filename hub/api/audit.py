@@ -33,6 +33,7 @@ _QUIET = frozenset(
     {"claim", "heartbeat", "release", "progress", "add_log", "put_blob", "put_file"}
     | {"preupload", "model_batch", "dataset_batch", "batch", "verify", "put_object", "put_part", "complete"}
     | {"validate_yaml", "paths_info", "put_xorb", "put_shard", "telemetry", "duplicate", "report_outcomes"}
+    | {"model_upload_pack", "dataset_upload_pack"}
 )
 
 

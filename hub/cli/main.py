@@ -26,6 +26,7 @@ from hub.cli import (
     service,
     team,
     token,
+    webhook,
 )
 from hub.cli.common import debugging, err
 from hub.errors import exit_code_of, is_expected
@@ -36,7 +37,7 @@ click.rich_click.COMMAND_GROUPS = {
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
         {"name": "In production", "commands": ["outcomes", "captures", "rollout", "robot"]},
         {"name": "What is stored", "commands": ["registry", "backup", "restore"]},
-        {"name": "Who may do what", "commands": ["team", "token", "audit"]},
+        {"name": "Who may do what", "commands": ["team", "token", "webhook", "audit"]},
         {"name": "The shared base", "commands": ["base", "eval", "scenes", "bench"]},
         {"name": "Parts of the service", "commands": ["hub", "serve", "worker", "job"]},
     ]
@@ -84,6 +85,7 @@ for command in (
         cell.cell,
         team.team,
         token.token,
+        webhook.webhook,
         audit.audit,
         registry.backup,
         registry.restore,

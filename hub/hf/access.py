@@ -125,6 +125,11 @@ class Access:
         )
         return [(row[0], row[1]) for row in rows]
 
+    def all_readers(self, info: RepoInfo) -> list[str]:
+        """All users who ever asked, or were let in or refused."""
+        rows = self._catalog.query("SELECT user_name FROM hub_readers WHERE repo = ?", [info.key])
+        return [row[0] for row in rows]
+
 
 def _is_cell(info: RepoInfo) -> bool:
     return info.id.type == "model" and info.id.namespace.lower() == CELLS

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from fnmatch import translate
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+
+from hub.hf.wildmatch import Wildmatch, compile_pattern
 
 MAX_FILE = 256 * 1024
 """Bytes of a pattern file that are read; a larger one is as good as none."""
 MAX_RULES = 2000
-MAX_SEGMENTS = 50
+MAX_LINE = 2048
+"""Git ignores attributes in longer lines."""
 
 _LARGE = frozenset(
     {"7z", "arrow", "avro", "bin", "bz2", "ckpt", "db", "duckdb", "ftz", "gguf", "gz", "h5", "joblib", "lz4", "mds"}
@@ -32,99 +34,187 @@ def default_attributes(repo_type: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
-    """A pattern, segment by segment; None stands for `**`. One of a single segment is about names anywhere."""
+class _Pattern:
+    """A pattern as git reads it: about the whole path if it has a slash, else about names in any folder."""
 
-    segments: tuple[re.Pattern[str] | None, ...]
-    anchored: bool
-    yes: bool
+    glob: Wildmatch
+    whole: bool
     folders_only: bool
 
-    def match(self, parts: Sequence[str]) -> bool:
-        if not self.anchored:
-            parts = parts[-1:]
-        # Which numbers of parts the segments so far may have used up: no backtracking, however many stars.
-        used = {0}
-        for segment in self.segments:
-            if segment is None:
-                used = set(range(min(used), len(parts) + 1))
-            else:
-                used = {at + 1 for at in used if at < len(parts) and segment.match(parts[at])}
-            if not used:
-                return False
-        return len(parts) in used
+    @classmethod
+    def of(cls, text: bytes) -> _Pattern:
+        folders_only = text.endswith(b"/")
+        text = text[:-1] if folders_only else text
+        whole = b"/" in text
+        return cls(compile_pattern(text.removeprefix(b"/"), by_segment=whole), whole, folders_only)
+
+    def match(self, path: bytes) -> bool:
+        return self.glob.match(path if self.whole else path.rpartition(b"/")[2])
+
+
+_Value = str | bool | None
+"""What a line gives an attribute: a text, set, unset, or (None) unspecified again."""
+_Values = tuple[tuple[str, _Value], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Patterns:
-    """The rules of one pattern file; the last one that matches decides."""
+class Attributes:
+    """The rules of one `.gitattributes` at the root of a repo, and its macros."""
 
-    rules: tuple[_Rule, ...]
+    rules: tuple[tuple[_Pattern, _Values], ...]
+    macros: Mapping[str, _Values]
+    _seen: dict[str, bool] = field(default_factory=dict, compare=False)
 
-    def match(self, path: str) -> bool:
-        """Whether the file at `path` is meant, by itself or by a folder it lies in."""
-        parts = path.split("/")
-        # As git: what lies in a folder that is out stays out, whatever later rules say of the file.
-        for depth in range(1, len(parts)):
-            if self._decide("/".join(parts[:depth]), folder=True):
-                return True
-        return self._decide(path, folder=False)
+    def filter_of(self, path: str) -> _Value:
+        """The attribute `filter` of the file at `path`, as `git check-attr` has it."""
+        raw = path.encode()
+        known: dict[str, _Value] = {}
+        for pattern, values in reversed(self.rules):
+            if pattern.folders_only or not pattern.match(raw):
+                continue
+            self._fill(values, known)
+            if "filter" in known:
+                return known["filter"]
+        return None
 
     def match_file(self, path: str) -> bool:
-        """Whether a rule is about the file itself; folders do not count (`.gitattributes` has it so)."""
-        return self._decide(path, folder=False)
+        """Whether the file goes to LFS."""
+        if (found := self._seen.get(path)) is None:
+            if len(self._seen) > 200_000:
+                self._seen.clear()
+            found = self._seen[path] = self.filter_of(path) == "lfs"
+        return found
 
-    def _decide(self, path: str, *, folder: bool) -> bool:
-        parts = path.split("/")
-        for rule in reversed(self.rules):
-            if (folder or not rule.folders_only) and rule.match(parts):
-                return rule.yes
+    def _fill(self, values: _Values, known: dict[str, _Value]) -> None:
+        for name, value in reversed(values):
+            if name not in known:
+                known[name] = value
+                if value is True and name in self.macros:
+                    self._fill(self.macros[name], known)
+
+
+_BINARY: Mapping[str, _Values] = {"binary": (("diff", False), ("merge", False), ("text", False))}
+
+
+@lru_cache(maxsize=64)
+def large_files(attributes: bytes) -> Attributes:
+    """Which files a `.gitattributes` gives to LFS."""
+    rules: list[tuple[_Pattern, _Values]] = []
+    macros = dict(_BINARY)
+    for line in _lines(attributes):
+        if len(line) >= MAX_LINE or not (line := line.lstrip(_BLANK)) or line.startswith(b"#"):
+            continue
+        name, rest = _first_word(line)
+        values = _values(rest)
+        if values is None or name.startswith(b"!"):
+            continue
+        if name.startswith(b"[attr]") and len(name) > len(b"[attr]"):
+            # Of a macro's name, too, git takes what is up to the next blank.
+            macro = re.split(rb"[ \t\r\n]", name.removeprefix(b"[attr]").lstrip(_BLANK), maxsplit=1)[0]
+            if _NAME.fullmatch(macro):
+                macros[macro.decode()] = values
+        else:
+            rules.append((_Pattern.of(name), values))
+    return Attributes(tuple(rules[-MAX_RULES:]), macros)
+
+
+_BLANK = b" \t\r\n"
+_NAME = re.compile(rb"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
+_ESCAPES = {ord(b"abfnrtv"[at : at + 1]): b"\a\b\f\n\r\t\v"[at] for at in range(7)} | {ord("\\"): 92, ord('"'): 34}
+
+
+def _first_word(line: bytes) -> tuple[bytes, bytes]:
+    """The pattern, quoted or not, and what comes behind it."""
+    if line.startswith(b'"') and (quoted := _unquote(line)) is not None:
+        return quoted
+    found = re.match(rb"[^ \t\r\n]*", line)
+    end = found.end() if found else 0
+    return line[:end], line[end:]
+
+
+def _unquote(line: bytes) -> tuple[bytes, bytes] | None:
+    """What a text in C's quotes means, and the rest; None if it does not end, or has an escape that C has not."""
+    out = bytearray()
+    at = 1
+    while at < len(line):
+        byte = line[at]
+        if byte == ord('"'):
+            return bytes(out), line[at + 1 :]
+        if byte != ord("\\"):
+            out.append(byte)
+            at += 1
+            continue
+        octal = re.match(rb"[0-3][0-7][0-7]", line[at + 1 : at + 4])
+        if octal:
+            out.append(int(octal[0], 8))
+            at += 4
+        elif at + 1 < len(line) and line[at + 1] in _ESCAPES:
+            out.append(_ESCAPES[line[at + 1]])
+            at += 2
+        else:
+            return None
+    return None
+
+
+def _values(rest: bytes) -> _Values | None:
+    """What a line sets; None if a name in it is none, for which git leaves the whole line out."""
+    values: list[tuple[str, _Value]] = []
+    for word in rest.split():
+        mark = word[:1] if word[:1] in (b"-", b"!") else b""
+        name, equals, value = word[len(mark) :].partition(b"=")
+        if not _NAME.fullmatch(name) or name.startswith(b"builtin_"):
+            return None
+        given: _Value = {b"-": False, b"!": None}.get(mark, value.decode("utf-8", "replace") if equals else True)
+        values.append((name.decode(), given))
+    return tuple(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """The rules of one `.gitignore`; the last one that matches decides."""
+
+    rules: tuple[tuple[_Pattern, bool], ...]
+
+    def match(self, path: str) -> bool:
+        """Whether the file at `path` is left out, by itself or by a folder it lies in."""
+        parts = path.encode().split(b"/")
+        # As git: what lies in a folder that is out stays out, whatever later rules say of the file.
+        for depth in range(1, len(parts)):
+            if self._decide(b"/".join(parts[:depth]), folder=True):
+                return True
+        return self._decide(b"/".join(parts), folder=False)
+
+    def _decide(self, path: bytes, *, folder: bool) -> bool:
+        for pattern, yes in reversed(self.rules):
+            if (folder or not pattern.folders_only) and pattern.match(path):
+                return yes
         return False
 
 
-@lru_cache(maxsize=256)
-def large_files(attributes: bytes) -> Patterns:
-    """Which files a `.gitattributes` gives to LFS."""
-    rules = []
-    for line in _lines(attributes):
-        pattern, *settings = line.split()
-        chosen = [setting for setting in settings if re.fullmatch(r"[-!]?filter(=.*)?", setting)]
-        if chosen and pattern[0] not in "[!":
-            rules += _rule(pattern, yes=chosen[-1] == "filter=lfs", folders_only=False)
-    return Patterns(tuple(rules[:MAX_RULES]))
-
-
-@lru_cache(maxsize=256)
-def ignored_files(ignore: bytes) -> Patterns:
+@lru_cache(maxsize=64)
+def ignored_files(ignore: bytes) -> Ignored:
     """Which files a `.gitignore` leaves out."""
     rules = []
     for line in _lines(ignore):
-        yes = not line.startswith("!")
-        pattern = line if yes else line[1:]
-        rules += _rule(pattern.rstrip("/").removeprefix("\\"), yes=yes, folders_only=pattern.endswith("/"))
-    return Patterns(tuple(rules[:MAX_RULES]))
+        text = _without_trailing_blanks(line.removesuffix(b"\r"))
+        if not text or text.startswith(b"#"):
+            continue
+        yes = not text.startswith(b"!")
+        text = text if yes else text[1:]
+        if text.rstrip(b"/"):
+            rules.append((_Pattern.of(text), yes))
+    return Ignored(tuple(rules[-MAX_RULES:]))
 
 
-def _lines(data: bytes) -> list[str]:
-    if len(data) > MAX_FILE:
-        return []
-    lines = (line.strip() for line in data.decode("utf-8", "replace").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _without_trailing_blanks(line: bytes) -> bytes:
+    """Spaces at the end count only behind a backslash."""
+    end = len(line)
+    while end and line[end - 1] == ord(" "):
+        end -= 1
+    escapes = len(line[:end]) - len(line[:end].rstrip(b"\\"))
+    return line[: end + 1] if escapes % 2 and end < len(line) else line[:end]
 
 
-def _rule(pattern: str, *, yes: bool, folders_only: bool) -> list[_Rule]:
-    anchored = "/" in pattern
-    segments = pattern.strip("/").split("/")
-    if not pattern.strip("/") or len(segments) > MAX_SEGMENTS:
-        return []
-    try:
-        # fnmatch makes expressions that never backtrack over a star.
-        compiled = [None if each == "**" else re.compile(translate(_like_fnmatch(each))) for each in segments]
-    except re.error:
-        return []
-    return [_Rule(tuple(compiled), anchored, yes, folders_only)]
-
-
-def _like_fnmatch(segment: str) -> str:
-    """Git's way of saying a literal wildcard, or a negated class, in fnmatch's."""
-    return re.sub(r"\\([*?\[])", r"[\1]", segment.replace("[^", "[!"))
+def _lines(data: bytes) -> Iterator[bytes]:
+    if len(data) <= MAX_FILE:
+        yield from data.removeprefix(b"\xef\xbb\xbf").split(b"\n")

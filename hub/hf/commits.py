@@ -15,18 +15,28 @@ from litestar.status_codes import HTTP_200_OK
 
 from hub.hf import wire
 from hub.hf.access import require_contributor, signed_in
-from hub.hf.attributes import MAX_FILE, Patterns, ignored_files, large_files
+from hub.hf.attributes import MAX_FILE, Attributes, ignored_files, large_files
 from hub.hf.context import Asked, Hf, Repo, Text, flag, open_repo, repo_url
 from hub.hf.discussions import pull_number
+from hub.hf.notices import unwanted
 from hub.hf.paths import text
 from hub.hf.problems import UnprocessableError
 from hub.hf.service import HubProtocol
 from hub.hf.views import REGULAR_LIMIT, Json, oid_of
 from registry.canonical import sha256_of
-from registry.errors import BlobNotFoundError, RefConflictError, RevisionNotFoundError, TooLargeError
+from registry.catalog import Cursor
+from registry.content.names import check_new_path
+from registry.errors import (
+    BlobNotFoundError,
+    InvalidPathError,
+    RefConflictError,
+    RevisionNotFoundError,
+    TooLargeError,
+    UnsafeFileError,
+)
 from registry.git_ids import git_sha1, insert_ids
 from registry.repos import MAIN, DeleteFile, DeleteFolder, Operation
-from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path, pull_ref
+from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path
 
 MAX_LINE = 24 * 1024**2
 """Bytes of one line, and so of what a commit holds in memory; larger files come as large files."""
@@ -90,7 +100,7 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
         case wire.HeaderLine(value):
             draft.header = value
         case wire.FileLine(value):
-            check_path(value.path)
+            check_new_path(check_path(value.path))
             data = _content(value)
             sha256 = sha256_of(data)
             if sha256 not in draft.git_ids:  # the same bytes under many paths are written once
@@ -98,7 +108,7 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
                 draft.git_ids[sha256] = git_sha1(data)
             draft.regular.append(FileEntry(value.path, sha256, len(data)))
         case wire.LfsFileLine(value):
-            check_path(value.path)
+            check_new_path(check_path(value.path))
             draft.large.append(value)
         case wire.DeletedFileLine(value):
             draft.deletions.append(DeleteFile(value.path, or_folder=True))
@@ -131,6 +141,8 @@ class CommitController(Controller):
     ) -> Json:
         """How each file is to come, and what is there already."""
         info = _open(hf, request, repo, text(revision))
+        if flag(request, "create_pr"):
+            hf.registry.repos.branch_head(info.id, text(revision))
         files: Sequence[FileEntry] = ()
         try:
             files = hf.registry.repos.tree(info.id, text(revision))
@@ -138,24 +150,32 @@ class CommitController(Controller):
             if text(revision) != MAIN:  # of an empty repo, main is no mistake
                 raise
         before = {file.path: file for file in files}
-        attributes = large_files(_small(hf, before.get(".gitattributes")))
+        sent = data.git_attributes
+        attributes = large_files(sent.encode() if sent else _small(hf, before.get(".gitattributes")))
         ignore = data.git_ignore.encode() if data.git_ignore is not None else _small(hf, before.get(".gitignore"))
         ignored = ignored_files(ignore)
         oids = hf.views.git_oids(before[file.path] for file in data.files if file.path in before)
         answers = []
+        left_out: list[tuple[str, str]] = []
         for file in data.files:
-            check_path(file.path)
+            check_new_path(check_path(file.path))
             large = _comes_large(file, attributes)
+            reason = unwanted(file.path, file.size, file.sample) if info.id.type == "model" else None
+            if reason is not None:
+                left_out.append((file.path, reason))
             answer: Json = {
                 "path": file.path,
                 "uploadMode": "lfs" if large else "regular",
-                "shouldIgnore": ignored.match(file.path),
+                "shouldIgnore": reason is not None or ignored.match(file.path),
             }
             if now := before.get(file.path):
                 known = now.sha256 if large else oids.get(now.sha256)
                 if known:
                     answer["oid"] = known
             answers.append(answer)
+        who = signed_in(request.user)
+        if who.may_write(info.id.type, str(info.id)):
+            hf.notices.add(info, "left out", left_out, who.owner)
         return {"files": answers}
 
     @post("/commit/{revision:str}", status_code=HTTP_200_OK, request_max_body_size=None)
@@ -173,12 +193,13 @@ class CommitController(Controller):
                 await anyio.to_thread.run_sync(take_lines, hf, draft, bundle)
                 bundle, size = [], 0
         await anyio.to_thread.run_sync(take_lines, hf, draft, bundle)
-        return await anyio.to_thread.run_sync(_commit, hf, request, info, text(revision), draft)
+        return await anyio.to_thread.run_sync(_commit_or_note, hf, request, info, text(revision), draft)
 
 
 def _open(hf: HubProtocol, request: Asked, repo: RepoId, revision: str) -> RepoInfo:
     """For a proposal it is enough to be able to read; its ref is its author's until it is merged."""
-    number = pull_number(revision)
+    # A proposal is made for a branch; what else the address names, is no place for one, and is refused as such.
+    number = None if flag(request, "create_pr") else pull_number(revision)
     if number is None and not flag(request, "create_pr"):
         return open_repo(hf, request, repo, "write")
     who = require_contributor(request.user)
@@ -192,7 +213,7 @@ def _small(hf: HubProtocol, entry: FileEntry | None) -> bytes:
     return hf.registry.blobs.read(entry.sha256) if entry is not None and entry.size <= MAX_FILE else b""
 
 
-def _comes_large(file: wire.PreuploadFile, attributes: Patterns) -> bool:
+def _comes_large(file: wire.PreuploadFile, attributes: Attributes) -> bool:
     if file.size == 0:
         return False
     if file.size > REGULAR_LIMIT or attributes.match_file(file.path):
@@ -202,6 +223,18 @@ def _comes_large(file: wire.PreuploadFile, attributes: Patterns) -> bool:
     except binascii.Error:
         return False
     return b"\0" in sample
+
+
+def _commit_or_note(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draft: Draft) -> Json:
+    """As `_commit`; that a file was refused, and all others with it, is shown on the repo's page as well."""
+    try:
+        return _commit(hf, request, info, revision, draft)
+    except (UnsafeFileError, InvalidPathError) as error:
+        who = signed_in(request.user)
+        if who.may_write(info.id.type, str(info.id)):
+            path = error.path if isinstance(error, UnsafeFileError) else error.value
+            hf.notices.add(info, "refused", [(str(path)[:500], str(error))], who.owner)
+        raise
 
 
 def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draft: Draft) -> Json:
@@ -217,33 +250,46 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
     if header.description:
         message += "\n\n" + header.description[: 9_000 - len(message)]
     parent: Digest | Unset | None = UNSET
-    branch = revision
     answer: Json = {"success": True}
     if header.parent_commit:
         head = repos.resolve(info.id, revision if revision.startswith("refs/") else f"refs/heads/{revision}").id
         parent = head if head.startswith(header.parent_commit) and len(header.parent_commit) >= 7 else None
         if parent is None:
             raise RefConflictError(info.id, revision, header.parent_commit, head)
+    # What goes, goes first: a path may be taken away and given anew in one commit.
+    operations = [*draft.deletions, *additions]
     number = pull_number(revision)
+
+    def beside(tx: Cursor) -> None:
+        insert_ids(tx, draft.git_ids)
+        if number is not None:
+            hf.discussions.noting(info, number, message, who.owner)(tx)
+
     if flag(request, "create_pr"):
-        made = hf.discussions.open(
-            info, header.summary[:200], header.description, who.owner, pull_from=revision or MAIN
+        number = None  # the new one's commit is noted by `propose`
+        made, commit = hf.discussions.propose(
+            info,
+            operations,
+            title=header.summary[:200],
+            description=header.description,
+            message=message,
+            author=who.owner,
+            target=revision or MAIN,
+            expected_parent=parent,
+            beside=beside,
         )
-        number, branch = made.num, pull_ref(made.num)
-        answer["pullRequestUrl"] = f"{repo_url(hf, request, info.id)}/discussions/{number}"
-    commit = repos.commit(
-        info.id,
-        # What goes, goes first: a path may be taken away and given anew in one commit.
-        [*draft.deletions, *additions],
-        message=message,
-        author=who.owner,
-        branch=branch,
-        expected_parent=parent,
-        beside=lambda tx: insert_ids(tx, draft.git_ids),
-    )
+        answer["pullRequestUrl"] = f"{repo_url(hf, request, info.id)}/discussions/{made.num}"
+    else:
+        commit = repos.commit(
+            info.id,
+            operations,
+            message=message,
+            author=who.owner,
+            branch=revision,
+            expected_parent=parent,
+            beside=beside,
+        )
     hf.quota.took(info.id.namespace, brought)
-    if number is not None:
-        hf.discussions.note_commit(info, number, commit, oid_of(commit.id))
     oid = oid_of(commit.id)
     return answer | {"commitOid": oid, "commitUrl": f"{repo_url(hf, request, info.id)}/commit/{oid}", "hookOutput": ""}
 

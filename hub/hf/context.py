@@ -20,7 +20,7 @@ from litestar.params import FromPath
 from hub.errors import UnauthorizedError
 from hub.hf.access import Need
 from hub.hf.paths import moved_to
-from hub.hf.problems import BAD_TOKEN, BadTokenError, MovedError, UnprocessableError
+from hub.hf.problems import BAD_TOKEN, BadTokenError, MovedError, NotOfferedError, UnprocessableError, not_offered
 from hub.hf.service import HubProtocol
 from hub.tokens import Identity
 from registry.errors import InvalidNameError, RepoNotFoundError
@@ -69,7 +69,9 @@ def protocol_of(state: State) -> HubProtocol:
 
 
 def repo_id(kind: str, namespace: str, name: str) -> RepoId:
-    """The repo an address names. Raises RepoNotFoundError for names that no repo can have."""
+    """The repo an address names. Raises RepoNotFoundError for names that no repo can have, NotOfferedError."""
+    if kind not in (*KINDS, "spaces", "kernels"):
+        raise NotOfferedError(not_offered(f"/api/{kind}/{namespace}/{name}"))
     try:
         return RepoId(KINDS[kind], namespace, name)
     except (KeyError, InvalidNameError):

@@ -24,7 +24,27 @@ log = logging.getLogger("parcelhub.hf")
 
 BAD_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105  # a sentence clients compare with
 MAX_MESSAGE = 500
-_REPO_PATH = re.compile(r"/api/(models|datasets|spaces|kernels)/|.*/(resolve|raw)/")
+_BARE_REPO = re.compile(
+    r"/api/(models|datasets|spaces|kernels)/[^/]+(/(revision|tree|refs|commits|resolve|paths-info)(/.*)?)?"
+)
+_FILE_PATH = re.compile(r".*/(resolve|raw)/")
+_REASONS = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"/(like|likers|likes)$", "likes are not kept"),
+        (r"/api/settings/webhooks", "webhooks are made with `parcelhub webhook create`, or POST /api/v1/webhooks"),
+        (r"/api/(spaces|kernels)(/|$)", "it keeps models and datasets only"),
+        (r"/api/collections", "there are no collections"),
+        (r"/api/(papers|daily_papers)", "papers are not kept"),
+        (r"/api/(jobs|scheduled-jobs)", "fine-tunes run with `parcelhub finetune`, other jobs do not"),
+        (r"/api/(inference|partners)", "models are served to robots by Triton"),
+        (r"/(notifications|watch)(/|$)", "nobody is notified; use webhooks"),
+        (r"/resource-group", "there are no resource groups; use teams"),
+        (r"/compare/", "states are not compared over the protocol"),
+        (r"/api/(oauth|telemetry|agent-harnesses)", "nothing is kept of this"),
+    )
+)
+_GIT_PATH = re.compile(r"/(info/refs|git-upload-pack|git-receive-pack|info/lfs/.*)$")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,6 +54,10 @@ class MovedError(Exception):
     def __init__(self, location: str) -> None:
         self.location = location
         super().__init__(f"moved to {location}")
+
+
+class NotOfferedError(hub_errors.HubError):
+    """Raised for what the protocol knows and this hub does not do; says so, and what to use instead."""
 
 
 class UnprocessableError(hub_errors.InputError):
@@ -49,7 +73,9 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     if isinstance(error, MovedError):
         return Response({}, status_code=307, headers={"Location": error.location})
     status, code, message, headers = _describe(request, error)
-    if status >= 500:
+    if status == 401 and _GIT_PATH.search(request.url.path):  # git asks for a password only if this is said
+        headers["WWW-Authenticate"] = 'Basic realm="parcelhub", charset="UTF-8"'
+    if status >= 500 and not isinstance(error, NotOfferedError):
         log_failure(log, f"{request.method} {request.url.path}", error)
     headers["X-Error-Message"] = message.encode("ascii", "replace").decode().replace("\n", " ").replace("\r", " ")
     if code:
@@ -58,10 +84,22 @@ def answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[
 
 
 def answer_unrouted(request: Request[Any, Any, Any]) -> Response[dict[str, Any]] | None:
-    """An address of the protocol that no route has: a repo without a namespace, for instance. None for others."""
-    if not _REPO_PATH.match(request.url.path):
-        return None
-    return answer_error(request, registry_errors.RepoNotFoundError(request.url.path))
+    """An address of the protocol that no route has. None for others.
+
+    A repo without a namespace is a repo that is not there; a thing that this hub does not do is told apart from it.
+    """
+    path = request.url.path
+    if _BARE_REPO.fullmatch(path) or _FILE_PATH.match(path):
+        return answer_error(request, registry_errors.RepoNotFoundError(path))
+    if path.startswith("/api/") and not path.startswith("/api/v1/"):
+        return answer_error(request, NotOfferedError(not_offered(path)))
+    return None
+
+
+def not_offered(path: str) -> str:
+    """What people read instead of an answer."""
+    what = next((reason for pattern, reason in _REASONS if pattern.search(path)), "there is no such route")
+    return f"Not offered by this hub: {what}. This is not about your token or the repository."
 
 
 def _describe(request: Request[Any, Any, Any], error: Exception) -> tuple[int, str, str, dict[str, str]]:
@@ -98,6 +136,8 @@ def _describe(request: Request[Any, Any, Any], error: Exception) -> tuple[int, s
         case registry_errors.RefConflictError():
             message = "The branch was updated since you opened this page. Please refresh and try again."
             return 412, "", message, headers
+        case NotOfferedError():
+            return 501, "", str(error), headers
         case StorageFullError():
             return 413, "", str(error), headers
         case TooManyRequestsError():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
 from litestar import Controller, Response, delete, get, post, put
-from litestar.exceptions import NotFoundException
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
@@ -16,12 +16,13 @@ from hub.hf.access import ReaderStatus, signed_in
 from hub.hf.attributes import default_attributes
 from hub.hf.context import KINDS, Asked, Hf, Repo, Text, flag, many, next_link, number, open_repo, repo_url
 from hub.hf.paths import text
+from hub.hf.problems import NotOfferedError, not_offered
 from hub.hf.service import HubProtocol
 from hub.hf.views import Json, info_view, oid_of
 from hub.tables import timestamp
 from registry.cards import Card
 from registry.directory import Listed, Order
-from registry.errors import RepoExistsError, RepoNotFoundError, RevisionNotFoundError
+from registry.errors import NotFoundError, RepoExistsError, RepoNotFoundError, RevisionNotFoundError
 from registry.heads import read_card
 from registry.repos import MAIN
 from registry.types import Commit, FileEntry, Gating, RepoId, RepoInfo
@@ -111,7 +112,7 @@ class RepoInfoController(Controller):
     def list_repos(self, hf: Hf, request: Asked, kind: Text) -> Response[list[Json]]:
         """Search."""
         if kind not in KINDS:
-            raise NotFoundException
+            raise NotOfferedError(not_offered(f"/api/{kind}"))
         readers = hf.access.readers(request.user)
         if readers is None:
             signed_in(None)
@@ -212,26 +213,50 @@ class ReaderController(Controller):
             raise InputError(f"{status!r} is no status of a reader")
         found = hf.access.readers_of(info, status)  # type: ignore[arg-type]  # one of three words, checked above
         return [
-            {"user": {"user": user, "fullname": user, "_id": user}, "status": status, "timestamp": timestamp(since)}
+            {
+                "requestId": request_id(info, user),
+                "user": {"user": user, "fullname": user, "_id": user},
+                "status": status,
+                "timestamp": timestamp(since),
+            }
             for user, since in found
         ]
 
     @post("/user-access-request/grant", sync_to_thread=True, status_code=HTTP_200_OK)
     def grant(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
         """Let a user in who did not ask."""
-        return _change_reader(hf, request, repo, data.user, "accepted")
+        info = open_repo(hf, request, repo, "manage")
+        if info.gated == "no":
+            raise InputError("the repository is not gated: whoever may see it may read it")
+        if data.user is None:
+            raise InputError("name a user")
+        return _set_reader(hf, info, hf.users.get(data.user).name, "accepted")
 
     @post("/user-access-request/handle", sync_to_thread=True, status_code=HTTP_200_OK)
     def handle(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
-        """Let a user in, or not."""
-        return _change_reader(hf, request, repo, data.user, data.status)
+        """Let a user in who asked, or not; by name, or by the id of what they asked."""
+        info = open_repo(hf, request, repo, "manage")
+        if (data.user is None) is (data.request_id is None):
+            raise InputError("name a user, or a request by its id")
+        if data.user is not None:
+            user = hf.users.get(data.user).name
+        else:
+            known = {request_id(info, name): name for name in hf.access.all_readers(info)}
+            user = known.get(data.request_id or "", "")
+        if not user or hf.access.reader_status(info, user) is None:
+            raise NotFoundError("there is no such access request")
+        return _set_reader(hf, info, user, data.status)
 
 
-def _change_reader(hf: HubProtocol, request: Asked, repo: RepoId, user: str | None, status: ReaderStatus) -> Json:
-    info = open_repo(hf, request, repo, "manage")
-    if user is None:
-        raise InputError("name a user")
-    hf.access.set_reader(info, hf.users.get(user).name, status)
+def request_id(info: RepoInfo, user: str) -> str:
+    """The name of a user's wish to read a repo: 24 hex characters, the same as long as the repo lives."""
+    return hashlib.sha256(f"access\0{info.key}\0{user}".encode()).hexdigest()[:24]
+
+
+def _set_reader(hf: HubProtocol, info: RepoInfo, user: str, status: ReaderStatus) -> Json:
+    if hf.access.reader_status(info, user) == status:
+        raise InputError(f"the request of {user!r} is {status} already")
+    hf.access.set_reader(info, user, status)
     return {}
 
 
@@ -247,6 +272,8 @@ def _info(hf: HubProtocol, request: Asked, info: RepoInfo, commit: Commit | None
         view["spaces"] = []
         if config := _config(hf, files):
             view["config"] = config
+        if weights := hf.weights.of(files):
+            view["safetensors"] = weights
     if expand:
         return {key: view[key] for key in (*_ALWAYS, *expand) if key in view}
     return view

@@ -10,7 +10,7 @@ from litestar.di import Provide
 from litestar.types import Message, Scope
 
 from hub.api.parts import services_of
-from hub.hf import accounts, commits, files, large, lfs, repos, talk, trees
+from hub.hf import accounts, commits, files, git_routes, large, lfs, more, repos, talk, trees
 from hub.hf.context import TokenMiddleware, protocol_of, repo_of_path
 from hub.hf.problems import answer_error
 from hub.hf.xet import XetTokenController
@@ -44,6 +44,8 @@ def router() -> Router:
             lfs.complete,
             large.LargeFileController,
             XetTokenController,
+            *git_routes.HANDLERS,
+            *more.HANDLERS,
         ],
         dependencies={
             "hf": Provide(protocol_of, sync_to_thread=False),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from hub.hf.access import Access
 from hub.hf.discussions import Discussions
+from hub.hf.git import GitView
 from hub.hf.limits import RequestRate, UploadQuota
+from hub.hf.notices import Notices
 from hub.hf.signing import Signer
 from hub.hf.uploads import UploadLedger
 from hub.hf.views import Views, XetHashesOf
+from hub.hf.weights import Weights
 from hub.privacy import CellPrivacy
 from hub.quotas import Quotas
 from hub.users import Users
@@ -29,6 +32,9 @@ class HubProtocol:
     ledger: UploadLedger
     views: Views
     discussions: Discussions
+    notices: Notices
+    git: GitView
+    weights: Weights
     signer: Signer
     quota: UploadQuota
     rate: RequestRate
@@ -63,6 +69,9 @@ class HubProtocol:
             ledger=UploadLedger(catalog, blobs, directory, access),
             views=Views(registry.git_ids, xet_hashes_of),
             discussions=Discussions(catalog, registry.repos),
+            notices=Notices(catalog),
+            git=GitView(registry),
+            weights=Weights(blobs),
             signer=Signer.of(catalog),
             quota=UploadQuota(quotas, directory),
             rate=RequestRate(requests_per_minute),

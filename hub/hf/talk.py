@@ -64,7 +64,11 @@ class DiscussionController(Controller):
         found = hf.discussions.get(info, num)
         view: Json = _brief(info, found) | {"events": [_event(event) for event in hf.discussions.events(info, num)]}
         if found.pull:
-            view |= {"changes": {"base": found.target}, "filesWithConflicts": [], "diff": ""}
+            changes: Json = {"base": found.target}
+            merged = [one for one in view["events"] if one["data"].get("status") == "merged"]
+            if merged and merged[-1]["data"].get("commit"):
+                changes["mergeCommitId"] = merged[-1]["data"]["commit"]
+            view |= {"changes": changes, "filesWithConflicts": [], "diff": ""}
         return view
 
     @post("/{num:int}/comment", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -81,6 +85,23 @@ class DiscussionController(Controller):
         info = open_repo(hf, request, repo, "read")
         return {"newMessage": _event(hf.discussions.comment(info, num, data.comment, who.owner))}
 
+    @post("/{num:int}/comment/{comment:int}/edit", sync_to_thread=True, status_code=HTTP_200_OK)
+    def edit_comment(
+        self, hf: Hf, request: Asked, repo: Repo, num: Number, comment: Number, data: JSONBody[wire.EditedComment]
+    ) -> Json:
+        """Give a comment another text."""
+        who = require_contributor(request.user)
+        info = open_repo(hf, request, repo, "read")
+        return {"updatedComment": _event(hf.discussions.edit(info, num, comment, data.content, who.owner))}
+
+    @post("/{num:int}/comment/{comment:int}/hide", sync_to_thread=True, status_code=HTTP_200_OK)
+    def hide_comment(self, hf: Hf, request: Asked, repo: Repo, num: Number, comment: Number) -> Json:
+        """Take a comment's text away for good."""
+        who = require_contributor(request.user)
+        info = open_repo(hf, request, repo, "read")
+        owner = who.may_write(info.id.type, str(info.id))
+        return {"updatedComment": _event(hf.discussions.hide(info, num, comment, who.owner, owner=owner))}
+
     @post("/{num:int}/status", sync_to_thread=True, status_code=HTTP_200_OK)
     def status(
         self,
@@ -92,9 +113,8 @@ class DiscussionController(Controller):
     ) -> Json:
         """Open or close."""
         info, author = _owned(hf, request, repo, num)
-        if data.comment:
-            hf.discussions.comment(info, num, data.comment, author)
-        return {"newStatus": _event(hf.discussions.set_status(info, num, data.status, author))}
+        event = hf.discussions.set_status(info, num, data.status, author, data.comment or "")
+        return {"newStatus": _event(event)}
 
     @post("/{num:int}/title", sync_to_thread=True, status_code=HTTP_200_OK)
     def title(
@@ -119,9 +139,7 @@ class DiscussionController(Controller):
 def _merge(hf: HubProtocol, request: Asked, repo: RepoId, num: int, asked: wire.Merge) -> Json:
     who = require_contributor(request.user)
     info = open_repo(hf, request, repo, "write")
-    if asked.comment:
-        hf.discussions.comment(info, num, asked.comment, who.owner)
-    commit = hf.discussions.merge(info, num, who.owner)
+    commit = hf.discussions.merge(info, num, who.owner, asked.comment or "")
     return {"mergeCommitOid": oid_of(commit.id), "newStatus": {"status": "merged"}}
 
 

@@ -33,6 +33,12 @@ class MoveRepo(Struct, frozen=True, rename="camel"):
     type: str | None = None
 
 
+class Duplicate(Struct, frozen=True):
+    repository: Name | None = None
+    visibility: Visibility | None = None
+    private: bool | None = None
+
+
 class Settings(Struct, frozen=True):
     visibility: Visibility | None = None
     private: bool | None = None
@@ -71,6 +77,7 @@ class PreuploadFile(Struct, frozen=True):
 class Preupload(Struct, frozen=True, rename="camel"):
     files: Annotated[list[PreuploadFile], Meta(max_length=1000)]
     git_ignore: Annotated[str, Meta(max_length=256 * 1024)] | None = None
+    git_attributes: Annotated[str, Meta(max_length=256 * 1024)] | None = None
 
 
 # A commit, one line each
@@ -91,7 +98,7 @@ class FileValue(Struct, frozen=True):
 class LfsFileValue(Struct, frozen=True):
     path: str
     oid: Hash
-    algo: Literal["sha256"] = "sha256"
+    algo: Literal["sha256", "sha_256", "sha-256"] = "sha256"
     size: Size | None = None
 
 
@@ -139,7 +146,8 @@ class LfsBatch(Struct, frozen=True):
     objects: Annotated[list[LfsObject], Meta(max_length=1000)]
     transfers: list[str] = field(default_factory=lambda: ["basic"])
     ref: LfsRef | None = None
-    hash_algo: Literal["sha256"] = "sha256"
+    # Git LFS calls it sha256, the JavaScript client sha_256: the same function.
+    hash_algo: Literal["sha256", "sha_256", "sha-256"] = "sha256"
 
 
 class LfsPart(Struct, frozen=True, rename="camel"):
@@ -165,6 +173,10 @@ class NewComment(Struct, frozen=True):
     comment: Annotated[str, Meta(min_length=1, max_length=65_536)]
 
 
+class EditedComment(Struct, frozen=True):
+    content: Annotated[str, Meta(min_length=1, max_length=65_536)]
+
+
 class NewStatus(Struct, frozen=True):
     status: Literal["open", "closed"]
     comment: Annotated[str, Meta(max_length=65_536)] | None = None
@@ -178,9 +190,11 @@ class Merge(Struct, frozen=True):
     comment: Annotated[str, Meta(max_length=65_536)] | None = None
 
 
-class ReaderChange(Struct, frozen=True):
+class ReaderChange(Struct, frozen=True, rename="camel"):
     user: Name | None = None
+    request_id: Name | None = None
     status: Literal["pending", "accepted", "rejected"] = "accepted"
+    rejection_reason: Annotated[str, Meta(max_length=2000)] | None = None
 
 
 class LfsDeletions(Struct, frozen=True, rename="camel"):

@@ -14,6 +14,7 @@ from hub.web import (
     pages_jobs,
     pages_models,
     pages_outcomes,
+    pages_repos,
     pages_uploads,
 )
 from hub.web.guards import SessionMiddleware, same_origin
@@ -61,6 +62,7 @@ def routers() -> list[Router]:
             pages_models.promote,
             pages_compare.compare,
             pages_outcomes.outcomes,
+            pages_repos.one_repo,
         ],
         dependencies={"web": Provide(web_of, sync_to_thread=False)},
         guards=[same_origin],

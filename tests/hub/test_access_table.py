@@ -18,6 +18,7 @@ from litestar.testing import TestClient
 from hub.access_policy import OPEN, RULES, SIGNED, Reach
 from hub.app import create_app
 from hub.schemas import FinetuneIn, FinishIn
+from hub.schemas_webhooks import WebhookIn
 from hub.services import Services
 from hub.settings import Settings
 from hub.tokens import Kind, Scope
@@ -96,6 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("other", "rival", "dock-theirs", "rival/classified-zebracrossing", True),
             ("public", "rival", "dock-open", "rival/open", False),
         ):
+            asked = WebhookIn(url=f"https://93.184.216.34/{dataset}")
+            webhook = services.webhooks.create(asked, team, "bob" if team == "rival" else "ann")[0].id
             sha256 = _dataset(services, dataset, private=private)
             services.cells.create(cell, "", team)
             job, evaluation, deck = _variant(services, folder, cell, dataset, "ann" if team == "acme" else "bob")
@@ -108,6 +111,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "path": "README.md" if not private else f"{name}.md", "user": "bob" if team == "rival" else "ann",
                 "tag": "v1", "status": "pending", "commit": "main", "epoch": "e", "prefix": "default", "token": "t.t",
                 "trial_id": "x", "upload_id": "x", "token_id": "x", "robot_id": "x", "rest": "nowhere",
+                "webhook_id": webhook, "delivery_id": services.webhooks.test(webhook).id,
+                "comment": "1", "team": team,
             }  # fmt: skip
         issue = services.tokens.issue
         tokens = {
@@ -147,6 +152,8 @@ def address(route: str, names: dict[str, str]) -> str:
     path = route.partition(" ")[2]
     if path.startswith(("/api/v1/models", "/api/v1/rollouts")):
         names = names | {"name": names["cell"]}
+    if path.startswith("/ui/repos/"):
+        names = names | {"kind": names["type_"]}
     filled = re.sub(r"\{(\w+)\}", lambda found: names.get(found[1], "x"), path)
     if path.endswith("/teams/{name}") or "/teams/{name}/" in path:
         filled = filled.replace(f"/teams/{names['name']}", f"/teams/{names['namespace']}")
@@ -155,6 +162,7 @@ def address(route: str, names: dict[str, str]) -> str:
         "/api/v1/provenance/verify": f"name={names['cell']}@v1",
         "/api/v1/provenance/lineage": f"name={names['cell']}@v1",
         "/api/v1/provenance/decisions": f"cell={names['cell']}",
+        "/datasets/{namespace}/{name}/info/refs": "service=git-upload-pack",
         "/ui/compare": f"a={names['cell']}@v1&b=base",
     }.get(path, "")
     return filled + (f"?{query}" if query else "")
@@ -223,7 +231,7 @@ def test_what_each_kind_changes(world: World, kind: Kind) -> None:
             assert "it has no rule" not in answer.text, label
             if answer.status_code >= 500 or (reach is Reach.NONE and answer.status_code not in REFUSED):
                 wrong.append(label)
-            theirs = any(part in route for part in ("{namespace}", "{cell}", "{job_id}"))
+            theirs = any(part in route for part in ("{namespace}", "{cell}", "{job_id}", "{webhook_id}"))
             if reach is not Reach.NONE and theirs and answer.status_code in (200, 201, 202):
                 wrong.append((*label, "was not refused"))
     for name in world.names.values():
@@ -245,8 +253,12 @@ def test_own_and_public_things_are_reached(world: World) -> None:
         "GET /api/v1/provenance/lineage": ("own", "public"),
         "GET /api/v1/rollouts/{cell}": ("own",),
         "GET /api/{kind}/{namespace}/{name}": ("own", "public"),
+        "GET /datasets/{namespace}/{name}/info/refs": ("own", "public"),
+        "GET /ui/repos/{kind}/{namespace}/{name}": ("own", "public"),
         "GET /ui/models/{cell}/{version}": ("own", "public"),
         "GET /ui/jobs/{job_id}": ("own",),
+        "GET /api/v1/webhooks/{webhook_id}": ("own",),
+        "GET /api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}": ("own",),
     }
     for kind in (Kind.PERSON, Kind.TEAM):
         for route, subjects in expected.items():
@@ -279,6 +291,42 @@ def test_the_repository_of_a_cell_follows_its_datasets(world: World) -> None:
     assert (repos.get(repo_of("dock-open")).private, status("dock-open")) == (True, 404), "its data is private"
     configure(data, private=False)
     assert (repos.get(repo_of("dock-open")).private, status("dock-open")) == (False, 200)
+
+
+def test_counts_tell_nothing_of_private_repositories(world: World) -> None:
+    headers = world.headers[Kind.PERSON]
+
+    def count(team: str, kind: Kind) -> int:
+        answer = world.client.get(f"/api/organizations/{team}/overview", headers=world.headers[kind])
+        return int(answer.json()["numDatasets"])
+
+    assert (count("rival", Kind.PERSON), count("rival", Kind.OPERATOR)) == (1, 2)
+    assert count("acme", Kind.PERSON) == 1
+    for what in ("members", "settings/repositories"):
+        assert world.client.get(f"/api/organizations/rival/{what}", headers=headers).status_code == 403
+        assert world.client.get(f"/api/organizations/acme/{what}", headers=headers).status_code == 200
+    stored = world.client.get("/api/settings/repositories", headers=world.headers[Kind.TEAM]).json()
+    assert [one["id"] for one in stored] == ["acme/mine"], "a team's program asks for its team"
+
+
+def test_a_copy_of_a_private_repository_is_private(world: World) -> None:
+    repos = world.services.registry.repos
+
+    def copy(kind: Kind, source: str, target: str) -> int:
+        body = {"repository": target, "private": False, "visibility": "public"}
+        return world.client.post(f"/api/{source}/duplicate", headers=world.headers[kind], json=body).status_code
+
+    for at, source in enumerate(("datasets/acme/mine", "models/cells/dock-own")):
+        assert copy(Kind.PERSON, source, f"ann/copy-{at}") == 200
+        made = RepoId("dataset" if at == 0 else "model", "ann", f"copy-{at}")
+        assert repos.get(made).private
+        repos.delete(made)
+    for source in ("datasets/rival/classified-zebracrossing", "models/cells/dock-theirs"):
+        assert copy(Kind.PERSON, source, "ann/theirs") == 404
+    assert copy(Kind.PERSON, "datasets/acme/mine", "rival/mine") == 403
+    assert copy(Kind.PERSON, "models/cells/dock-own", "cells/dock-own-2") == 403
+    for kind in (Kind.ROBOT, Kind.JOB, Kind.ANONYMOUS):
+        assert copy(kind, "datasets/rival/open", "ann/open") in REFUSED
 
 
 def test_another_teams_capture_is_neither_seen_nor_deleted(world: World) -> None:

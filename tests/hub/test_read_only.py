@@ -13,7 +13,7 @@ from litestar.testing import TestClient
 from hub.cli.main import run
 from hub.settings import Settings
 from tests.hub.material import write_base_files
-from tests.hub.test_disk_full import disk  # noqa: F401  # a fixture
+from tests.hub.test_disk_full import disk as disk
 from tests.hub.test_production import outcome
 from tests.hub.test_votes import bearer, manifest
 
@@ -33,9 +33,9 @@ def read_only(place: Path) -> None:
 
 def test_a_folder_that_turns_read_only_is_read_and_every_write_says_so(
     application: Litestar,
-    disk: Path,
+    disk: Path,  # noqa: F811  # the fixture
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = write_base_files(tmp_path / "base")
     settings = Settings.load({}, data=disk / "data", base_source=base)

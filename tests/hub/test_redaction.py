@@ -27,8 +27,9 @@ def lines() -> Any:
     root.removeHandler(handler)
 
 
-def test_messages_values_and_tracebacks(lines: io.StringIO) -> None:
-    token, link = "ph_" + secrets.token_urlsafe(32), f"{secrets.token_urlsafe(90)}.{secrets.token_urlsafe(32)}"
+@pytest.mark.parametrize("prefix", ["hf_", "ph_", "whsec_"])
+def test_messages_values_and_tracebacks(lines: io.StringIO, prefix: str) -> None:
+    token, link = prefix + secrets.token_urlsafe(32), f"{secrets.token_urlsafe(90)}.{secrets.token_urlsafe(32)}"
     log = logging.getLogger("parcelhub.test")
     log.error("token %s", token)
     log.error(f"GET /lfs/objects/{link}")  # what a careless line does

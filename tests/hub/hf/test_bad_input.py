@@ -10,6 +10,7 @@ import pickle
 import struct
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -339,3 +340,19 @@ class TestLimits:
         free = RequestRate(0)
         for _ in range(100):
             free.count("a")
+
+
+def test_a_clone_keeps_no_old_commit_alive(ann: Client, services: Services) -> None:
+    repos, registry = services.registry.repos, services.registry
+    info = repos.get(REPO)
+    before = services.hf.git.refs(info)
+    assert commit(ann, file("README.md", b"# Dock 2")).status_code == 200
+    services.hf.git.refs(info)
+    repos.squash(REPO, "main", message="one", author="ann")
+    for _ in range(2):
+        registry.collect(timedelta(0), timedelta(0))
+    rows = registry.catalog.query("SELECT count(*) FROM commits WHERE repo = ?", [info.key])
+    assert rows == [(1,)]
+    after = services.hf.git.refs(info)
+    assert after.keys() == before.keys()
+    assert after != before

@@ -64,7 +64,7 @@ def test_default_attributes(path: str, large: bool) -> None:
         ("a?c", "abc", True),
         ("a?c", "a/c", False),
         ("a*c", "a/c", False),
-        ("[", "[", True),
+        ("[", "[", False),
         ("*a*a*a*a*a*a*a*a*a*a*b", "a" * 200, False),
         ("**/**/**/**/**/**/x/**/y", "x/" * 100 + "z", False),
     ],
