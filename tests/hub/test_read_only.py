@@ -33,7 +33,7 @@ def read_only(place: Path) -> None:
 
 def test_a_folder_that_turns_read_only_is_read_and_every_write_says_so(
     application: Litestar,
-    disk: Path,  # noqa: F811  # the fixture
+    disk: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
