@@ -76,7 +76,7 @@ def _span(start: float, long: float) -> slice:
 
 
 def layer_of(width: float, depth: float, size: Array, turned_rows: int, mirrored: bool) -> Layer:
-    """A layer of a footprint [width, depth]: rows of cartons, the last `turned_rows` of them turned by a right angle."""
+    """A layer of a footprint [width, depth]: rows of cartons, the last `turned_rows` turned by a right angle."""
     corners, sides = [], []
     y = 0.0
     rows = max(1, int((depth + 1e-6) / size[1]))
