@@ -53,6 +53,12 @@ def look_at(eye: Array, target: Array, *, fov_degrees: float, size: int, roll: f
     return Camera(eye, rotation, float(focal), size, size)
 
 
+def cross(a: Array, b: Array) -> Array:
+    """The cross product of two vectors [3]; NumPy's own takes ten times as long for one pair."""
+    (a0, a1, a2), (b0, b1, b2) = a.tolist(), b.tolist()
+    return np.array([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0])
+
+
 def rotation_matrix(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
     """Rotation about z (yaw), then x (pitch), then y (roll); angles in radians; [3, 3]."""
     cy, sy, cp, sp, cr, sr = (

@@ -4,6 +4,9 @@ same outline.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import ceil, floor
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,16 @@ from finetune.scenes.textures import Float, Image
 SUBPIXEL = 4  # fractional bits of polygon corners
 STRUCTURE = 0  # id of everything that is not a package
 FILM = 0.06  # what clear film covers where it does not glint
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film's `veil` (0 to 1: what it covers where it does not glint), its `colour` [3] there, and its glints'
+    `strength`."""
+
+    veil: float
+    colour: tuple[float, float, float]
+    strength: float
 
 
 class Canvas:
@@ -32,9 +45,10 @@ class Canvas:
 
     def window(self, outline: Array, margin: int = 1) -> tuple[int, int, int, int] | None:
         """Pixel window (x0, y0, x1, y1) that holds `outline` [N, 2] inside the picture, None when it lies outside."""
-        x0, y0 = np.floor(outline.min(axis=0)).astype(int) - margin
-        x1, y1 = np.ceil(outline.max(axis=0)).astype(int) + margin + 1
-        x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, self.size), min(y1, self.size)
+        # Plain numbers: most outlines have four corners, where an array's overhead is the larger part.
+        x, y = outline.T.tolist()
+        x0, y0 = max(floor(min(x)) - margin, 0), max(floor(min(y)) - margin, 0)
+        x1, y1 = min(ceil(max(x)) + margin + 1, self.size), min(ceil(max(y)) + margin + 1, self.size)
         return (x0, y0, x1, y1) if x1 - x0 >= 1 and y1 - y0 >= 1 else None
 
     def fill(self, outline: Array, colour: Array, instance: int) -> None:
@@ -61,10 +75,9 @@ class Canvas:
             texture, matrix, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillPoly(mask, [fixed_point(shape - (x0, y0))], 255, cv2.LINE_8, SUBPIXEL)
-        region = self.image[y0:y1, x0:x1]
-        np.copyto(region, patch, where=(mask > 0)[:, :, None])
-        self.ids[y0:y1, x0:x1][mask > 0] = instance
+        cv2.fillPoly(mask, [fixed_point(shape - (x0, y0))], 1, cv2.LINE_8, SUBPIXEL)
+        cv2.copyTo(patch, mask, self.image[y0:y1, x0:x1])
+        np.copyto(self.ids[y0:y1, x0:x1], np.uint8(instance), where=mask.view(np.bool_))
 
     def shadow(self, outline: Array, strength: float, reach: float) -> None:
         """Darken what lies under and around a convex outline [N, 2]; `reach` is the blur in pixels."""
@@ -94,6 +107,19 @@ class Canvas:
         alpha = np.where(members[self.ids[y0:y1, x0:x1]], alpha, 0)[:, :, None]
         region = self.image[y0:y1, x0:x1]
         region[:] = (region * (1 - alpha) + 235 * alpha).astype(np.uint8)
+
+    def wrap(self, outline: Array, creases: Float, film: Film, members: NDArray[np.bool_]) -> None:
+        """Lay a film of its own colour over the instances in `members` (bool [256]) within the outline's window."""
+        window = self.window(outline)
+        if window is None:
+            return
+        x0, y0, x1, y1 = window
+        glints = cv2.resize(creases, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
+        alpha = np.clip((glints - 1.0) * film.strength, 0, 0.7)[:, :, None]
+        region = self.image[y0:y1, x0:x1]
+        veiled = region * np.float32(1 - film.veil) + np.array(film.colour, np.float32) * np.float32(film.veil)
+        veiled = veiled * (1 - alpha) + 225 * alpha
+        np.copyto(region, veiled.astype(np.uint8), where=members[self.ids[y0:y1, x0:x1]][:, :, None])
 
 
 def fixed_point(outline: Array) -> NDArray[np.int32]:

@@ -10,10 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from finetune.scenes.camera import look_at, rotation_matrix
-from finetune.scenes.materials import (
-    grey,
-    pick,
-)
+from finetune.scenes.dense import lay_cartons, lay_depalletise, lay_loads, lay_shelves
+from finetune.scenes.materials import grey, pick
 from finetune.scenes.packages import Cylinder, Thing, structure
 from finetune.scenes.parts import Maker, World, above, clutter, container, drop_pile, frame_colours, pallet, stack
 
@@ -284,6 +282,21 @@ LAYOUTS: dict[str, Callable[[Maker], World]] = {
     "pile": lay_pile,
     "tote": lay_tote,
     "conveyor": lay_conveyor,
+    "loads": lay_loads,
+    "depalletise": lay_depalletise,
+    "shelves": lay_shelves,
+    "cartons": lay_cartons,
+}
+
+# Where the ground of a hall is under each environment (metres, low and high).
+GROUND: dict[str, tuple[float, float]] = {
+    "rack": (-1.2, -0.3),
+    "row": (-0.2, -0.05),
+    "wall": (-0.02, -0.02),
+    "pile": (-0.9, -0.002),
+    "tote": (-0.9, -0.05),
+    "conveyor": (-0.9, -0.3),
+    "shelves": (-0.02, -0.02),
 }
 
 
@@ -295,6 +308,8 @@ def backdrop_name(make: Maker, environment: str) -> str:
         "row": ("dark", "clutter", "wall"),
         "wall": ("dark", "wall"),
         "conveyor": ("belt", "concrete", "steel", "clutter"),
+        "shelves": ("dark", "clutter", "wall"),
+        "cartons": ("dark", "clutter", "wall"),
     }
     names = tuple(n for n in fitting.get(environment, allowed) if n in allowed) or allowed
     return pick(make.rng, names)

@@ -49,6 +49,15 @@ class Look:
     noise: tuple[float, float] = (0.0, 12.0)
     distortion: float = 0.15
     distractors: tuple[int, int] = (0, 6)
+    # How often a scene stands in a hall (a floor and walls in perspective), how often things that are no packages come
+    # up behind, among and before the packages and how many, and how many scenes have no package at all. Zero draws
+    # what generator 5 drew.
+    rooms: float = 0.0
+    negatives: float = 0.0
+    negative_count: tuple[int, int] = (1, 6)
+    empty: float = 0.0
+    # What a package must show to be told of, as a share of the picture.
+    min_area_share: float = 0.0012
     wide: tuple[float, float] = (38.0, 75.0)
     # How steeply a camera above a heap looks down (radians, pi/2 is straight down) and how many packages the heap has;
     # None leaves both to the environment.
@@ -59,7 +68,26 @@ class Look:
 # What the base is trained on. Purple and teal prints, the chequered plate and the hexagon print are left out
 # on purpose, so
 # that cells made of them are new to the base.
-BROAD = Look(cuts=0.4)
+BROAD = Look(
+    environments={
+        "rack": 0.1,
+        "pallet": 0.06,
+        "row": 0.08,
+        "wall": 0.04,
+        "pile": 0.18,
+        "tote": 0.11,
+        "conveyor": 0.14,
+        "loads": 0.1,
+        "depalletise": 0.08,
+        "shelves": 0.05,
+        "cartons": 0.06,
+    },
+    cuts=0.4,
+    rooms=0.6,
+    negatives=0.5,
+    empty=0.08,
+    min_area_share=0.0008,
+)
 
 DEMO_CELL = Look(
     environments={"pile": 0.5, "tote": 0.25, "conveyor": 0.25},

@@ -9,7 +9,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from finetune.scenes.camera import NEAR, Array, Camera
+from finetune.scenes.camera import NEAR, Array, Camera, cross
 from finetune.scenes.canvas import STRUCTURE, Canvas
 from finetune.scenes.textures import Image
 
@@ -25,6 +25,12 @@ FACES: tuple[tuple[tuple[int, int, int, int], tuple[int, int, int]], ...] = (
     ((0, 1, 3, 2), (0, 0, -1)),
 )
 TOP, UNDERSIDE = 4, 5  # of FACES
+RINGS = tuple(np.array(ring) for ring, _ in FACES)
+AXES = tuple((int(np.flatnonzero(axis)[0]), float(sum(axis))) for _, axis in FACES)  # which axis, and its sign
+UPRIGHT, SIDEWAYS = np.array([0.0, 0.0, 1.0]), np.array([1.0, 0.0, 0.0])
+AROUND = np.linspace(0, 2 * np.pi, 24, endpoint=False)[:, None]
+COSINES, SINES = np.cos(AROUND), np.sin(AROUND)
+GAP = 0.4  # brightness of a face that lies against its neighbour
 
 
 class Thing(Protocol):
@@ -43,7 +49,10 @@ class Thing(Protocol):
 
 @dataclass
 class Cuboid:
-    """A box-shaped thing. `skin` draws the texture of a face; without it faces take the plain `colour`."""
+    """A box-shaped thing. `skin` draws the texture of a face; without it faces take the plain `colour`.
+
+    Faces in `covered` lie against a neighbour: all that shows of them is a dark gap. `tone` is how bright the skin is.
+    """
 
     centre: Array
     half: Array
@@ -52,6 +61,8 @@ class Cuboid:
     label: str | None = None
     skin: Callable[[int], Image] | None = None
     shadow: float = 0.35
+    covered: frozenset[int] = frozenset()
+    tone: float = 1.0
 
     def corners(self) -> Array:
         """The eight corners, metres [8, 3]."""
@@ -72,13 +83,15 @@ class Cuboid:
         if self.shadow and self.label is not None:
             reach = max(2.0, 0.06 * float(np.ptp(hull, axis=0).max()))
             canvas.shadow(hull + (0.3 * reach, 0.6 * reach), self.shadow, min(reach, 10.0))
-        for index, (ring, axis) in enumerate(FACES):
-            normal = self.rotation @ np.array(axis, float)
-            middle = self.centre + normal * float(np.abs(np.array(axis)) @ self.half)
-            if normal @ (camera.eye - middle) <= 0:
+        towards = camera.eye - self.centre
+        for index, (axis, sign) in enumerate(AXES):
+            normal = self.rotation[:, axis] * sign
+            if normal @ (towards - normal * self.half[axis]) <= 0:
                 continue
-            quad, shade = pixels[list(ring)], canvas.shade(normal)
-            if self.skin is None or index == UNDERSIDE:
+            quad, shade = pixels[RINGS[index]], canvas.shade(normal) * self.tone
+            if index in self.covered:
+                canvas.fill(quad, self.colour * shade * GAP, instance)
+            elif self.skin is None or index == UNDERSIDE:
                 canvas.fill(quad, self.colour * shade, instance)
             elif canvas.window(quad, 0) is not None:
                 canvas.texture(quad, cv2.convertScaleAbs(self.skin(index), alpha=shade), instance)
@@ -115,7 +128,7 @@ class Sheet:
         hull = cv2.convexHull(outline.astype(np.float32))[:, 0].astype(float)
         reach = float(np.clip(0.05 * np.ptp(hull, axis=0).max(), 1.5, 8))
         canvas.shadow(hull + (0.3 * reach, 0.6 * reach), 0.4, reach)
-        normal = np.cross(self.across, self.along)
+        normal = cross(self.across, self.along)
         normal /= max(float(np.linalg.norm(normal)), 1e-9)
         shade = canvas.shade(normal if normal @ (camera.eye - self.centre) > 0 else -normal)
         canvas.texture(quad, cv2.convertScaleAbs(self.skin, alpha=shade), instance, outline)
@@ -140,10 +153,9 @@ class Cylinder:
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
         axis = self.end - self.start
         axis = axis / np.linalg.norm(axis)
-        side = np.cross(axis, [0.0, 0.0, 1.0] if abs(axis[2]) < 0.9 else [1.0, 0.0, 0.0])
+        side = cross(axis, UPRIGHT if abs(axis[2]) < 0.9 else SIDEWAYS)
         side /= np.linalg.norm(side)
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)[:, None]
-        ring = self.radius * (np.cos(angle) * side + np.sin(angle) * np.cross(axis, side))
+        ring = self.radius * (COSINES * side + SINES * cross(axis, side))
         first, depth_a = camera.project(self.start + ring)
         last, depth_b = camera.project(self.end + ring)
         if min(depth_a.min(), depth_b.min()) < NEAR:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from finetune.scenes.camera import Array, Camera, look_at, rotation_matrix
+from finetune.scenes.canvas import Canvas, Film
 from finetune.scenes.look import Look
 from finetune.scenes.materials import (
     BoxSkins,
@@ -23,19 +25,34 @@ from finetune.scenes.materials import (
     soft_skin,
 )
 from finetune.scenes.packages import Cuboid, Cylinder, Sheet, Thing, structure
-from finetune.scenes.textures import TextureBank
+from finetune.scenes.textures import Image, TextureBank
 
 STILL = np.eye(3)
 CLEARANCE = 0.3
 
 
+class Surroundings(Protocol):
+    """What stands around a world and is painted before anything in it."""
+
+    def paint(self, canvas: Canvas, camera: Camera) -> None: ...
+
+
 @dataclass
 class World:
-    """Things, the camera that sees them, and groups of indices that share one sheet of shrink wrap."""
+    """Things, the camera that sees them, and groups of indices that share one sheet of shrink wrap.
+
+    `behind` and `front` are things that are no packages, painted before and after all others; `floor` is the height of
+    the ground (metres). `films` are groups of indices with a film of their own kind.
+    """
 
     things: list[Thing]
     camera: Camera
     wrapped: list[list[int]] = field(default_factory=list)
+    behind: list[Thing] = field(default_factory=list)
+    front: list[Thing] = field(default_factory=list)
+    films: list[tuple[list[int], Film]] = field(default_factory=list)
+    floor: float = 0.0
+    room: Surroundings | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +100,11 @@ def pallet(make: Maker, x: float, y: float, z: float, width: float, depth: float
     rng = make.rng
     wood = np.array([196.0, 160.0, 112.0]) * rng.uniform(0.5, 1.15) if rng.random() < 0.85 else grey(rng, 30, 130)
     height, board = 0.145, 0.012
+    deck = _slats(make, wood)
+    top = structure(np.array([x, y, z + height - board]), np.array([width / 2, depth / 2, board]), wood * 1.05)
+    top.skin = lambda _face: deck
     parts: list[Thing] = [
-        structure(np.array([x, y, z + height - board]), np.array([width / 2, depth / 2, board]), wood * 1.05),
+        top,
         structure(np.array([x, y, z + board]), np.array([width / 2, depth / 2, board]), wood * 0.8),
     ]
     for column in (-1, 0, 1):
@@ -93,6 +113,19 @@ def pallet(make: Maker, x: float, y: float, z: float, width: float, depth: float
             structure(centre, np.array([0.06, depth / 2, height / 2 - 2.2 * board]), wood * rng.uniform(0.7, 1.0))
         )
     return parts, z + height
+
+
+def _slats(make: Maker, wood: Array) -> Image:
+    """The deck of a pallet: boards with dark gaps between them and nails over the blocks; uint8 [64, 64, 3]."""
+    rng = make.rng
+    boards = int(rng.integers(5, 10))
+    place = np.arange(64) * boards / 64
+    gap = (place % 1) > rng.uniform(0.55, 0.85)
+    tone = rng.uniform(0.8, 1.15, boards + 1)[place.astype(int)] * np.where(gap, 0.22, 1.0)
+    deck = np.clip(wood * 1.05 * tone[:, None, None] * rng.uniform(0.94, 1.06, (64, 64, 1)), 0, 255).astype(np.uint8)
+    for column in (4, 31, 58):
+        deck[::2, column] = np.where(gap[::2, None], deck[::2, column], (wood * 0.5).clip(0, 255)).astype(np.uint8)
+    return deck
 
 
 def stack(make: Maker, low: Array, high: Array, *, gap: float = 0.01, drop: float = 0.15) -> list[Cuboid]:

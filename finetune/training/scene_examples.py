@@ -54,8 +54,9 @@ class SceneExamples(Dataset[Example]):
             pixels, masks = scene.image, scene.masks()
             classes = np.array([LABELS.index(label) for label in scene.labels], np.int64)
             if close:
-                pixels, masks, classes = cut(pixels, masks, classes, self._generator.size, rng)
-            if len(classes):
+                least = self._generator.look.min_area_share
+                pixels, masks, classes = cut(pixels, masks, classes, self._generator.size, rng, least=least)
+            if len(classes) or scene.bare:
                 break
         if rng.random() < self._greys:
             pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.uint8)
@@ -69,9 +70,11 @@ def cut(
     classes: NDArray[np.int64],
     size: int,
     rng: np.random.Generator,
+    *,
+    least: float = 0.0012,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.int64]]:
     """A random square of a picture [S, S, 3] with its masks [N, S, S], brought to `size` pixels. Dropped are instances
-    of which less than a fifth is left, or that fill less than 1.2 thousandths of the square."""
+    of which less than a fifth is left, or that fill less than a share `least` of the square."""
     whole = pixels.shape[0]
     side = int(rng.uniform(*CUT_SIDES) * whole)
     top, left = (int(k) for k in rng.integers(0, whole - side + 1, 2))
@@ -79,7 +82,7 @@ def cut(
     picture = np.asarray(cv2.resize(pixels[window], (size, size), interpolation=cv2.INTER_AREA), np.uint8)
     parts = masks[:, top : top + side, left : left + side]
     area = parts.sum(axis=(1, 2))
-    kept = (area >= 0.0012 * side * side) & (area >= 0.2 * masks.sum(axis=(1, 2)))
+    kept = (area >= least * side * side) & (area >= 0.2 * masks.sum(axis=(1, 2)))
     near = (np.arange(size) * side) // size
     return picture, parts[kept][:, near][:, :, near], classes[kept]
 
