@@ -19,7 +19,7 @@ import msgspec
 
 from hub.errors import JobStateError, UnknownJobError
 from hub.quotas import Quotas
-from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
+from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, Judgement, ProgressIn
 from hub.tables import timestamp
 from hub.tokens import Tokens
 from registry.catalog import Catalog, Cursor
@@ -372,6 +372,7 @@ def _job(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
     values["metrics"] = msgspec.json.decode(values["metrics"])
+    values["judgement"] = Judgement.of(values["metrics"])
     values["progress"] = None if values["progress"] is None else msgspec.json.decode(values["progress"])
     values["team"], values["used_seconds"] = values["team"] or "", values["used_seconds"] or 0.0
     for name in ("created_at", "started_at", "finished_at"):

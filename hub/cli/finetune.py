@@ -109,6 +109,28 @@ def watch_(settings: Settings, job_id: str, as_json: bool) -> None:
         show_result(job)
 
 
+@finetune.command("show")
+@click.argument("job_id")
+@json_option
+@settings_options
+def show(settings: Settings, job_id: str, as_json: bool) -> None:
+    """Show a fine-tune: where it is, or what came of it and what to do next.
+
+    \b
+    Example:
+      parcelhub finetune show 3f9a2c61
+    """
+    with connect(settings) as client:
+        job = client.job(job_id)
+    if as_json:
+        print_json(job)
+    elif job.state == "finished":
+        show_result(job)
+    else:
+        told = job.error or (progress_note(job.progress) if job.progress else "")
+        out.print(f"job {job.id} is {job.state}" + (f": {escape(told)}" if told else ""), soft_wrap=True)
+
+
 @finetune.command("list")
 @click.option("--state", type=click.Choice(["queued", "running", "finished", "failed", "cancelled"]))
 @click.option("--cell", help="Of one cell alone.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from hub.cli.common import err, out, table
@@ -11,7 +12,7 @@ from hub.errors import JobFailedError
 
 if TYPE_CHECKING:
     from hub.client import HubClient
-    from hub.schemas import Job
+    from hub.schemas import Job, Judgement
 
 
 def follow(client: HubClient, job_id: str) -> Job:
@@ -48,13 +49,25 @@ def progress_note(progress: dict[str, Any]) -> str:
 
 
 def show_result(job: Job) -> None:
-    """How good the new variant is beside the base, on images neither has seen."""
+    """Whether the new variant may be used, and how good it is beside the base, on images neither has seen."""
+    show_judgement(job.judgement)
     got = job.metrics
     rows = table(f"{job.version}, on {got.get('images_holdout', '?')} held-out images", "", "mask AP", "AP50")
     for name, key in (("base", "base"), ("variant", "variant")):
         rows.add_row(name, *(percent(got.get(f"{key}_{metric}")) for metric in ("ap", "ap50")))
     out.print(rows)
-    out.print(f"serve it: parcelhub model promote {job.version}")
+    stage = job.judgement.stage if job.judgement else "station"
+    if stage != "candidate":
+        out.print(f"serve it: parcelhub model promote {job.version} --stage {stage}")
+
+
+def show_judgement(judged: Judgement | None) -> None:
+    """The verdict, why, and the one thing to do next; nothing for what nobody measured."""
+    if judged is None:
+        return
+    colour = {"ready": "bold green", "test station": "bold yellow"}.get(judged.verdict, "bold red")
+    out.print(f"[{colour}]{judged.verdict}[/]: {escape(judged.reason)}", soft_wrap=True, highlight=False)
+    out.print(f"next: {escape(judged.next_step)}", soft_wrap=True, highlight=False)
 
 
 def percent(value: float | None) -> str:
