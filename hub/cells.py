@@ -10,7 +10,7 @@ from hub.class_maps import known_labels
 from hub.errors import CellExistsError, InputError, InUseError, UnknownCellError
 from hub.schemas import Cell
 from hub.tables import timestamp
-from registry.catalog import Catalog
+from registry.catalog import Catalog, Cursor
 
 
 class Cells:
@@ -24,13 +24,17 @@ class Cells:
         """Raises CellExistsError, InputError for a class that the newest base does not know."""
         wanted = self._known(classes)
         with self._catalog.write() as db:
-            if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
-                raise CellExistsError(f"the cell {name!r} exists")
-            db.execute(
-                "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
-                [name, description, time.time(), team.lower() or None, wanted],
-            )
+            self.insert(db, name, description, team, wanted)
         return self.get(name)
+
+    def insert(self, db: Cursor, name: str, description: str, team: str, classes: Sequence[str] = ()) -> None:
+        """Create a cell within a transaction of somebody else's. Raises CellExistsError."""
+        if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
+            raise CellExistsError(f"the cell {name!r} exists")
+        db.execute(
+            "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
+            [name, description, time.time(), team.lower() or None, list(classes)],
+        )
 
     def get(self, name: str) -> Cell:
         """Raises UnknownCellError."""

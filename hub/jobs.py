@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 
 from hub.errors import JobStateError, UnknownJobError
+from hub.job_life import Lives
+from hub.plain_text import plain
 from hub.quotas import Quotas
 from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, Judgement, ProgressIn
 from hub.tables import timestamp
@@ -50,13 +52,22 @@ class Jobs:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
+        self.lives = Lives(catalog, lease_seconds, now)
         self.claim_hooks: list[Callable[[Cursor, str, Sequence[str]], None]] = []
         """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
 
-    def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
+    def create(
+        self,
+        spec: FinetuneSpec,
+        created_by: str,
+        *,
+        team: str = "",
+        request: str | None = None,
+        before: Callable[[Cursor], None] = lambda _: None,
+    ) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
 
-        Raises QuotaError.
+        `before` is done in the same transaction, and undone with it. Raises QuotaError.
         """
         team = team.lower()
         with self._catalog.write() as db:
@@ -68,6 +79,7 @@ class Jobs:
                     return _get(db, same[0])
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
+            before(db)
             job_id = secrets.token_hex(6)
             encoded = msgspec.json.encode(spec).decode()
             db.execute(
@@ -206,7 +218,7 @@ class Jobs:
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
         with self._catalog.write() as db:
             job = _running(db, job_id)
-            told = msgspec.to_builtins(progress)
+            told = msgspec.to_builtins(progress) | {"message": plain(progress.message)}
             self._event(db, job_id, "progress", told)
             db.execute("UPDATE hub_jobs SET progress = ? WHERE id = ?", [msgspec.json.encode(told).decode(), job_id])
             self._extend(db, job_id)
@@ -224,6 +236,7 @@ class Jobs:
         """The job cannot succeed as it was asked for; another attempt would fail the same way."""
         with self._catalog.write() as db:
             _running(db, job_id)
+            error = plain(error)
             self._end(db, job_id, "failed", error, {"reason": error})
         return self.get(job_id)
 
@@ -325,7 +338,7 @@ class Jobs:
             self._give_back(db, job, f"its worker {job.worker} went silent", crashed=True)
 
     def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
-        crashes = job.crashes + int(crashed)
+        crashes, reason = job.crashes + int(crashed), plain(reason)
         self._book(db, job.id)
         if job.cancel_requested:
             self._end(db, job.id, "cancelled", None, {})

@@ -247,6 +247,8 @@ class Job(_Out, frozen=True):
     """The newest report: stage, step, total, images_per_second, eta_seconds, message."""
     judgement: Judgement | None = None
     """Whether the variant may be used, once it was measured."""
+    life: str = ""
+    """Asked for alone, and not ended: how long it waits or works, its place in the queue, its last sign of life."""
 
 
 class JobEvent(_Out, frozen=True):

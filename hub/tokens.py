@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 import re
 import secrets
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
 from registry.catalog import Catalog, Cursor
+
+log = logging.getLogger("parcelhub.hub")
 
 PREFIX = "ph_"
 ID_LENGTH = 12
@@ -364,6 +367,8 @@ class Tokens:
         with os.fdopen(descriptor, "w", encoding="ascii") as out:
             out.write(token + "\n")
         partial.replace(file)
+        # Once, and not the token itself: logs are read by more people than the file.
+        log.info("the operator's token is in %s; sign in with it at /ui/", file.absolute())
 
     def _is_admin(self, token: str) -> bool:
         try:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import follow, progress_note, show_result
 from hub.errors import InputError
+from hub.plain_text import plain
 from hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
     elif job.state == "finished":
         show_result(job)
     else:
-        told = job.error or (progress_note(job.progress) if job.progress else "")
+        told = job.error or job.life
         out.print(f"job {job.id} is {job.state}" + (f": {escape(told)}" if told else ""), soft_wrap=True)
 
 
@@ -211,7 +212,7 @@ def logs(settings: Settings, job_id: str, tail: int | None, stay: bool) -> None:
     with connect(settings) as client:
         part = client.log_tail(job_id, tail) if tail is not None else client.log(job_id)
         while True:
-            click.echo(part.text, nl=False)
+            click.echo(plain(part.text), nl=False)
             if part.next >= part.size:
                 if not stay or part.final:
                     return

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import rich_click as click
+from rich.markup import escape
 
 from hub.cli.common import err, set_up_logging, settings_options
 from hub.errors import EXIT_FAILURE
@@ -40,16 +41,28 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
 
     set_up_logging()
     settings = replace(settings, host=host or settings.host, port=port or settings.port)
+    first = not settings.admin_token_file.exists()
     with data_folder_lock(settings.data, "up"):
         check_machine(settings)
         supervisor = Supervisor(build_parts(settings))
         _on_stop_signals(supervisor.request_stop)
         supervisor.start()
         try:
-            err.print(f"[bold green]up[/]: hub {settings.url} (docs at /schema), robots at {settings.triton_grpc}")
+            tell_up(settings, first=first)
             supervisor.watch()
         finally:
             supervisor.stop()
+
+
+def tell_up(settings: Settings, *, first: bool) -> None:
+    """Where the pages and the robots' endpoint are; at the first start also how to sign in."""
+    said = f"pages at {settings.url}/ui/, robots at {settings.triton_grpc}, the API described at {settings.url}/schema"
+    err.print(f"[bold green]up[/]: {said}", soft_wrap=True, highlight=False)
+    if first:
+        file = settings.admin_token_file.absolute()
+        err.print(
+            f"[bold]sign in[/] with the operator's token: cat {escape(str(file))}", soft_wrap=True, highlight=False
+        )
 
 
 @click.command()

@@ -66,6 +66,23 @@ def open_dataset(web: Web, who: Identity, namespace: str, name: str, revision: s
     return Opened(repo, summary, entry)
 
 
+def why_unusable(web: Web, opened: Opened) -> str:
+    """Why no fine-tune can be made of a revision, as far as it is known; "" if nothing speaks against one."""
+    commit = opened.summary.commit
+    if web.quality.state(opened.repo, commit) != "none" and opened.annotations is None:
+        return "The hub is still reading what was uploaded."
+    found = web.quality.found(opened.repo, commit)
+    if found is not None and found.problem:
+        return "This dataset cannot be used as it is: it could not be read."
+    if opened.annotations is None:
+        return "This dataset cannot be used as it is: it holds no labels in a form that the hub knows."
+    if not opened.summary.instances:
+        return "This dataset cannot be used as it is: none of its pictures has a labelled package."
+    if found is not None and any(one.severity == "error" for one in found.findings):
+        return "This dataset has to be repaired before a fine-tune: its check found errors."
+    return ""
+
+
 @get("/datasets", sync_to_thread=True)
 def list_datasets(request: WebRequest, web: Parts) -> Response[str]:
     """All datasets that the caller may see, by name."""
@@ -100,6 +117,7 @@ def browse(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Resp
         "dataset.html",
         here="datasets",
         opened=opened,
+        unusable=why_unusable(web, opened),
         revision=revision,
         split=split,
         splits=_splits(web, opened),
@@ -196,6 +214,7 @@ def check(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Respo
         "check.html",
         here="datasets",
         opened=opened,
+        unusable=why_unusable(web, opened),
         revision=revision,
         quality=found,
         state=state,

@@ -191,6 +191,6 @@ async def promote(request: WebRequest, web: Parts, cell: Text, version: Text) ->
         except (MoveRefusedError, StageError) as error:
             return _model(request, web, cell, version, problem=str(error), status=409)
         note(request, decision=moved.decision, version=moved.version)
-        return to(f"/ui/models/{cell}/{version}?notice=Robots%20are%20served%20by%20it%20now%20({moved.stage})")
+        return to(f"/ui/models/{cell}/{version}?notice=promoted")
 
     return await anyio.to_thread.run_sync(move)
