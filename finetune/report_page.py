@@ -111,10 +111,16 @@ def _pictures(judged: Judged, k: int, key: str) -> list[dict[str, Any]]:
     shown = told_apart(truth, judged.variant[k].filter(FOUND_SCORE))
     photo, labels = _jpeg(sample.read_image()), labelled(truth)
     mine = picture(*size, shown, href=photo, key=key, alt=f"{judged.names[k]}: {tally(shown)}")
-    theirs = picture(*size, labels, use=f"{key}-picture", key=f"{key}-l", alt=f"{judged.names[k]}: {tally(labels)}")
+    theirs = picture(
+        *size, labels, use=f"{key}-picture", key=f"{key}-l", alt=f"{judged.names[k]}: {len(labels)} labelled"
+    )
     return [
         {"title": "the variant", "note": str(tally(shown)), "svg": Markup(mine)},  # noqa: S704  # ours, texts escaped
-        {"title": "as labelled", "note": str(tally(labels)), "svg": Markup(theirs)},  # noqa: S704
+        {
+            "title": "as labelled",
+            "note": f"{len(labels)} package{'' if len(labels) == 1 else 's'}",
+            "svg": Markup(theirs),  # noqa: S704
+        },
     ]
 
 

@@ -235,7 +235,8 @@ def _figures(one: Measured) -> str:
         base = "" if one.base_ap50 is None else f" (the shared base: {one.base_ap50:.2f})"
         return f"its AP50 is {one.ap50 or 0.0:.2f}{base}"
     said = f"it finds {one.recall:.0%} of the packages ({one.found} of {one.found + one.missed})"
-    if one.precision is not None:
+    # Of a variant that finds next to nothing, the few answers are no praise.
+    if one.precision is not None and one.recall >= STATION_FOUND:
         said += f", and {one.precision:.0%} of its answers are right"
     if one.base_found is not None and one.gain_low is not None and one.gain_low > 0:
         said += f" (the shared base finds {one.base_found})"

@@ -145,7 +145,7 @@
   };
 
   // What was chosen stays chosen until the fields are filled in: their order does not matter.
-  const suggestion = (label) => label.replace(/\.zip$/i, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 96);
+  const suggestion = (label) => label.replace(/\.zip$/i, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 96);
   let waiting = null;
   const start = async (listing, label) => {
     if (running) return;
