@@ -158,7 +158,11 @@ def _shape(one: Drawn, stroke: float, key: str, width: int, height: int) -> str:
     }[one.kind]
     dash = {"miss": f'stroke-dasharray="{3.2 * stroke:.1f} {2 * stroke:.1f}"'}.get(one.kind, "")
     rule = 'fill-rule="evenodd" stroke-linejoin="round"'
-    casing = f'<path d="{one.path}" fill="none" stroke="#000" stroke-opacity=".7" stroke-width="{1.9 * stroke:.1f}"/>'
+    casing = ""
+    if not one.tone:  # a dark edge, so that the line is seen on bright packages; colours of their own are seen anyway
+        casing = (
+            f'<path d="{one.path}" fill="none" stroke="#000" stroke-opacity=".7" stroke-width="{1.9 * stroke:.1f}"/>'
+        )
     line = f'<path d="{one.path}" {fill} {rule} stroke="{tone}" stroke-width="{stroke:.1f}" {dash}>{title}</path>'
     cross = _cross(one.path, tone, stroke, width, height) if one.kind == "miss" else ""
     return f'<g class="{one.kind}">{casing}{line}{cross}</g>'

@@ -200,8 +200,8 @@ class QualityRuns:
         """
         with self._at_hand(repo, commit) as folder:
             # To whoever reads the labels, a picture that was left out is one that is damaged: it is left out with them.
-            for path in left_out:
-                stub = folder / path
+            for name in left_out:
+                stub = folder / name
                 stub.parent.mkdir(parents=True, exist_ok=True)
                 stub.touch(exist_ok=True)
             target = folder.with_name(f"{folder.name}.converted")
