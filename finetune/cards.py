@@ -15,6 +15,7 @@ from finetune.training.base import BaseRecipe
 from finetune.training.fit import processes
 from finetune.training.foundation import PACKAGES
 from finetune.training.scene_examples import WrittenScenes
+from registry.readiness import judge_metrics
 from serving.segmenter import RESERVED
 
 
@@ -29,14 +30,11 @@ def variant_card(
     """The README.md of a variant's repo: front matter that hubs read, then a page in plain words."""
     repo, _, revision = request.base_ref.partition("@")
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in sorted(variant.per_class.items()))
-    gain = variant.ap50 - base.ap50
-    change = f"(AP50 {base.ap50:.2f} → {variant.ap50:.2f})"
-    verdict = (
-        f"On pictures it was not trained on, this variant finds packages better than the shared base {change}."
-        if gain > 0.01
-        else f"On pictures it was not trained on, this variant is **not** better than the shared base {change}. "
-        "More, or more varied, images usually help."
-    )
+    change = f"AP50 {base.ap50:.2f} → {variant.ap50:.2f} on pictures that it was not trained on"
+    judged = judge_metrics(metrics)
+    verdict = f"{change}."
+    if judged is not None:
+        verdict = f"**{judged.verdict.capitalize()}.** {judged.reason} Next: {judged.next_step}\n\n{change}."
     merged = "".join(
         f"\n`{name}` stands for {', '.join(f'`{one}`' for one in several)}: one class, judged as one.\n"
         for name, several in sorted(deck.merges.items())

@@ -17,12 +17,13 @@ import numpy as np
 
 from finetune.calibration import calibrate
 from finetune.datasets import Sample
-from finetune.evaluate import Evaluation, bootstrap, image_score, interval, nameless, rounded, score
+from finetune.evaluate import FOUND_SCORE, Evaluation, bootstrap, image_score, interval, nameless, rounded, score
 from finetune.label_next import advise
 from finetune.learning_curve import LearningCurve, curve_facts
 from finetune.quality import QualityReport
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.truths import Truths
+from registry.readiness import LEARNT_STEPS, judge_metrics
 from serving.instances import Instances
 
 FORMAT = 1
@@ -138,6 +139,9 @@ def report_facts(
     confident answers) of dataset images without a label.
     """
     gain = gain_of(judged.truths, judged.base, judged.variant, judged.classes)
+    measured = _measured(judged, base, variant, gain["ap50"], recipe)
+    readiness = judge_metrics(measured)
+    assert readiness is not None  # noqa: S101  # it was measured, just now
     calibration = calibrate(judged.truths, judged.variant)
     counts = {name: sum(t.labels.count(name) for t in judged.truths) for name in judged.classes}
     keys = [name for name in judged.classes if name in variant.per_class]
@@ -151,7 +155,12 @@ def report_facts(
         "images": {"train": recipe.get("images_train"), "holdout": variant.images, "instances": variant.instances},
         "boxes": {"judged": variant.instances if labels.by_box else 0, "set_aside": labels.set_aside},
         "merged": [{"name": name, "classes": list(several)} for name, several in sorted((merges or {}).items())],
-        "verdict": verdict(gain["ap50"]),
+        "verdict": readiness.verdict,
+        "reason": readiness.reason,
+        "next_step": readiness.next_step,
+        "stage": readiness.stage,
+        "measured": measured,
+        "against_base": against_base(gain["ap50"]),
         "base": _numbers(base),
         "variant": _numbers(variant),
         "gain": gain,
@@ -187,38 +196,71 @@ def report_facts(
     return rounded(facts)
 
 
-def verdict(gain: tuple[float, float, float]) -> str:
+def _measured(
+    judged: Judged,
+    base: Evaluation,
+    variant: Evaluation,
+    gain: tuple[float, float, float],
+    recipe: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `registry.readiness` judges by, under the names that a fine-tune's metrics have."""
+    empty = [k for k, truth in enumerate(judged.truths) if not len(truth)]
+    return {
+        "variant_ap50": variant.ap50,
+        "variant_ap50_low": variant.intervals.get("ap50", (variant.ap50, variant.ap50))[0],
+        "variant_agnostic_ap50": variant.agnostic_ap50,
+        "base_ap50": base.ap50,
+        "gain_ap50_low": gain[1],
+        "gain_ap50_high": gain[2],
+        "found": sum(one.found for one in variant.per_image),
+        "missed": sum(one.missed for one in variant.per_image),
+        "extra": sum(one.extra for one in variant.per_image),
+        "base_found": sum(one.found for one in base.per_image),
+        "empty_images": len(empty),
+        "empty_wrong": sum(1 for k in empty if len(judged.variant[k].filter(FOUND_SCORE))),
+        "images_holdout": variant.images,
+        "holdout_packages": variant.instances,
+        **{name: recipe[name] for name in ("images_train", "steps", "train_seconds") if name in recipe},
+    }
+
+
+def against_base(gain: tuple[float, float, float]) -> str:
     """`better` or `worse` where the interval of the gain in AP50 leaves no doubt, `unclear` between."""
     _, low, high = gain
     return "better" if low > 0 else "worse" if high < 0 else "unclear"
 
 
 def sentences(facts: Mapping[str, Any]) -> list[str]:
-    """The report in plain words, the most important first."""
+    """What there is to say beside the verdict, in plain words, the most important first."""
     base, variant, (_, low, high) = facts["base"], facts["variant"], facts["gain"]["ap50"]
     numbers = f"(AP50 {base['ap50']:.2f} → {variant['ap50']:.2f})"
     said = {
-        "better": f"The variant finds your packages better than the shared base {numbers}.",
-        "worse": f"The variant is worse than the shared base on your holdout {numbers}. Do not promote it.",
+        "better": f"It does more than the shared base {numbers}, and still too little."
+        if facts["verdict"] == "not yet"
+        else f"It is better than the shared base {numbers}.",
+        "worse": f"It is worse than the shared base on your holdout {numbers}. Do not promote it.",
         "unclear": f"On this holdout the variant and the shared base cannot be told apart {numbers}.",
     }
     holdout = facts["images"]["holdout"]
     found, named = variant["agnostic_ap50"], variant["ap50"]
     lines = [
-        f"{said[facts['verdict']]} Measured on {holdout} of your images that it was not trained on; the true "
+        f"{said[facts['against_base']]} Measured on {holdout} of your images that it was not trained on; the true "
         f"difference lies between {low:+.2f} and {high:+.2f} with 95 % certainty."
     ]
+    # After a training that had hardly begun, what is missing says nothing of the images.
+    short = facts["recipe"].get("steps", LEARNT_STEPS) < LEARNT_STEPS
     kept = facts["recipe"].get("kept_share", 1.0)
     if kept == 0:
         lines.append(
             "The variant keeps nothing of what it learnt: all of it did worse on these images than the shared base "
             "itself, which knows such packages well already. It answers as the base does when that is told your "
-            "classes. More, or more varied, images let it keep something."
+            "classes." + ("" if short else " More, or more varied, images let it keep something.")
         )
     elif kept < 1:
         lines.append(
             f"The variant keeps {kept:.0%} of what it learnt: more of it did worse on these images, as happens "
-            "where the base knows such packages well already. More, or more varied, images let it keep more."
+            "where the base knows such packages well already."
+            + ("" if short else " More, or more varied, images let it keep more.")
         )
     for one in facts.get("merged", ()):
         lines.append(f"{_listed(one['classes'])} are one class here, answered and judged as “{one['name']}”.")
@@ -231,7 +273,7 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
             f"{boxes['set_aside']} {what} without an outline: such labels are neither asked for nor held against an "
             "answer."
         )
-    if found - named > _NAMING:
+    if found - named > _NAMING and not short:
         lines.append(
             f"It outlines packages better than it names them: AP50 is {found:.2f} where the class does not count. More "
             "examples of the classes that it mixes up help most."
@@ -245,16 +287,14 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
             f"picks aim at a real package, and {cut['recall']:.0%} of the packages are found."
         )
     else:
-        lines.append(
-            "No score threshold makes nine of ten answers right yet: more images are needed before robots act."
-        )
+        lines.append("No score threshold makes nine of ten answers right yet.")
     for one in facts["forgetting"]:
         change, below, above = one["gain"]
         kept = "keeps what it knew" if below <= 0 <= above else "lost some of what it knew" if change < 0 else "gained"
         lines.append(f"On {one['what']} it {kept}: AP50 {one['base_ap50']:.2f} → {one['variant_ap50']:.2f}.")
-    if facts["learning_curve"]:
+    if facts["learning_curve"] and not short:
         lines.append(facts["learning_curve"]["sentence"])
-    if facts["label_next"]:
+    if facts["label_next"] and not short:
         first = facts["label_next"][0]["sentence"]
         lines.append(f"To label next: {first[0].lower()}{first[1:]}")
     return lines

@@ -15,22 +15,25 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image as PillowImage
 
-from finetune.evaluate import FOUND_SCORE, match
-from finetune.overlays import draw_instances, palette
+from finetune.evaluate import FOUND_SCORE
+from finetune.picture_svg import labelled, legend, picture, tally, told_apart
 from finetune.plots import STYLE, Bar, Series, bar_plot, line_plot, loss_chart
 from finetune.report import WORST, Judged
-from serving.instances import Instances
+from registry.readiness import LEARNT_STEPS
 from serving.preprocess import Image
 
-PICTURE_EDGE = 480
-_QUALITY = 74
+PICTURE_EDGE = 960
+_QUALITY = 80
 _TEMPLATE = "report_page.html"
 
 
 def render_report(facts: Mapping[str, Any], judged: Judged) -> str:
     """The page. Raises DatasetError if an image of the holdout cannot be read any more."""
     by_name = {name: k for k, name in enumerate(judged.names)}
-    worst = [{**one, "pictures": _pictures(judged, by_name[one["image"]])} for one in facts["worst"][:WORST]]
+    worst = [
+        {**one, "pictures": _pictures(judged, by_name[one["image"]], f"w{number}")}
+        for number, one in enumerate(facts["worst"][:WORST])
+    ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda value: f"{value:.0%}"
     environment.filters["points"] = lambda value: f"{value:.3f}"
@@ -41,6 +44,8 @@ def render_report(facts: Mapping[str, Any], judged: Judged) -> str:
         charts={name: Markup(text) for name, text in charts(facts).items()},  # noqa: S704  # ours, texts escaped
         plot_style=Markup(STYLE),  # noqa: S704
         found_score=FOUND_SCORE,
+        legend=Markup(legend()),  # noqa: S704
+        short=facts["recipe"].get("steps", LEARNT_STEPS) < LEARNT_STEPS,
     )
 
 
@@ -99,28 +104,29 @@ def _reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _pictures(judged: Judged, k: int) -> list[dict[str, str]]:
-    """Truth and variant of one image as JPEGs in the page; an answer that found a package has its colour."""
-    image, truth = judged.samples[k].read_image(), judged.truths[k]
-    shown = judged.variant[k].filter(FOUND_SCORE)
-    tones = palette(len(truth) + len(shown))
-    mine = list(tones[len(truth) :])
-    for theirs, own in match(truth, shown):
-        mine[own] = tones[theirs]
-    edge = min(PICTURE_EDGE, max(PICTURE_EDGE // 2, *image.shape[:2]))
+def _pictures(judged: Judged, k: int, key: str) -> list[dict[str, Any]]:
+    """One image twice: as it was labelled, and what the variant made of it. The JPEG is in the page once."""
+    sample, truth = judged.samples[k], judged.truths[k]
+    size = sample.width, sample.height
+    shown = told_apart(truth, judged.variant[k].filter(FOUND_SCORE))
+    photo, labels = _jpeg(sample.read_image()), labelled(truth)
+    mine = picture(*size, shown, href=photo, key=key, alt=f"{judged.names[k]}: {tally(shown)}")
+    theirs = picture(
+        *size, labels, use=f"{key}-picture", key=f"{key}-l", alt=f"{judged.names[k]}: {len(labels)} labelled"
+    )
     return [
-        {"title": "labelled", "src": _jpeg(_drawn(image, truth, tones[: len(truth)], edge, scores=False))},
-        {"title": "variant", "src": _jpeg(_drawn(image, shown, mine, edge, scores=True))},
+        {"title": "the variant", "note": str(tally(shown)), "svg": Markup(mine)},  # noqa: S704  # ours, texts escaped
+        {
+            "title": "as labelled",
+            "note": f"{len(labels)} package{'' if len(labels) == 1 else 's'}",
+            "svg": Markup(theirs),  # noqa: S704
+        },
     ]
-
-
-def _drawn(
-    image: Image, instances: Instances, tones: Sequence[tuple[int, int, int]], edge: int, *, scores: bool
-) -> Image:
-    return draw_instances(image, instances, colours=tones, scores=scores, long_edge=edge)
 
 
 def _jpeg(pixels: Image) -> str:
     target = io.BytesIO()
-    PillowImage.fromarray(pixels).save(target, "JPEG", quality=_QUALITY)
+    image = PillowImage.fromarray(pixels)
+    image.thumbnail((PICTURE_EDGE, PICTURE_EDGE))
+    image.save(target, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(target.getvalue()).decode()

@@ -160,9 +160,9 @@ def run_finetune(
         watch=watch,
         report=report,
     )
-    _, low, high = facts["gain"]["ap50"]
-    metrics |= {"gain_ap50_low": low, "gain_ap50_high": high}  # what a promotion asks
-    metrics |= {"verdict": facts["verdict"], "summary": facts["sentences"], "seconds": facts["seconds"]}
+    metrics |= facts["measured"]  # what the verdict and a promotion ask
+    metrics |= {name: facts[name] for name in ("verdict", "reason", "next_step", "against_base", "seconds")}
+    metrics["summary"] = facts["sentences"]
     card = variant_card(request, recipe, deck, base_eval, variant_eval, metrics)
     (variant_dir / "README.md").write_text(card, encoding="utf-8")
     report(Progress("write", 1, 1, message="variant written"))

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from finetune.datasets import Sample
 from serving.instances import Instances, encode_windows
+
+if TYPE_CHECKING:  # it brings torch along, which the hub's pages do without
+    from finetune.datasets import Sample
 
 FOUND_IOU = 0.5
 """What counts as found: a robot acts on answers that are roughly right."""

@@ -13,6 +13,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
@@ -44,6 +45,7 @@ from hub.hf.xet import store_routers
 from hub.redaction import redact_logs
 from hub.services import Services
 from hub.settings import Settings
+from hub.web.api_page import ApiPage
 from hub.web.guards import secure
 from hub.web.parts import Web
 from hub.web.problems import answer_error as page_error
@@ -177,4 +179,5 @@ def _openapi() -> OpenAPIConfig:
         description="A hub for one universal package-segmentation model and its many robot cells.",
         components=Components(security_schemes={"bearer": bearer}),
         use_handler_docstrings=True,
+        render_plugins=[ApiPage(), JsonRenderPlugin(), YamlRenderPlugin()],
     )

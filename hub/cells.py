@@ -28,17 +28,22 @@ class Cells:
 
     def create(self, name: str, description: str, team: str = "", classes: Sequence[str] = ()) -> Cell:
         """Raises CellExistsError, InputError for a class that the newest base does not know."""
-        wanted, now = self._known(classes), time.time()
+        wanted = self._known(classes)
         with self._catalog.write() as db:
-            if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
-                raise CellExistsError(f"the cell {name!r} exists")
-            db.execute(
-                "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
-                [name, description, now, team.lower() or None, wanted],
-            )
-            for also in self.on_create:
-                also(db, name, now)
+            self.insert(db, name, description, team, wanted)
         return self.get(name)
+
+    def insert(self, db: Cursor, name: str, description: str, team: str, classes: Sequence[str] = ()) -> None:
+        """Create a cell within a transaction of somebody else's. Raises CellExistsError."""
+        if db.execute("SELECT 1 FROM hub_cells WHERE name = ?", [name]).fetchone():
+            raise CellExistsError(f"the cell {name!r} exists")
+        now = time.time()
+        db.execute(
+            "INSERT INTO hub_cells (name, description, created_at, team, classes) VALUES (?, ?, ?, ?, ?)",
+            [name, description, now, team.lower() or None, list(classes)],
+        )
+        for also in self.on_create:
+            also(db, name, now)
 
     def get(self, name: str) -> Cell:
         """Raises UnknownCellError."""

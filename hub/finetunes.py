@@ -17,6 +17,7 @@ from hub.schemas import EarlierVariant, FinetuneIn, FinetuneSpec, FinishIn, Job
 from hub.store import Store
 from hub.variants import Variants
 from hub.vouching import Vouching
+from registry.catalog import Cursor
 from registry.errors import NotFoundError
 from registry.types import RepoId
 
@@ -48,19 +49,28 @@ class Finetunes:
         self._jobs = jobs
 
     def request(
-        self, asked: FinetuneIn, created_by: str, *, may_read: Callable[[RepoId], bool] = lambda _: True
+        self,
+        asked: FinetuneIn,
+        created_by: str,
+        *,
+        may_read: Callable[[RepoId], bool] = lambda _: True,
+        new_cell_of: str | None = None,
     ) -> Job:
         """Queue a job with every revision pinned to a commit, so that later pushes do not change it.
 
         `may_read` says which datasets the caller sees: the one that the cell's newest variant was made of is compared
-        on if it is among them. Raises QuotaError if the team has no room left for what comes of it.
+        on if it is among them. `new_cell_of` is the team of a cell that is made with the job, in one transaction: a
+        request that is refused leaves none behind. Raises QuotaError if the team has no room left for what comes of
+        it, CellExistsError for a new cell that there is already.
         """
-        cell = self._cells.get(asked.cell)
+        cell, cell_team = asked.cell, new_cell_of
+        if cell_team is None:
+            cell_team = self._cells.get(cell).team
         repo = RepoId.parse(asked.dataset, "dataset")
         commit = self._store.repos.resolve(repo, asked.dataset_revision)
         base = self._bases.get(asked.base) if asked.base else self._bases.newest()
         spec = FinetuneSpec(
-            cell=cell.name,
+            cell=cell,
             dataset=asked.dataset,
             dataset_commit=commit.id,
             base=base.name,
@@ -73,11 +83,16 @@ class Finetunes:
         # The same request while one is at work is that one: two jobs never run one request.
         request = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()
         # Not a part of the request: a variant that is finished meanwhile does not make it another one.
-        spec = msgspec.structs.replace(spec, earlier=self._earlier(cell.name, may_read))
-        team = cell.team or repo.namespace
+        spec = msgspec.structs.replace(spec, earlier=self._earlier(cell, may_read))
+        team = cell_team or repo.namespace
         if self._quotas is not None:
             self._quotas.check_bytes(team, 0)
-        return self._jobs.create(spec, created_by, team=team, request=request)
+
+        def make_cell(db: Cursor) -> None:
+            if new_cell_of is not None:
+                self._cells.insert(db, cell, "", new_cell_of)
+
+        return self._jobs.create(spec, created_by, team=team, request=request, before=make_cell)
 
     def _earlier(self, cell: str, may_read: Callable[[RepoId], bool]) -> EarlierVariant | None:
         """The cell's newest variant that was made of a dataset which is still there, and the caller's to see."""

@@ -19,8 +19,10 @@ from typing import Any
 import msgspec
 
 from hub.errors import JobStateError, UnknownJobError
+from hub.job_life import Lives
+from hub.plain_text import plain
 from hub.quotas import Quotas
-from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
+from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, Judgement, ProgressIn
 from hub.tables import timestamp
 from hub.tokens import Tokens
 from registry.catalog import Catalog, Cursor
@@ -51,6 +53,7 @@ class Jobs:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
+        self.lives = Lives(catalog, lease_seconds, now)
         self.claim_hooks: list[Callable[[Cursor, str, Sequence[str]], None]] = []
         """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
         self.admission: list[Callable[[Cursor, FinetuneSpec, float], None]] = []
@@ -58,10 +61,18 @@ class Jobs:
         self.observers: list[Callable[[Cursor, Job], None]] = []
         """Told of each new state of a job, inside the transaction that gives it."""
 
-    def create(self, spec: FinetuneSpec, created_by: str, *, team: str = "", request: str | None = None) -> Job:
+    def create(
+        self,
+        spec: FinetuneSpec,
+        created_by: str,
+        *,
+        team: str = "",
+        request: str | None = None,
+        before: Callable[[Cursor], None] = lambda _: None,
+    ) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
 
-        Raises QuotaError.
+        `before` is done in the same transaction, and undone with it. Raises QuotaError.
         """
         team = team.lower()
         with self._catalog.write() as db:
@@ -75,6 +86,7 @@ class Jobs:
                 admit(db, spec, math.inf)
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
+            before(db)
             job_id = secrets.token_hex(6)
             encoded = msgspec.json.encode(spec).decode()
             db.execute(
@@ -215,7 +227,7 @@ class Jobs:
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
         with self._catalog.write() as db:
             job = _running(db, job_id)
-            told = msgspec.to_builtins(progress)
+            told = msgspec.to_builtins(progress) | {"message": plain(progress.message)}
             self._event(db, job_id, "progress", told)
             db.execute("UPDATE hub_jobs SET progress = ? WHERE id = ?", [msgspec.json.encode(told).decode(), job_id])
             self._extend(db, job_id)
@@ -233,6 +245,7 @@ class Jobs:
         """The job cannot succeed as it was asked for; another attempt would fail the same way."""
         with self._catalog.write() as db:
             _running(db, job_id)
+            error = plain(error)
             self._end(db, job_id, "failed", error, {"reason": error})
         return self.get(job_id)
 
@@ -342,7 +355,7 @@ class Jobs:
             self._give_back(db, job, f"its worker {job.worker} went silent", crashed=True)
 
     def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
-        crashes = job.crashes + int(crashed)
+        crashes, reason = job.crashes + int(crashed), plain(reason)
         self._book(db, job.id)
         if job.cancel_requested:
             self._end(db, job.id, "cancelled", None, {})
@@ -391,6 +404,7 @@ def _job(row: tuple[Any, ...]) -> Job:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
     values["metrics"] = msgspec.json.decode(values["metrics"])
+    values["judgement"] = Judgement.of(values["metrics"])
     values["progress"] = None if values["progress"] is None else msgspec.json.decode(values["progress"])
     values["team"], values["used_seconds"] = values["team"] or "", values["used_seconds"] or 0.0
     for name in ("created_at", "started_at", "finished_at"):

@@ -15,6 +15,7 @@ from hub.variants import Variants
 from registry.canonical import JSON
 from registry.errors import NothingToRollBackError
 from registry.policies import Approval, Policies
+from registry.readiness import Readiness, judge_metrics
 from registry.stage_types import LOOK, DecisionRecord
 from registry.stages import Stages
 from registry.types import UNSET, Unset, Variant
@@ -135,6 +136,13 @@ class Promotions:
         self._tell(moved)
         return moved
 
+    def judged(self, one: s.Version) -> Readiness | None:
+        """The verdict that the gate goes by: of the report, and of a trial that the variant passed at the station."""
+        found: dict[str, JSON] = {}
+        for source in self.evidence_sources:
+            found |= source(one)
+        return _judged(one, found)
+
     def approve(self, cell: str, version: str, stage: s.ServedStage, *, by: str, note: str) -> Approval:
         """Note that somebody approves of a variant's move to a stage. Raises UnknownCellError, UnknownVariantError."""
         self._cells.get(cell)
@@ -223,6 +231,12 @@ class Promotions:
             found["approvals"] = [approval.evidence() for approval in approvals]
         for source in self.evidence_sources:
             found |= source(one)
+        if judged := _judged(one, found):
+            found["evaluation"] = _numbers(one.metrics) | {
+                "readiness": judged.rank,
+                "verdict": judged.verdict,
+                "reason": judged.reason,
+            }
         return found
 
     def _of_holder(self, cell: str, holder: Variant) -> dict[str, JSON]:
@@ -235,6 +249,12 @@ class Promotions:
         if isinstance(slices, dict):
             found["slices"] = {str(name): _numbers(each) for name, each in slices.items() if isinstance(each, dict)}
         return found
+
+
+def _judged(one: s.Version, evidence: Mapping[str, JSON]) -> Readiness | None:
+    trial = evidence.get("station_trial")
+    picks = trial.get("picks") if isinstance(trial, Mapping) else None
+    return judge_metrics(one.metrics, trial_picks=picks if isinstance(picks, int) else None)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, JSON]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from registry.readiness import judge_metrics
 
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A name in a URL, a folder and a robot's request: lower case, digits, `.`, `_`, `-`; 64 at most."""
@@ -197,6 +200,26 @@ class FinetuneSpec(_Out, frozen=True):
     earlier: EarlierVariant | None = None
 
 
+class Judgement(_Out, frozen=True):
+    """What `registry.readiness` says of a variant by what its fine-tune measured."""
+
+    verdict: Literal["ready", "test station", "not yet"]
+    reason: str
+    """Why, in a sentence."""
+    next_step: str
+    """The one thing to do next."""
+    stage: StageName
+    """The stage that it proposes: `fleet`, `station`, or `candidate` for a variant that stays where it is."""
+
+    @classmethod
+    def of(cls, metrics: Mapping[str, Any]) -> Judgement | None:
+        """By the metrics of a fine-tune; None where nobody measured the variant."""
+        found = judge_metrics(metrics)
+        if found is None:
+            return None
+        return cls(verdict=found.verdict, reason=found.reason, next_step=found.next_step, stage=found.stage)
+
+
 class Job(_Out, frozen=True):
     id: str
     state: JobState
@@ -222,6 +245,10 @@ class Job(_Out, frozen=True):
     """What its ended runs took."""
     progress: dict[str, Any] | None = None
     """The newest report: stage, step, total, images_per_second, eta_seconds, message."""
+    judgement: Judgement | None = None
+    """Whether the variant may be used, once it was measured."""
+    life: str = ""
+    """Asked for alone, and not ended: how long it waits or works, its place in the queue, its last sign of life."""
 
 
 class JobEvent(_Out, frozen=True):
@@ -299,6 +326,8 @@ class Version(_Out, frozen=True):
     job: str | None
     not_in_place: str = ""
     """Why it does not answer though it was promoted; empty where it does, where it was not, and where none can say."""
+    judgement: Judgement | None = None
+    """Whether it may be used; None where nobody measured it."""
 
 
 class Base(_Out, frozen=True):

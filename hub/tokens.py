@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
 from registry.catalog import Catalog, Cursor
 from registry.durable import write_file
+
+log = logging.getLogger("parcelhub.hub")
 
 PREFIX = "hf_"
 """What the official clients ask of a token; older ones begin with `ph_` and stay good."""
@@ -364,6 +367,8 @@ class Tokens:
             db.execute("DELETE FROM hub_tokens WHERE name = 'admin'")
             token = self._issue(db, "admin", {Scope.ADMIN}, None)
         leave_token(file, token)
+        # Once, and not the token itself: logs are read by more people than the file.
+        log.info("the operator's token is in %s; sign in with it at /ui/", file.absolute())
 
     def _is_admin(self, token: str) -> bool:
         try:

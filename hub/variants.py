@@ -235,6 +235,7 @@ _LISTED = (
 def _version(row: tuple[Any, ...]) -> s.Version:
     cell, version, commit, stage, text, created_at, metrics, dataset, job = row
     document = msgspec.json.decode(text, type=Document)
+    measured = msgspec.json.decode(metrics)
     return s.Version(
         name=f"{cell}@{version}",
         cell=cell,
@@ -243,9 +244,10 @@ def _version(row: tuple[Any, ...]) -> s.Version:
         stage=stage,
         base=str(document.base),
         created_at=timestamp(created_at),
-        metrics=msgspec.json.decode(metrics),
+        metrics=measured,
         labels=document.labels,
         deck=document.deck,
         dataset=dataset,
         job=job,
+        judgement=s.Judgement.of(measured),
     )

@@ -8,12 +8,14 @@ import platform
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from hub.client import HubClient
 from hub.errors import HubAnswerError, HubError, HubUnavailableError
 from hub.job_logs import decode_piece
+from hub.plain_text import plain
 from hub.processes import parcelhub_command, spawn, stop
 from hub.resources import LogIn
 from hub.schemas import Claim
@@ -137,6 +139,9 @@ class Worker:
         }
         start = log_path.stat().st_size if log_path.exists() else 0
         with log_path.open("ab") as log_file:
+            # A process takes minutes to say anything on a machine that is busy: nobody should look at an empty log.
+            log_file.write(f"{_now()} attempt {job.attempt}: {self.name} starts the job's process\n".encode())
+            log_file.flush()
             process = spawn(parcelhub_command("job", "run", job.id), env=env, stdout=log_file)
         shipper = LogShipper(self._client, claim, self.name, log_path, start)
         ending = self._watch(process, claim, shipper)
@@ -186,6 +191,10 @@ class Worker:
             log.warning("job %s could not be handed back: %s", job.id, error)
 
 
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def _death(status: int) -> str:
     return f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
@@ -194,5 +203,5 @@ def _last_line(path: Path) -> str:
     """The end of a log says best what happened."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2000))
-        lines = file.read().decode(errors="replace").strip().splitlines()
+        lines = plain(file.read().decode(errors="replace")).strip().splitlines()
     return f"its last words: {lines[-1]}" if lines else "it said nothing"

@@ -24,6 +24,7 @@ from typing import Any, Final, get_args
 
 from registry.canonical import JSON, canonical_json, sha256_of
 from registry.errors import PolicyError
+from registry.readiness import RANK, Level
 from registry.stage_types import MoveRequest, Stage, Verdict
 from registry.types import Digest
 
@@ -33,14 +34,17 @@ MAX_METRICS: Final = 200
 MAX_APPROVALS: Final = 20
 _RULE_KEYS: Final = frozenset(("to", "from", "evidence", "metrics", "approvals"))
 _METRIC_KEYS: Final = frozenset(
-    ("metric", "slice", "at_least", "at_most", "not_below", "not_above", "not_below_holder", "tolerance", "if_measured")
+    (
+        *("metric", "slice", "at_least", "at_most", "not_below", "not_above", "not_below_holder", "tolerance"),
+        *("if_measured", "says"),
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class MetricRule:
     """What one number must be. `slice` None: the whole evaluation; `tolerance` counts in the metric's own unit;
-    `if_measured`: nothing is asked of a variant that nobody measured so."""
+    `if_measured`: nothing is asked of a variant that nobody measured so; `says`: how a refusal begins."""
 
     metric: str
     slice: str | None = None
@@ -51,9 +55,14 @@ class MetricRule:
     not_below_holder: bool = False
     tolerance: float = 0.0
     if_measured: bool = False
+    says: str | None = None
 
     def complaint(self, evidence: Mapping[str, JSON]) -> str | None:
         """Why the evidence does not do; None if it does."""
+        found = self._shortfall(evidence)
+        return f"{self.says} ({found})" if found and self.says else found
+
+    def _shortfall(self, evidence: Mapping[str, JSON]) -> str | None:
         name = self.metric if self.slice is None else f"{self.metric} on {self.slice!r}"
         value = self._number(evidence, self.metric)
         if value is None:
@@ -218,10 +227,10 @@ def _metric(value: object, where: str) -> MetricRule:
     if not isinstance(value, dict):
         raise PolicyError(where, "must be an object")
     _only(value, _METRIC_KEYS, where)
-    for key in ("metric", "slice", "not_below", "not_above"):
+    for key in ("metric", "slice", "not_below", "not_above", "says"):
         text = value.get(key)
         if (text is not None or key == "metric") and (not isinstance(text, str) or not text):
-            raise PolicyError(f"{where}.{key}", "must be a name")
+            raise PolicyError(f"{where}.{key}", "must be a text" if key == "says" else "must be a name")
     for key in ("at_least", "at_most", "tolerance"):
         number = value.get(key)
         if number is not None and (type(number) not in (int, float) or not math.isfinite(number)):
@@ -231,7 +240,7 @@ def _metric(value: object, where: str) -> MetricRule:
     for key in ("not_below_holder", "if_measured"):
         if not isinstance(value.get(key, False), bool):
             raise PolicyError(f"{where}.{key}", "must be true or false")
-    if not set(value) - {"metric", "slice", "tolerance", "if_measured"}:
+    if not set(value) - {"metric", "slice", "tolerance", "if_measured", "says"}:
         raise PolicyError(where, "compares the metric with nothing")
     return MetricRule(**value)
 
@@ -241,16 +250,27 @@ def _only(value: Mapping[str, Any], known: frozenset[str] | set[str], where: str
         raise PolicyError(where, f"has the unknown key {unknown[0]!r}")
 
 
+def _verdict_rule(least: Level) -> dict[str, Any]:
+    """A variant that was measured needs this verdict of `registry.readiness`, or a better one."""
+    says = f"the verdict on it is not “{least}”" + ("" if least == "ready" else ", or better")
+    return {"metric": "readiness", "at_least": RANK[least], "if_measured": True, "says": says}
+
+
 FIRST: Final = Policy.parse(
     {
-        "name": "measured, and not worse than the base",
+        "name": "measured, of use, and not worse than the base",
         "rules": [
+            {"to": "station", "metrics": [_verdict_rule("test station")]},
+            {"to": "beta", "metrics": [_verdict_rule("ready")]},
             {
                 "to": "fleet",
                 "evidence": ["evaluation"],
-                # The upper end of the interval of the gain over the base: below zero there is no doubt left.
-                "metrics": [{"metric": "gain_ap50_high", "at_least": 0, "if_measured": True}],
-            }
+                "metrics": [
+                    _verdict_rule("ready"),
+                    # The upper end of the interval of the gain over the base: below zero there is no doubt left.
+                    {"metric": "gain_ap50_high", "at_least": 0, "if_measured": True},
+                ],
+            },
         ],
     }
 )

@@ -24,12 +24,15 @@ def detect_format(folder: Path) -> Detected:
     return detect(scan(folder, findings))
 
 
-def read_dataset(folder: Path, *, check_images: bool = True, progress: Progress | None = None) -> Dataset:
+def read_dataset(
+    folder: Path, *, check_images: bool = True, leave_out_damaged: bool = False, progress: Progress | None = None
+) -> Dataset:
     """Read a folder in any of the formats that `detect_format` knows; the dataset is named after it.
 
     With `check_images` every image is decoded once, so that a truncated file is found now and not in the middle of
-    training; without, only headers are read. Raises one DatasetError that lists up to 20 problems, with paths
-    relative to `folder`.
+    training; without, only headers are read. `leave_out_damaged`: images that cannot be decoded are left out and
+    counted among the warnings, as long as they are the smaller part. Raises one DatasetError that lists up to 20
+    problems, with paths relative to `folder`.
     """
     findings = Findings()
     tree = scan(folder, findings)
@@ -40,7 +43,14 @@ def read_dataset(folder: Path, *, check_images: bool = True, progress: Progress 
     images = source.images
     report = progress or _silent
     # Each image counts twice: once it is measured, and once its annotations are read.
-    sizes = measure(tree, images, findings, decode=check_images, progress=lambda done: report(done, 2 * len(images)))
+    sizes = measure(
+        tree,
+        images,
+        findings,
+        decode=check_images,
+        leave_out=leave_out_damaged,
+        progress=lambda done: report(done, 2 * len(images)),
+    )
     splits = split_lists(tree, images, findings) if source.split_lists else {}
     samples = []
     for sample in source.samples(sizes, findings):

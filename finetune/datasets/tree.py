@@ -178,11 +178,13 @@ def measure(
     findings: Findings,
     *,
     decode: bool,
+    leave_out: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Size]:
     """Sizes of `images`; those that cannot be used are problems and missing in the answer. `progress` hears how many.
 
     With `decode` every image is decoded once, which alone finds the truncated ones; without, headers are read.
+    `leave_out`: images that cannot be read are warnings, unless they are more than half of all.
     """
 
     def look(relative: str) -> tuple[Size, int] | ImageError:
@@ -193,13 +195,14 @@ def measure(
         except OSError as error:
             return ImageError(f"cannot be read: {error.strerror}")
 
-    sizes = {}
+    sizes: dict[str, Size] = {}
+    damaged: list[tuple[str, str]] = []
     # Decoding is outside Python's lock, so threads are enough.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for number, (relative, found) in enumerate(zip(images, pool.map(look, images), strict=True), 1):
             progress(number)
             if isinstance(found, ImageError):
-                findings.problem(str(found), relative)
+                damaged.append((str(found), relative))
                 continue
             sizes[relative], orientation = found
             if orientation not in (0, 1):
@@ -208,6 +211,11 @@ def measure(
                     "on the rotated picture, they lie in the wrong place",
                     relative,
                 )
+    for text, relative in damaged:
+        if leave_out and 2 * len(damaged) <= len(images):
+            findings.warn("damaged image, left out with its labels", f"{relative}: {text}")
+        else:
+            findings.problem(text, relative)
     return sizes
 
 

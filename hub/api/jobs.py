@@ -63,6 +63,12 @@ def visible_job(services: Services, job_id: str, who: Identity) -> s.Job:
     raise UnknownJobError(f"there is no job {job_id!r}")
 
 
+def life_for(services: Services, job: s.Job, who: Identity) -> str:
+    """How a job that has not ended lives, in words for `who`; "" for one that has ended."""
+    life = services.jobs.lives.of(job, teams=None if who.sees_all else who.namespaces, created_by=who.owner)
+    return "" if life is None else str(life)
+
+
 def require_data(services: Services, job: s.Job, who: Identity) -> None:
     """Raise RepoNotFoundError or GatedError unless `who` may have the dataset that a run of the job would read."""
     services.readable(RepoId.parse(job.spec.dataset, "dataset"), who, files=True)
@@ -99,8 +105,10 @@ class JobController(Controller):
 
     @get("/{job_id:str}", sync_to_thread=True)
     def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
-        """One job: its state, its newest progress, its result."""
-        return visible_job(services, job_id, identity_of(request))
+        """One job: its state, how long it has waited or worked, its newest progress, its result."""
+        who = identity_of(request)
+        job = visible_job(services, job_id, who)
+        return msgspec.structs.replace(job, life=life_for(services, job, who))
 
     @get("/{job_id:str}/events")
     async def events(

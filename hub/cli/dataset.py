@@ -83,9 +83,17 @@ def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.argument("target", metavar="DST", type=click.Path(path_type=Path))
 @click.option("--to", "name", required=True, metavar="FORMAT", help=f"One of {', '.join(FORMAT_NAMES)}.")
+@click.option("--leave-out-damaged", is_flag=True, help="Leave out and count images that cannot be decoded.")
 @json_option
 @settings_options
-def convert(settings: Settings, source: Path, target: Path, name: str, as_json: bool) -> None:  # noqa: ARG001
+def convert(
+    settings: Settings,  # noqa: ARG001
+    source: Path,
+    target: Path,
+    name: str,
+    leave_out_damaged: bool,
+    as_json: bool,
+) -> None:
     """Write a dataset in another format; SRC's is found out. What the format cannot hold is counted and said.
 
     \b
@@ -99,7 +107,7 @@ def convert(settings: Settings, source: Path, target: Path, name: str, as_json: 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists already and is not an empty folder")
     with counting(f"reading {source.name}") as progress:
-        found = read(source, progress)
+        found = read(source, progress, leave_out_damaged=leave_out_damaged)
     with counting(f"writing {target.name}") as progress:
         lost = export_dataset(found, target, name, progress=progress)
     if as_json:
@@ -289,13 +297,13 @@ def unpacked(source: Path) -> Iterator[Path]:
         yield target
 
 
-def read(folder: Path, progress: ProgressCallback | None = None) -> Dataset:
+def read(folder: Path, progress: ProgressCallback | None = None, *, leave_out_damaged: bool = False) -> Dataset:
     """The dataset in a folder; raises DatasetError naming the file and line to repair."""
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'does not exist'}")
     from finetune.datasets import read_dataset
 
-    return read_dataset(folder, progress=progress)
+    return read_dataset(folder, leave_out_damaged=leave_out_damaged, progress=progress)
 
 
 def push_dataset(

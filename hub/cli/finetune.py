@@ -12,6 +12,7 @@ from rich.markup import escape
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import follow, progress_note, show_result
 from hub.errors import InputError
+from hub.plain_text import plain
 from hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,6 +110,28 @@ def watch_(settings: Settings, job_id: str, as_json: bool) -> None:
         show_result(job)
 
 
+@finetune.command("show")
+@click.argument("job_id")
+@json_option
+@settings_options
+def show(settings: Settings, job_id: str, as_json: bool) -> None:
+    """Show a fine-tune: where it is, or what came of it and what to do next.
+
+    \b
+    Example:
+      parcelhub finetune show 3f9a2c61
+    """
+    with connect(settings) as client:
+        job = client.job(job_id)
+    if as_json:
+        print_json(job)
+    elif job.state == "finished":
+        show_result(job)
+    else:
+        told = job.error or job.life
+        out.print(f"job {job.id} is {job.state}" + (f": {escape(told)}" if told else ""), soft_wrap=True)
+
+
 @finetune.command("list")
 @click.option("--state", type=click.Choice(["queued", "running", "finished", "failed", "cancelled"]))
 @click.option("--cell", help="Of one cell alone.")
@@ -189,7 +212,7 @@ def logs(settings: Settings, job_id: str, tail: int | None, stay: bool) -> None:
     with connect(settings) as client:
         part = client.log_tail(job_id, tail) if tail is not None else client.log(job_id)
         while True:
-            click.echo(part.text, nl=False)
+            click.echo(plain(part.text), nl=False)
             if part.next >= part.size:
                 if not stay or part.final:
                     return

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from hub.cli import vouch
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.cli.watch import percent
+from hub.cli.watch import percent, show_judgement
 from hub.errors import InputError
 from hub.settings import Settings
 
@@ -47,12 +47,13 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(models)
         return
-    rows = table("Models", "model", "stage", "base", "AP (base)", "AP", "made at")
+    rows = table("Models", "model", "verdict", "stage", "base", "AP (base)", "AP", "made at")
     for base in models.bases:
-        rows.add_row(base.name, "base", "", "", "", when(base.created_at))
+        rows.add_row(base.name, "", "base", "", "", "", when(base.created_at))
     for one in models.variants:
         quality = (percent(one.metrics.get("base_ap")), percent(one.metrics.get("variant_ap")))
-        rows.add_row(one.name, one.stage, one.base, *quality, when(one.created_at))
+        verdict = one.judgement.verdict if one.judgement else "-"
+        rows.add_row(one.name, verdict, one.stage, one.base, *quality, when(one.created_at))
     out.print(rows)
 
 
@@ -73,6 +74,7 @@ def show(settings: Settings, variant: str, as_json: bool) -> None:
     if as_json:
         print_json(one)
         return
+    show_judgement(one.judgement)
     rows = table(one.name, "", "")
     facts = {
         "stage": f"{one.stage}: promoted, not in place: {escape(one.not_in_place)}" if one.not_in_place else one.stage,

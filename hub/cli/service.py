@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import rich_click as click
+from rich.markup import escape
 
 from hub.cli.common import err, set_up_logging, settings_options
 from hub.errors import EXIT_FAILURE
@@ -41,16 +42,29 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
     set_up_logging()
     # These parts belong together, wherever the clients of this machine's environment turn to.
     settings = replace(settings, host=host or settings.host, port=port or settings.port, hub_url="")
+    first = not settings.admin_token_file.exists()
     with data_folder_lock(settings.data, "up"):
         check_machine(settings)
         supervisor = Supervisor(build_parts(settings))
         _on_stop_signals(supervisor.request_stop)
         supervisor.start()
         try:
-            err.print(f"[bold green]up[/]: hub {settings.told_url} (docs at /schema), robots at {settings.triton_grpc}")
+            tell_up(settings, first=first)
             supervisor.watch()
         finally:
             supervisor.stop()
+
+
+def tell_up(settings: Settings, *, first: bool) -> None:
+    """Where the pages and the robots' endpoint are; at the first start also how to sign in."""
+    hub = settings.told_url
+    said = f"pages at {hub}/ui/, robots at {settings.triton_grpc}, the API described at {hub}/schema"
+    err.print(f"[bold green]up[/]: {said}", soft_wrap=True, highlight=False)
+    if first:
+        file = settings.admin_token_file.absolute()
+        err.print(
+            f"[bold]sign in[/] with the operator's token: cat {escape(str(file))}", soft_wrap=True, highlight=False
+        )
 
 
 @click.command()

@@ -94,8 +94,8 @@ async def form_of(request: WebRequest) -> dict[str, str]:
 
 
 async def secure(message: Message, scope: Scope) -> None:
-    """Give every answer of `/ui` its headers; a route's own stay."""
-    if message["type"] == "http.response.start" and scope["path"].startswith("/ui"):
+    """Give every answer of `/ui`, and the API's description, its headers; a route's own stay."""
+    if message["type"] == "http.response.start" and scope["path"].startswith(("/ui", "/schema")):
         headers = MutableScopeHeaders.from_message(message)
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)

@@ -7,28 +7,24 @@ data, by the digest of the annotations. Nothing here trusts what it reads: a mas
 from __future__ import annotations
 
 import colorsys
-import math
 import mmap
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import cv2
 import msgspec
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from finetune.picture_svg import MAX_MARKS, Drawn, outline, picture
 from registry.blobs import BlobStore
 from serving.image_header import MAX_PIXELS
+from serving.instances import Instances
 
 MAX_ANNOTATIONS = 1024**3
-MAX_MARKS = 500
-"""Of one image; more are not drawn."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -161,61 +157,35 @@ def colour(number: int) -> str:
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
-def outline(mark: Mark, width: int, height: int) -> str:
-    """An SVG path of a mark, in pixels of the image; "" for a mask that is damaged or empty."""
-    value = mark.segmentation
-    if isinstance(value, list):
-        return "".join(_polygon(part, width, height) for part in value if isinstance(part, list))
-    if not isinstance(value, dict) or value.get("size") != [height, width]:
-        return ""
-    try:
-        rle = {"size": [height, width], "counts": value["counts"]}
-        if isinstance(value["counts"], list):
-            rle = coco_mask.frPyObjects(rle, height, width)
-        left, top, wide, high = (int(side) for side in coco_mask.toBbox(rle))
-        if wide < 1 or high < 1:
-            return ""
-        window = np.ascontiguousarray(coco_mask.decode(rle)[top : top + high, left : left + wide])
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return ""
-    window = np.pad(window, 1)
-    rings, _ = cv2.findContours(window, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    # Half a thousandth of the picture is less than a pixel on any screen that shows it whole.
-    slack = max(0.4, 0.0008 * max(width, height))
-    path = []
-    for ring in rings:
-        points = cv2.approxPolyDP(ring, slack, closed=True)[:, 0]
-        if len(points) >= 3:
-            path.append("M" + "L".join(f"{x + left - 0.5:g} {y + top - 0.5:g}" for x, y in points.tolist()) + "Z")
-    return "".join(path)
-
-
-def _polygon(values: Sequence[object], width: int, height: int) -> str:
-    numbers = [float(v) for v in values if isinstance(v, int | float) and math.isfinite(v)]
-    if len(numbers) < 6 or len(numbers) != len(values) or len(numbers) > 20_000:
-        return ""
-    xs = [min(max(x, 0.0), float(width)) for x in numbers[0::2]]
-    ys = [min(max(y, 0.0), float(height)) for y in numbers[1::2]]
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=False)) + "Z"
-
-
-def svg(image: ImageMarks, colours: Sequence[str] | None = None, *, dashed: Sequence[bool] = ()) -> str:
-    """A picture of nothing but the marks, to be laid over the image; `dashed` says which are outlines only."""
-    stroke = max(1.0, max(image.width, image.height) / 320)
-    parts = []
+def drawn(image: ImageMarks) -> list[Drawn]:
+    """The marks that can be drawn, each in a colour of its own."""
+    found = []
     for number, mark in enumerate(image.marks[:MAX_MARKS]):
-        path = outline(mark, image.width, image.height)
-        if not path:
-            continue
-        tone = colours[number] if colours else colour(number)
-        hollow = number < len(dashed) and dashed[number]
-        fill = 'fill="none" stroke-dasharray="6 4"' if hollow else f'fill="{tone}" fill-opacity=".38"'
-        score = "" if mark.score is None else f" {mark.score:.0%}"
-        parts.append(
-            f'<path d="{path}" {fill} fill-rule="evenodd" stroke="{tone}" stroke-width="{stroke:.1f}">'
-            f"<title>{escape(mark.label)}{score}</title></path>"
-        )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {image.width} {image.height}" '
-        f'preserveAspectRatio="xMidYMid meet">{"".join(parts)}</svg>'
-    )
+        if path := outline(mark.segmentation, image.width, image.height):
+            found.append(Drawn(mark.label, path, "label", mark.score, colour(number)))
+    return found
+
+
+def svg(image: ImageMarks) -> str:
+    """A picture of nothing but the marks, to be laid over the image as a part of the same SVG."""
+    return picture(image.width, image.height, drawn(image))
+
+
+def instances(image: ImageMarks, least: float = 0.0) -> Instances:
+    """The marks with a score of at least `least` that can be drawn, from RLE, to be compared with others. Annotations
+    have no score, and count as sure.
+    """
+    size = [image.height, image.width]
+    kept = [
+        one
+        for one in image.marks[:MAX_MARKS]
+        if (one.score is None or one.score >= least)
+        and isinstance(one.segmentation, dict)
+        and isinstance(one.segmentation.get("counts"), str)
+        and one.segmentation.get("size") == size
+        and outline(one.segmentation, image.width, image.height)
+    ]
+    scores = np.array([1.0 if one.score is None else one.score for one in kept], np.float32)
+    masks = tuple(one.segmentation["counts"].encode() for one in kept)
+    boxes = np.zeros((len(kept), 4), np.float32)
+    return Instances(image.height, image.width, boxes, scores, tuple(one.label for one in kept), masks)

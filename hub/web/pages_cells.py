@@ -152,7 +152,7 @@ async def say_classes(request: WebRequest, web: Parts, cell: Text) -> Redirect:
         who.require_team(web.services.cells.get(cell).team, f"the cell {cell!r}")
         web.services.cells.change(cell, classes=_ticked(fields))
         web.services.serving_folder.sync()
-        return to(f"/ui/cells/{cell}?notice=The%20base%20knows%20what%20there%20is")
+        return to(f"/ui/cells/{cell}?notice=classes")
 
     return await anyio.to_thread.run_sync(change)
 
@@ -168,6 +168,6 @@ async def rollback(request: WebRequest, web: Parts, cell: Text) -> Redirect:
         expected = UNSET if isinstance(asked.expected, msgspec.UnsetType) else asked.expected
         moved = web.services.promotions.rollback(cell, asked.stage, actor=who.name, note=asked.note, expected=expected)
         note(request, decision=moved.decision, version=moved.version)
-        return to(f"/ui/cells/{cell}?notice={moved.stage}%20is%20now%20served%20by%20{moved.version or 'the%20base'}")
+        return to(f"/ui/cells/{cell}?notice=rolled-back")
 
     return await anyio.to_thread.run_sync(move)

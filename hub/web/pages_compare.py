@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from litestar import Response, get
 
+from finetune.picture_svg import labelled, layer, legend, tally
 from hub import schemas as s
 from hub.errors import GatedError
 from hub.tokens import Identity
@@ -14,7 +15,7 @@ from hub.web.guards import WebRequest, identity_of
 from hub.web.pages_models import picture_addresses
 from hub.web.parts import Parts, Web, last, whole
 from hub.web.render import page, safe
-from hub.web.reports import Predictions, Shown
+from hub.web.reports import Predictions, Shown, told_apart_in
 from registry.errors import NotFoundError
 from registry.types import RepoId
 
@@ -34,7 +35,9 @@ def compare(request: WebRequest, web: Parts) -> Response[str]:
     sides = [_side(web, who, name) for name in (first, second)]
     shared, scene = _shared(first, second, sides), None
     if shared:
-        number = whole(last(request, "image"), low=0, high=len(shared) - 1, default=0)
+        number = whole(
+            last(request, "image"), low=0, high=len(shared) - 1, default=_place(shared, last(request, "name"))
+        )
         scene = _scene(web, who, shared, sides, (first, second), number)
     known = [name for name in (first, second) if name and name != _BASE and name not in names]
     return page(
@@ -47,10 +50,16 @@ def compare(request: WebRequest, web: Parts) -> Response[str]:
         way="side" if last(request, "way") == "side" else "slider",
         total=len(shared),
         scene=scene,
+        legend=safe(legend()),
         missing=[
             name for name, side in zip((first, second), sides, strict=True) if name and name != _BASE and side is None
         ],
     )
+
+
+def _place(shared: list[tuple[Shown | None, Shown | None]], name: str) -> int:
+    """Where the image of this name is among those that are compared; the first where it is not."""
+    return next((k for k, pair in enumerate(shared) if any(one is not None and one.name == name for one in pair)), 0)
 
 
 def _side(web: Web, who: Identity, name: str) -> tuple[s.Version, Predictions] | None:
@@ -105,12 +114,17 @@ def _scene(
     variant = next(side[0] for side in reversed(sides) if side is not None)
     address = picture_addresses(web, who, variant, {some.name}).get(some.name, "")
     panels = []
-    for name, shown in zip(names, (left, right), strict=True):
+    for number_, (name, shown) in enumerate(zip(names, (left, right), strict=True)):
         source = shown or some
-        which = "base" if name == _BASE else "variant"
+        drawn = told_apart_in(source, "base" if name == _BASE else "variant")
         panels.append(
-            {"name": name, "count": len(getattr(source, which)), "svg": _layer(source, which), "truth": len(some.truth)}
+            {
+                "name": "the shared base" if name == _BASE else name,
+                "tally": str(tally(drawn)),
+                "layer": safe(layer(some.width, some.height, drawn, key=f"panel{number_}")),
+            }
         )
+    labels = labelled(m.instances(some.marks("truth")))
     return {
         "name": some.name,
         "number": number,
@@ -118,12 +132,6 @@ def _scene(
         "width": some.width,
         "height": some.height,
         "panels": panels,
-        "truth": _layer(some, "truth"),
-        "instances": len(some.truth),
+        "truth": safe(layer(some.width, some.height, labels, key="truth")),
+        "instances": len(labels),
     }
-
-
-def _layer(shown: Shown, which: str) -> Any:  # noqa: ANN401
-    drawn = shown.marks(which)
-    kept = m.ImageMarks(drawn.width, drawn.height, [one for one in drawn.marks if (one.score or 1.0) >= 0.5])
-    return safe(m.svg(kept))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio.to_thread
 from litestar import Response, get, post
@@ -27,6 +28,13 @@ ANNOTATIONS = "annotations.json"
 SPLITS = ("train", "valid", "test")
 _KEEP = {"Cache-Control": "private, max-age=604800, immutable"}
 """Addresses of pictures name a commit: what they show never changes."""
+
+
+class Size(NamedTuple):
+    """Of an image, in pixels; None where the index does not know it."""
+
+    width: int | None
+    height: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,23 @@ def open_dataset(web: Web, who: Identity, namespace: str, name: str, revision: s
     except EntryNotFoundError:
         entry = None
     return Opened(repo, summary, entry)
+
+
+def why_unusable(web: Web, opened: Opened) -> str:
+    """Why no fine-tune can be made of a revision, as far as it is known; "" if nothing speaks against one."""
+    commit = opened.summary.commit
+    if web.quality.state(opened.repo, commit) != "none" and opened.annotations is None:
+        return "The hub is still reading what was uploaded."
+    found = web.quality.found(opened.repo, commit)
+    if found is not None and found.problem:
+        return "This dataset cannot be used as it is: it could not be read."
+    if opened.annotations is None:
+        return "This dataset cannot be used as it is: it holds no labels in a form that the hub knows."
+    if not opened.summary.instances:
+        return "This dataset cannot be used as it is: none of its pictures has a labelled package."
+    if found is not None and any(one.severity == "error" for one in found.findings):
+        return "This dataset has to be repaired before a fine-tune: its check found errors."
+    return ""
 
 
 @get("/datasets", sync_to_thread=True)
@@ -92,6 +117,7 @@ def browse(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Resp
         "dataset.html",
         here="datasets",
         opened=opened,
+        unusable=why_unusable(web, opened),
         revision=revision,
         split=split,
         splits=_splits(web, opened),
@@ -138,7 +164,7 @@ def _overlay(web: Web, opened: Opened, image: DatasetImage) -> bytes:
         return m.svg(m.ImageMarks(max(1, image.width or 1), max(1, image.height or 1), [])).encode()
     assert opened.annotations is not None  # noqa: S101  # marks come from there
     key = text_key(opened.annotations.sha256, image.file)
-    return web.pictures.kept(f"{key}.svg", lambda: m.svg(found).encode())
+    return web.pictures.kept(f"{key}-2.svg", lambda: m.svg(found).encode())
 
 
 def marks_of(web: Web, opened: Opened, image: DatasetImage) -> m.ImageMarks | None:
@@ -181,16 +207,19 @@ def check(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Respo
     revision = last(request, "revision")
     opened = open_dataset(web, who, namespace, name, revision)
     found = web.quality.found(opened.repo, opened.summary.commit)
+    places = _places(web, opened, found) if found else {}
     state = web.quality.state(opened.repo, opened.summary.commit)
     return page(
         request,
         "check.html",
         here="datasets",
         opened=opened,
+        unusable=why_unusable(web, opened),
         revision=revision,
         quality=found,
         state=state,
-        places=_places(web, opened, found) if found else {},
+        places=places,
+        sizes=_sizes(web, opened, places.values()),
         image_names=image_names,
         tab="check",
     )
@@ -216,6 +245,19 @@ def _places(web: Web, opened: Opened, quality: Quality) -> Mapping[str, int]:
     named = {name for one in quality.findings for text in one.files for name in image_names(text)}
     number = web.services.datasets.images.of(opened.repo, opened.summary.commit).number
     return _positions(web, number, named)
+
+
+def _sizes(web: Web, opened: Opened, places: Iterable[int]) -> dict[int, Size]:
+    """Width and height of the images at these places."""
+    wanted = sorted(set(places))
+    if not wanted:
+        return {}
+    number = web.services.datasets.images.of(opened.repo, opened.summary.commit).number
+    rows = web.services.registry.catalog.query(
+        "SELECT pos, width, height FROM hub_images WHERE set_number = ? AND list_contains(?::INTEGER[], pos)",
+        [number, wanted],
+    )
+    return {place: Size(None, None) for place in wanted} | {pos: Size(width, height) for pos, width, height in rows}
 
 
 def image_names(text: str) -> list[str]:

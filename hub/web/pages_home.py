@@ -164,7 +164,7 @@ def _counts(web: Web, who: Identity, hidden: Collection[str]) -> dict[str, int]:
 @get("/settings", sync_to_thread=True)
 def settings(request: WebRequest, web: Parts) -> Response[str]:
     """Who one is, what one may, one's sessions; for the operator all tokens."""
-    return _settings(request, web)
+    return _settings(request, web, made=web.once.take(session_of(request).secret))
 
 
 def _settings(request: WebRequest, web: Web, *, made: str = "", problem: str = "") -> Response[str]:
@@ -184,14 +184,14 @@ def _settings(request: WebRequest, web: Web, *, made: str = "", problem: str = "
     )
 
 
-@post("/settings/tokens", status_code=HTTP_200_OK)
-async def make_token(request: WebRequest, web: Parts) -> Response[str]:
-    """Make a token; its value is on the page this once."""
+@post("/settings/tokens", status_code=HTTP_303_SEE_OTHER)
+async def make_token(request: WebRequest, web: Parts) -> Response[Any]:
+    """Make a token. Its value is on the page that follows, this once: a reload of that makes no second one."""
     fields = await form_of(request)
     return await anyio.to_thread.run_sync(_make_token, request, web, fields)
 
 
-def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[str]:
+def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[Any]:
     who = identity_of(request)
     who.require(Scope.ADMIN)
     scopes = [scope.value for scope in Scope if fields.get(f"scope-{scope.value}")]
@@ -209,7 +209,8 @@ def _make_token(request: WebRequest, web: Web, fields: dict[str, str]) -> Respon
     except (InputError, ForbiddenError, UnknownUserError, msgspec.ValidationError) as error:
         return _settings(request, web, problem=str(error))
     note(request, name=name, scopes=scopes, user=user)
-    return _settings(request, web, made=token)
+    web.once.put(session_of(request).secret, token)
+    return to("/ui/settings")
 
 
 @post("/settings/tokens/{token_id:str}/revoke", status_code=HTTP_303_SEE_OTHER)
@@ -222,4 +223,4 @@ async def revoke_token(request: WebRequest, web: Parts, token_id: Text) -> Redir
         raise ForbiddenError("this is the token that you are signed in with")
     await anyio.to_thread.run_sync(web.services.tokens.revoke, token_id)
     note(request, id=token_id)
-    return to("/ui/settings?notice=Token%20revoked")
+    return to("/ui/settings?notice=revoked")

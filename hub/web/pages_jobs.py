@@ -16,11 +16,13 @@ from litestar.status_codes import HTTP_303_SEE_OTHER
 from finetune.plots import loss_chart
 from hub import schemas as s
 from hub.api.audit import note
-from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, require_data, visible_job
+from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, life_for, require_data, visible_job
 from hub.class_maps import ClassRow, known_labels, suggested
-from hub.errors import GatedError, InputError
+from hub.errors import GatedError, InputError, QuotaError, problem_of
+from hub.plain_text import plain
 from hub.tokens import Identity, Scope
 from hub.web.guards import WebRequest, form_of, identity_of
+from hub.web.pages_datasets import open_dataset, why_unusable
 from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
 from registry.errors import InvalidNameError, NotFoundError
@@ -28,6 +30,7 @@ from registry.types import RepoId
 
 LISTED = 40
 LOG_LINES = 400
+LIFE = "X-Job-Life"
 STAGES = ("download", "check", "deck", "train", "evaluate", "curve", "report", "write")
 STAGE_TITLES = {
     "download": "fetch the images",
@@ -66,7 +69,11 @@ def _form(request: WebRequest, web: Web, *, problem: str = "", status: int = 200
     names = [cell.name for cell in cells]
     dataset = given.get("dataset") or (datasets[0] if len(datasets) == 1 else "")
     if dataset and dataset not in datasets:
-        datasets.insert(0, dataset)
+        if _readable_dataset(web, who, dataset):
+            datasets.insert(0, dataset)
+        else:
+            dataset = ""  # nothing of an address is shown that is not a dataset of the caller's
+    unusable = _why_unusable(web, who, dataset) if dataset else ""
     cell = given.get("cell") or _likely_cell(web, who, dataset, names)
     if cell and cell in {one.name for one in web.services.cells.page(limit=1, contains=cell)} and cell not in names:
         names.insert(0, cell)
@@ -89,7 +96,31 @@ def _form(request: WebRequest, web: Web, *, problem: str = "", status: int = 200
         images=given.get("images", ""),
         base=web.services.bases.newest_name(),
         problem=problem,
+        unusable="" if problem == unusable else unusable,
     )
+
+
+def _readable_dataset(web: Web, who: Identity, dataset: str) -> bool:
+    try:
+        web.services.readable(RepoId.parse(dataset, "dataset"), who)
+    except (NotFoundError, InvalidNameError, GatedError):
+        return False
+    return True
+
+
+def _why_unusable(web: Web, who: Identity, dataset: str) -> str:
+    """Why no fine-tune can be made of a dataset as it is now, "" if one can or nobody looked."""
+    try:
+        namespace, _, name = dataset.partition("/")
+        return why_unusable(web, open_dataset(web, who, namespace, name, ""))
+    except (NotFoundError, InvalidNameError, GatedError):
+        return ""
+
+
+def _require_usable(web: Web, who: Identity, dataset: str) -> None:
+    """Raises InputError for data that no fine-tune can be made of."""
+    if reason := _why_unusable(web, who, dataset):
+        raise InputError(reason)
 
 
 def _classes(web: Web, who: Identity, dataset: str) -> tuple[list[ClassRow], list[str], str]:
@@ -142,21 +173,23 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
             asked["images"] = int(fields["images"])
         asked["class_map"] = {name: label for name, label in _chosen(fields).items() if label}
         request_in = msgspec.convert(asked, s.FinetuneIn)
-        if not fields.get("cell") and cell:
-            known = {one.name for one in services.cells.page(limit=1, contains=cell)}
-            if cell not in known:
-                name = msgspec.convert({"name": cell}, s.CellIn).name
-                services.cells.create(name, "", team=_own_team(who, fields.get("dataset", "")))
-                services.serving_folder.sync()  # robots may name the cell from now on; the base answers
-    except (msgspec.ValidationError, ValueError, InputError) as error:
+        new = None
+        if fields.get("cell") or cell in {one.name for one in services.cells.page(limit=1, contains=cell)}:
+            who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
+        else:
+            new = _own_team(who, request_in.dataset)
+        services.readable(RepoId.parse(request_in.dataset, "dataset"), who, files=True)
+        _require_usable(web, who, request_in.dataset)
+        # The new cell comes with the job or not at all.
+        job = services.finetunes.request(request_in, who.owner, may_read=services.may_download(who), new_cell_of=new)
+    except (msgspec.ValidationError, ValueError, InputError, QuotaError, NotFoundError) as error:
         kept = ("dataset", "new_cell", "minutes", "images")
         given = {name: value for name, value in fields.items() if name in kept or name.startswith(("class-", "label-"))}
         text = _readable(error)
-        return _form(request, web, problem=text, status=400, cell=fields.get("cell", ""), **given)
-    found = services.cells.get(cell)
-    who.require_team(found.team, f"the cell {cell!r}")
-    services.readable(RepoId.parse(request_in.dataset, "dataset"), who, files=True)
-    job = services.finetunes.request(request_in, who.owner, may_read=services.may_download(who))
+        status = problem_of(error).status if isinstance(error, QuotaError | NotFoundError) else 400
+        return _form(request, web, problem=text, status=status, cell=fields.get("cell", ""), **given)
+    if new is not None:
+        services.serving_folder.sync()  # robots may name the cell from now on; the base answers
     note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
     return to(f"/ui/jobs/{job.id}")
 
@@ -211,33 +244,27 @@ def one_job(request: WebRequest, web: Parts, job_id: Text) -> Response[str]:
         last_event=events[-1].seq if events else 0,
         log=_log(web, job_id),
         model=f"/ui/models/{cell}/{version}" if job.version else "",
-        ahead=_ahead(web, job, identity_of(request)),
+        life=_life(web, job, identity_of(request)),
     )
 
 
 def _log(web: Web, job_id: str) -> str:
     """The end of the job's log."""
-    return web.services.job_logs.tail(job_id, LOG_LINES).text
+    return plain(web.services.job_logs.tail(job_id, LOG_LINES).text)
 
 
-def _ahead(web: Web, job: s.Job, who: Identity) -> int:
-    """How many jobs that the caller may see are queued or running before this one, for who waits."""
-    if job.state != "queued":
-        return 0
-    rows = web.services.registry.catalog.query(
-        "SELECT count(*) FROM hub_jobs WHERE state IN ('queued', 'running') AND created_at < "
-        "(SELECT created_at FROM hub_jobs WHERE id = ?)"
-        " AND (? OR list_contains(?::VARCHAR[], team) OR created_by = ?)",
-        [job.id, who.sees_all, sorted(who.namespaces), who.owner],
-    )
-    return int(rows[0][0])
+def _life(web: Web, job: s.Job, who: Identity) -> str:
+    """How a job that has not ended lives, in words."""
+    return life_for(web.services, job, who)
 
 
 @get("/jobs/{job_id:str}/log", sync_to_thread=True)
 def log_part(request: WebRequest, web: Parts, job_id: Text) -> Response[str]:
-    """The end of the log as text."""
-    visible_job(web.services, job_id, identity_of(request))
-    return Response(_log(web, job_id), media_type="text/plain; charset=utf-8")
+    """The end of the log as text; how the job lives stands in a header."""
+    who = identity_of(request)
+    job = visible_job(web.services, job_id, who)
+    headers = {LIFE: _life(web, job, who)}
+    return Response(_log(web, job_id), media_type="text/plain; charset=utf-8", headers=headers)
 
 
 @get("/jobs/{job_id:str}/events")

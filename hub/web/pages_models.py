@@ -9,6 +9,7 @@ import anyio.to_thread
 from litestar import Response, get, post
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
+from finetune.picture_svg import legend, picture, tally
 from finetune.plots import Bar, Series, bar_plot, line_plot, loss_chart
 from hub import schemas as s
 from hub.api.audit import note
@@ -21,8 +22,9 @@ from hub.web.moves import asked_move, mover, told
 from hub.web.pages_datasets import positions_of
 from hub.web.parts import Parts, Text, Web, to
 from hub.web.render import page, safe
-from hub.web.reports import Report
+from hub.web.reports import Report, told_apart_in
 from registry.errors import MoveRefusedError, NotFoundError, StageError
+from registry.readiness import LEARNT_STEPS
 from registry.stage_types import HELD_STAGES
 from registry.types import Artifact, RepoId
 
@@ -62,16 +64,39 @@ def _model(
         mine=who.owns(team) or not team,
         stages=HELD_STAGES,
         others=others,
-        images=_thumbnails(web, who, variant, report),
+        fails=_fails(web, who, variant, report),
+        legend=safe(legend()),
+        proposed=_proposed(web, variant),
+        short=variant.metrics.get("steps", LEARNT_STEPS) < LEARNT_STEPS,
         problem=problem,
     )
 
 
-def _thumbnails(web: Web, who: Identity, variant: s.Version, report: Report | None) -> dict[str, str]:
-    """Names of the worst images to the addresses where their pictures begin, if the caller may see the dataset."""
+def _proposed(web: Web, variant: s.Version) -> str:
+    """The stage that the form begins with: what the verdict proposes, and the test station for what nobody measured."""
+    judged = web.services.promotions.judged(variant)
+    return judged.stage if judged else "station"
+
+
+def _fails(web: Web, who: Identity, variant: s.Version, report: Report | None) -> list[dict[str, Any]]:
+    """The worst images of the holdout, each with what the variant made of it; pictures of datasets that the caller may
+    not see are left out."""
     if report is None:
-        return {}
-    return picture_addresses(web, who, variant, {one.image for one in report.worst})
+        return []
+    names = {one.image for one in report.worst}
+    addresses = picture_addresses(web, who, variant, names)
+    known = web.reports.predictions(variant.cell, variant.commit) if addresses else None
+    answers = {one.name: one for one in known.images if one.name in names} if known else {}
+    found = []
+    for number, one in enumerate(report.worst):
+        told = f"{one.found} found, {one.missed} missed, {one.extra} false find{'' if one.extra == 1 else 's'}"
+        svg, address, shown = "", addresses.get(one.image, ""), answers.get(one.image)
+        if address and shown:
+            drawn = told_apart_in(shown, "variant")
+            told = str(tally(drawn))
+            svg = picture(shown.width, shown.height, drawn, href=address.format("thumb"), key=f"worst{number}")
+        found.append({"image": one.image, "svg": safe(svg), "tally": told})
+    return found
 
 
 def picture_addresses(web: Web, who: Identity, variant: s.Version, names: set[str]) -> dict[str, str]:
@@ -166,6 +191,6 @@ async def promote(request: WebRequest, web: Parts, cell: Text, version: Text) ->
         except (MoveRefusedError, StageError) as error:
             return _model(request, web, cell, version, problem=str(error), status=409)
         note(request, decision=moved.decision, version=moved.version)
-        return to(f"/ui/models/{cell}/{version}?notice=Robots%20are%20served%20by%20it%20now%20({moved.stage})")
+        return to(f"/ui/models/{cell}/{version}?notice=promoted")
 
     return await anyio.to_thread.run_sync(move)

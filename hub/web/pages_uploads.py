@@ -6,9 +6,11 @@ every call but reading carries the proof of a form in a header. What may come in
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import anyio.to_thread
+import msgspec
 from litestar import Response, delete, get, post, put
 from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath, HeaderParameter, JSONBody
@@ -18,13 +20,16 @@ from hub import resources as r
 from hub import schemas as s
 from hub.api.audit import note
 from hub.api.datasets import read_part
-from hub.door import KINDS
-from hub.tokens import Scope
+from hub.door import KINDS, check_names
+from hub.plain_text import plain
+from hub.tokens import Identity, Scope
 from hub.uploads import PART_BYTES
 from hub.web.guards import CSRF_HEADER, Connection, WebRequest, check_form, identity_of, session_of
 from hub.web.parts import Parts, Text, last
 from hub.web.render import page
 from registry.types import RepoId
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @get("/datasets/new", sync_to_thread=True)
@@ -36,11 +41,19 @@ def new_upload(request: WebRequest) -> Response[str]:
         request,
         "dataset_new.html",
         here="datasets",
-        teams=sorted(who.namespaces) if not who.sees_all else [],
-        team=team,
-        name=name,
+        teams=_teams(who),
+        team=team if _NAME.fullmatch(team) else "",
+        name=name if _NAME.fullmatch(name) else "",
         kinds=" ".join(sorted(KINDS)),
     )
+
+
+def _teams(who: Identity) -> list[str]:
+    """Where the caller may upload to, the team before one's own name; none for the operator, who may everywhere."""
+    if who.sees_all:
+        return []
+    teams = sorted(one.lower() for one in who.teams)
+    return teams + sorted(who.namespaces - set(teams))
 
 
 def proven(connection: Connection, _: BaseRouteHandler) -> None:
@@ -87,12 +100,27 @@ async def put_file(
     )
 
 
+class LeftOut(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A picture that the browser left out, because the hub refused it or the archive holds it damaged."""
+
+    path: Annotated[str, msgspec.Meta(max_length=1000)]
+    why: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+
+class CommitIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What comes with the end of an upload."""
+
+    left_out: Annotated[list[LeftOut], msgspec.Meta(max_length=10_000)] = []
+
+
 @post("/{upload_id:str}/commit", sync_to_thread=True, status_code=HTTP_200_OK)
-def commit_upload(request: WebRequest, web: Parts, upload_id: Text) -> dict[str, str]:
+def commit_upload(request: WebRequest, web: Parts, upload_id: Text, data: JSONBody[CommitIn | None]) -> dict[str, str]:
     """Make the dataset hold the files, then have it read and checked; the answer says where to look."""
     who = identity_of(request)
+    left_out = {one.path: plain(one.why) for one in (data.left_out if data else ())}
+    check_names(left_out)
     who.require_write("dataset", str(web.services.uploads.dataset_of(upload_id, who)))
     repo, commit = web.services.uploads.commit(upload_id, who)
     note(request, dataset=str(repo), commit=commit.id)
-    web.quality.start(repo, commit.id, convert_for=who.owner)
+    web.quality.start(repo, commit.id, convert_for=who.owner, left_out=left_out)
     return {"commit": commit.id, "address": f"/ui/datasets/{repo}/check"}

@@ -19,7 +19,7 @@ from hub.web.marks import MarkIndex
 from hub.web.pictures import Pictures
 from hub.web.quality_runs import QualityRuns
 from hub.web.reports import Reports
-from hub.web.sessions import Sessions
+from hub.web.sessions import OnceShown, Sessions
 
 FOLDER = "web"
 
@@ -35,6 +35,7 @@ class Web:
     marks: MarkIndex
     reports: Reports
     quality: QualityRuns
+    once: OnceShown
 
     @classmethod
     def over(cls, services: Services) -> Web:
@@ -49,6 +50,7 @@ class Web:
             marks=MarkIndex(folder / "marks", blobs),
             reports=Reports(services.store),
             quality=QualityRuns(folder / "quality", services.registry.repos, blobs, services.settings),
+            once=OnceShown(),
         )
 
     def close(self) -> None:

@@ -13,13 +13,15 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from hub.plain_text import plain
 from hub.processes import parcelhub_command
 from hub.settings import Settings
 from registry.blobs import BlobStore
@@ -33,6 +35,7 @@ log = logging.getLogger("parcelhub.web.quality")
 MAX_SECONDS = 3600.0
 MAX_WAITING = 50
 CARD = "README.md"
+_NAMED = 20
 State = Literal["none", "waiting", "running"]
 
 
@@ -47,12 +50,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """What the check found, or the reason (`problem`) why it could not look."""
+    """What the check found, or the reason (`problem`) why it could not look; `notes` is what was left out or repaired
+    when the files were uploaded and read.
+    """
 
     images: int = 0
     instances: int = 0
     findings: list[Finding] = []
     problem: str = ""
+    notes: list[str] = []
 
 
 class _Checked(msgspec.Struct, frozen=True):
@@ -62,6 +68,8 @@ class _Checked(msgspec.Struct, frozen=True):
 class _Read(msgspec.Struct, frozen=True):
     format: str
     images: int
+    warnings: list[str] = []
+    lost: list[str] = []
 
 
 class _Wanted(NamedTuple):
@@ -69,6 +77,7 @@ class _Wanted(NamedTuple):
     commit: str
     tree: str
     convert_for: str
+    left_out: Mapping[str, str]
 
 
 class _GaveUpError(Exception):
@@ -102,17 +111,25 @@ class QualityRuns:
         """Whether a check waits or runs."""
         return self._states.get(self._tree(repo, commit), "none")
 
-    def start(self, repo: RepoId, commit: str, *, convert_for: str = "") -> None:
+    def start(
+        self,
+        repo: RepoId,
+        commit: str,
+        *,
+        convert_for: str = "",
+        left_out: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Have a revision checked, unless it is being checked or the queue is full.
 
         With `convert_for`, the author of the revision that comes of it, it is brought into the hub's form before.
+        `left_out` are pictures that did not come with it, each with the reason: labels may speak of them.
         """
         tree = self._tree(repo, commit)
         with self._lock:
             if tree in self._states or self._closing:
                 return
             try:
-                self._waiting.put_nowait(_Wanted(repo, commit, tree, convert_for))
+                self._waiting.put_nowait(_Wanted(repo, commit, tree, convert_for, left_out))
             except queue.Full:
                 return
             self._states[tree] = "waiting"
@@ -135,16 +152,21 @@ class QualityRuns:
             self._states[item.tree] = "running"
             known = {item.tree}
             tree = item.tree
+            notes: list[str] = []
             try:
                 commit = item.commit
                 if item.convert_for:
-                    commit = self._convert(item.repo, commit, item.convert_for)
+                    notes = _left_out(item.left_out)
+                    commit, more = self._convert(item.repo, commit, item.convert_for, item.left_out)
+                    notes += more
                     tree = self._tree(item.repo, commit)
                     known.add(tree)
                     self._states[tree] = "running"
-                self._keep(tree, self._check(item.repo, commit))
+                else:
+                    notes = self._notes(tree)
+                self._keep(tree, msgspec.structs.replace(self._check(item.repo, commit), notes=notes))
             except _GaveUpError as error:
-                self._keep(tree, Quality(problem=str(error)))
+                self._keep(tree, Quality(problem=str(error), notes=notes))
             except Exception as error:
                 log.exception("the check of %s@%s failed", item.repo, item.commit[:12])
                 self._keep(tree, Quality(problem=f"The check did not end well ({type(error).__name__})."))
@@ -164,14 +186,29 @@ class QualityRuns:
             return checked.quality
         return Quality(problem=_sentence(err, str(folder.parent)) or "The dataset cannot be read.")
 
-    def _convert(self, repo: RepoId, commit: str, author: str) -> str:
-        """Commit a revision in the hub's form, and answer its commit; the same one if it is in that form already.
+    def _notes(self, tree: str) -> list[str]:
+        """What was noted when these files were read first: a later check does not read them again."""
+        try:
+            return msgspec.json.decode(self._file(tree).read_bytes(), type=Quality).notes
+        except (FileNotFoundError, msgspec.DecodeError):
+            return []
+
+    def _convert(self, repo: RepoId, commit: str, author: str, left_out: Mapping[str, str]) -> tuple[str, list[str]]:
+        """Commit a revision in the hub's form, and answer its commit, the same one if it is in that form already, and
+        what was left out or repaired on the way.
 
         Raises _GaveUpError for files that are no dataset, and where somebody else has changed the dataset meanwhile.
         """
         with self._at_hand(repo, commit) as folder:
+            # To whoever reads the labels, a picture that was left out is one that is damaged: it is left out with them.
+            for name in left_out:
+                stub = folder / name
+                stub.parent.mkdir(parents=True, exist_ok=True)
+                stub.touch(exist_ok=True)
             target = folder.with_name(f"{folder.name}.converted")
-            out, err = self._run("dataset", "convert", str(folder), str(target), "--to", "coco", "--json")
+            out, err = self._run(
+                "dataset", "convert", str(folder), str(target), "--to", "coco", "--leave-out-damaged", "--json"
+            )
             if not target.is_dir():
                 raise _GaveUpError(_sentence(err, str(folder.parent)) or "The dataset cannot be read.")
             read = msgspec.json.decode(out, type=_Read)
@@ -187,13 +224,16 @@ class QualityRuns:
             entries[CARD] = card
         operations: list[Operation] = [DeleteFile(path) for path in before if path not in entries]
         operations += [one for one in entries.values() if before.get(one.path) != one]
+        told = [line for line in read.warnings if not (left_out and "the file is empty" in line)]
+        notes = [plain(line) for line in (*told, *(f"lost: {one}" for one in read.lost))]
         if not operations:
-            return commit
+            return commit, notes
         message = f"Read as {read.format}: {read.images:,} images"
         try:
-            return self._repos.commit(repo, operations, message=message, author=author, expected_parent=commit).id
+            made = self._repos.commit(repo, operations, message=message, author=author, expected_parent=commit)
         except RefConflictError:
             raise _GaveUpError("The dataset was changed while it was read; check it again.") from None
+        return made.id, notes
 
     @contextmanager
     def _at_hand(self, repo: RepoId, commit: str) -> Iterator[Path]:
@@ -209,7 +249,9 @@ class QualityRuns:
 
     def _run(self, *command: str) -> tuple[bytes, str]:
         """What the command prints: (output, errors). Raises _GaveUpError where it takes too long or the hub ends."""
-        environment = {**os.environ, **self._settings.environment()}
+        # What it says ends on a page: no colours and no bars.
+        environment = {**os.environ, **self._settings.environment(), "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "200"}
+        environment.pop("FORCE_COLOR", None)
         with self._lock:
             if self._closing:
                 raise _GaveUpError("The hub was stopped.")
@@ -238,6 +280,16 @@ class QualityRuns:
         return self._folder / f"{tree}.json"
 
 
+def _left_out(pictures: Mapping[str, str]) -> list[str]:
+    """What the browser left out, in a line."""
+    if not pictures:
+        return []
+    shown = "; ".join(f"{path} ({why})" if why else path for path, why in list(pictures.items())[:_NAMED])
+    more = f"; and {len(pictures) - _NAMED:,} more" if len(pictures) > _NAMED else ""
+    return [f"{len(pictures):,} damaged picture{'' if len(pictures) == 1 else 's'} left out: {shown}{more}"]
+
+
 def _sentence(text: str, folder: str) -> str:
     """What the command said, without the names of our folders."""
-    return text.replace(folder + "/", "").replace(folder, "").strip()[-4000:]
+    said = plain(text).replace(folder + "/", "").replace(folder, "").strip()
+    return said.removeprefix("error: ")[-4000:]

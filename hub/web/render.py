@@ -32,6 +32,15 @@ STAGE_WORDS: Mapping[str, str] = {
 }
 
 
+NOTICES: Mapping[str, str] = {
+    "promoted": "Robots are served by it now.",
+    "rolled-back": "Rolled back. What serves each stage now is below.",
+    "classes": "The base knows what there is.",
+    "revoked": "Token revoked.",
+}
+"""What a page may be told to say, by the key in its address: nobody's own words get onto a page by a link."""
+
+
 @cache
 def static_files() -> dict[str, tuple[bytes, str]]:
     """Name to (bytes, content type) of everything under `static/`."""
@@ -124,7 +133,7 @@ def fragment(request: WebRequest, template: str, **values: object) -> str:
         "csrf": session.csrf if isinstance(session, Session) else "",
         "may": _may(who),
         "here": "",
-        "notice": request.query_params.get("notice", "")[:200],
+        "notice": NOTICES.get(request.query_params.get("notice", ""), ""),
     }
     return _ENVIRONMENT.get_template(template).render(**(known | values))
 

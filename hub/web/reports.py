@@ -7,12 +7,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from finetune.picture_svg import Drawn, told_apart
 from hub.store import Store
 from hub.variants import repo_of
-from hub.web.marks import ImageMarks, Mark
+from hub.web.marks import ImageMarks, Mark, instances
 from registry.errors import NotFoundError
 
 REPORT, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.json"
+FOUND_SCORE = 0.5
+"""From which score on robots act on an answer (`finetune.evaluate`, which brings torch along)."""
 T = TypeVar("T")
 MAX_BYTES = 64 * 1024**2
 
@@ -89,6 +92,11 @@ class Shown(msgspec.Struct, frozen=True):
         seen: list[Seen] = getattr(self, which)
         marks = [Mark(one.label, {"size": size, "counts": one.counts}, one.score) for one in seen]
         return ImageMarks(self.width, self.height, marks)
+
+
+def told_apart_in(shown: Shown, which: str) -> list[Drawn]:
+    """Hits, misses and false finds of the `base` or the `variant` on one image, at the score that robots act on."""
+    return told_apart(instances(shown.marks("truth")), instances(shown.marks(which), FOUND_SCORE))
 
 
 class Predictions(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,6 +110,34 @@ class Sessions:
             [self._now(), _sha256(secret)],
         )
         return int(rows[0][0])
+
+
+class OnceShown:
+    """Values that the next page of a session shows, and no page after it. Use from any number of threads.
+
+    They are in memory alone, for `seconds` at most, by the SHA-256 of the session's secret.
+    """
+
+    def __init__(self, *, seconds: float = 300.0, most: int = 1000, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._now = now
+        self._kept: dict[str, tuple[float, str]] = {}
+        self._lock = threading.Lock()
+
+    def put(self, secret: str, value: str) -> None:
+        """Keep `value` for the next page."""
+        with self._lock:
+            old = [key for key, (until, _) in self._kept.items() if until <= self._now()]
+            for key in old + list(self._kept)[: max(0, len(self._kept) - len(old) - self._most + 1)]:
+                self._kept.pop(key, None)
+            self._kept[_sha256(secret)] = (self._now() + self._seconds, value)
+
+    def take(self, secret: str) -> str:
+        """The value, once; "" where there is none."""
+        with self._lock:
+            until, value = self._kept.pop(_sha256(secret), (0.0, ""))
+            return value if until > self._now() else ""
 
 
 def _sha256(text: str) -> str:

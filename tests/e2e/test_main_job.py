@@ -14,6 +14,7 @@ import pytest
 
 from hub.cli.dataset import push_dataset, read
 from hub.client import HubClient
+from hub.errors import HubAnswerError
 from hub.processes import stop
 from hub.schemas import FinetuneIn
 from hub.settings import Settings
@@ -104,6 +105,9 @@ def test_a_team_gets_its_variant_and_its_robot_is_served_by_it(
     one = client.variant("dock-7@v1")
     assert one.stage == "candidate" and one.dataset.startswith("acme/dock@")
     assert robot.segment(frame).served_by == "base/universal@v1", "nobody is served before a promotion"
+    with pytest.raises(HubAnswerError, match="the verdict on it is not “ready”"):
+        client.promote("dock-7@v1")  # a few seconds on a random base
+    client.set_policy({"name": "anything goes", "rules": []})
     client.promote("dock-7@v1")
     took = served_within(robot, frame, "dock-7@v1 on base/universal@v1", 5.0)
     assert took < 3.0, "a second on an idle machine"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,7 @@ from finetune.learning_curve import (
 )
 from finetune.report import (
     Judged,
+    against_base,
     evaluations,
     forgetting,
     gain_of,
@@ -37,7 +39,6 @@ from finetune.report import (
     sentences,
     thinned,
     to_json,
-    verdict,
 )
 from finetune.report_page import render_report
 from serving.instances import Instances
@@ -198,12 +199,16 @@ def facts_of(judged: Judged, **changes):
 
 def test_the_facts_hold_what_was_measured(judged):
     facts = json.loads(to_json(facts_of(judged)))
-    assert facts["verdict"] == "better" and facts["gain"]["ap50"][0] > 0.4
+    assert facts["against_base"] == "better" and facts["gain"]["ap50"][0] > 0.4
+    assert (facts["verdict"], facts["stage"]) == ("test station", "station") and "50% of the packages" in facts[
+        "reason"
+    ]
+    assert facts["measured"]["found"] == 8 and facts["measured"]["missed"] == 8 and facts["measured"]["extra"] == 0
     assert facts["images"] == {"train": 20, "holdout": 8, "instances": 16}
     assert facts["per_class"][0]["instances"] == 16
     assert facts["forgetting"][0]["gain"][0] < 0
     assert facts["worst"][0]["missed"] == 1 and len(facts["worst"]) == 8
-    assert facts["sentences"][0].startswith("The variant finds your packages better")
+    assert facts["sentences"][0].startswith("It is better than the shared base")
     assert any("few" in line for line in facts["sentences"])
     assert any(line.startswith("To label next: ") for line in facts["sentences"])
     assert {"python", "torch", "scenes"} <= set(facts["versions"])
@@ -219,12 +224,37 @@ def test_a_gain_is_drawn_in_pairs(judged):
     assert low <= whole.ap50 <= high
 
 
+def test_empty_pictures_and_what_is_seen_in_them_are_counted(judged):
+    empty = Instances.empty(96, 128)
+    truths = (*judged.truths[:5], empty, empty, empty)
+    variant = (*judged.variant[:5], empty, boxes((1, 1, 9, 9), scores=[0.9]), boxes((1, 1, 9, 9), scores=[0.2]))
+    samples = tuple(replace(s, labels=t.labels, masks=t.masks) for s, t in zip(judged.samples, truths, strict=True))
+    facts = facts_of(replace(judged, truths=truths, variant=variant, samples=samples))
+    assert (facts["measured"]["empty_images"], facts["measured"]["empty_wrong"]) == (3, 1)
+
+
+def test_a_variant_that_finds_next_to_nothing_reads_so_and_one_step_is_not_the_images_fault(judged):
+    """However much more than the base it is."""
+    few = (judged.variant[0], *[Instances.empty(96, 128)] * 7)
+    recipe = {"base": "base/universal@v1", "images_train": 40, "steps": 400, "train_seconds": 500.0}
+    useless = facts_of(replace(judged, variant=few), recipe=recipe)
+    assert (useless["verdict"], useless["stage"]) == ("not yet", "candidate") and "1 of 16" in useless["reason"]
+    assert not any("is better" in line for line in useless["sentences"])
+    short = facts_of(replace(judged, variant=few), recipe=recipe | {"steps": 1, "train_seconds": 2.0})
+    page = render_report(short, replace(judged, variant=few))
+    assert short["verdict"] == "not yet" and "1 step only" in short["next_step"]
+    for text in (short["next_step"], *short["sentences"]):
+        assert "label" not in text.lower() and "more images" not in text, text
+    assert 'class="verdict not-yet"' in page and "verdict better" not in page
+    assert page.index("Not yet") < page.index("Before and after")
+
+
 @pytest.mark.parametrize(
     ("gain", "word"), [((0.1, 0.05, 0.2), "better"), ((-0.1, -0.2, -0.05), "worse"), ((0.1, -0.1, 0.3), "unclear")]
 )
 def test_the_verdict_needs_certainty(judged, gain, word):
-    assert verdict(gain) == word
-    facts = facts_of(judged) | {"verdict": word}
+    assert against_base(gain) == word
+    facts = facts_of(judged) | {"against_base": word}
     text = sentences(facts)[0]
     assert {"better": "better than", "worse": "Do not promote", "unclear": "cannot be told apart"}[word] in text
 
@@ -233,7 +263,7 @@ def test_the_verdict_needs_certainty(judged, gain, word):
 def test_the_page_stands_alone_and_holds_no_script(judged):
     page = render_report(facts_of(judged), judged)
     assert "<script" not in page and "&lt;script&gt;" in page
-    assert page.count("data:image/jpeg;base64,") == 16
+    assert page.count("data:image/jpeg;base64,") == 8
     assert "http" not in page.replace("http://www.w3.org", "")
     for heading in (
         "Before and after",

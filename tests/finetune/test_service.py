@@ -22,6 +22,7 @@ from finetune.model import load_base, new_base, save_base
 from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
 from finetune.service import FinetuneRequest, run_finetune
 from finetune.training.base import BaseRecipe
+from registry.readiness import judge_metrics
 from serving.segmenter import Segmenter
 from tests.finetune.test_training import TINY
 
@@ -249,7 +250,8 @@ def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
 def test_the_report_says_what_came_of_it(finished):
     result, stages = finished
     facts = json.loads((result.variant_dir / "report.json").read_text())
-    assert facts["verdict"] in ("better", "worse", "unclear")
+    assert facts["against_base"] in ("better", "worse", "unclear")
+    assert result.metrics["verdict"] == facts["verdict"] == judge_metrics(result.metrics).verdict
     assert facts["variant"]["ap50"] == pytest.approx(result.metrics["variant_ap50"], abs=1e-5)
     assert facts["recipe"]["deck_sha256"] == Deck.from_json(result.deck_json).digest
     assert facts["forgetting"][0]["images"] > 0 and facts["learning_curve"] is None

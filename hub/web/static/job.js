@@ -8,6 +8,8 @@ if (live) {
   const readLog = async () => {
     const answer = await fetch(live.dataset.log, { credentials: "same-origin" });
     if (!answer.ok || answer.redirected) return;
+    const life = document.getElementById("life"), told = answer.headers.get("X-Job-Life");
+    if (told && life.textContent !== told) life.textContent = told;
     const below = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     log.textContent = await answer.text();
     if (below) log.scrollTop = log.scrollHeight;

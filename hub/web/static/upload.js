@@ -47,6 +47,7 @@
     return { files: wanted.map((file) => ({ ...file, path: file.path.slice(cut) })), left: plain.length - wanted.length };
   };
 
+  const isPicture = (path) => /\.(jpe?g|png)$/i.test(path);
   const send = async (upload, file, have, signal, told) => {
     const blob = await file.blob();
     let at = have;
@@ -70,20 +71,37 @@
 
   const run = async (list, signal) => {
     const { files, left } = chosen(list);
+    const refused = [];
     if (!files.length) throw new Error("There is no file in it that a dataset holds: JPEG or PNG images, and JSON, XML, YAML, CSV or text with the labels.");
     const name = `${form.elements.team.value.trim()}/${form.elements.name.value.trim()}`;
     let read = 0;
     for (const file of files) {
       signal.throwIfAborted();
-      file.sha256 = await sha256(await file.blob(), signal);
+      try {
+        file.sha256 = await sha256(await file.blob(), signal);
+      } catch (error) {
+        // A picture that the archive holds damaged is left out as one that the hub refuses.
+        if (signal.aborted || !isPicture(file.path)) throw error;
+        refused.push({ ...file, why: "it cannot be unpacked" });
+      }
       read += 1;
       bar.value = read / files.length / 5;
       tell(`Reading ${read.toLocaleString("en")} of ${files.length.toLocaleString("en")} files`);
     }
-    const manifest = files.map(({ path, size: bytes, sha256: digest }) => ({ path, size: bytes, sha256: digest }));
-    const asked = { files: manifest, message: `Uploaded in the browser: ${files.length} files`, private: form.elements.private.checked };
-    const upload = await call("POST", `/ui/uploads/${name.split("/").map(encodeURIComponent).join("/")}`, signal, JSON.stringify(asked), { "Content-Type": "application/json" });
-    form.dataset.upload = upload.id;
+    const words = (count) => `${count.toLocaleString("en")} ${count === 1 ? "picture" : "pictures"}`;
+    const begin = async () => {
+      const bad = new Set(refused.map((one) => one.sha256)), kept_ = files.filter((file) => !bad.has(file.sha256));
+      if (!kept_.length) throw new Error("None of the files can be used.");
+      const message = `Uploaded in the browser: ${kept_.length} files${refused.length ? `, ${words(refused.length)} left out` : ""}`;
+      const manifest = kept_.map(({ path, size: bytes, sha256: digest }) => ({ path, size: bytes, sha256: digest }));
+      const asked = { files: manifest, message, private: form.elements.private.checked };
+      const made = await call("POST", `/ui/uploads/${name.split("/").map(encodeURIComponent).join("/")}`, signal, JSON.stringify(asked), { "Content-Type": "application/json" });
+      form.dataset.upload = made.id;
+      return made;
+    };
+    // The hub refuses a list with an empty picture in it: known before anything is sent.
+    for (const file of files) if (file.sha256 && isPicture(file.path) && !file.size) refused.push({ ...file, why: "it is empty" });
+    let upload = await begin();
     keep(name);
     let done = upload.bytes - upload.missing.reduce((sum, one) => sum + one.size - one.received, 0);
     const began = Date.now(), first = done, byDigest = new Map(files.map((file) => [file.sha256, file]));
@@ -94,22 +112,55 @@
       tell(`${size(done)} of ${size(upload.bytes)}${ahead > 5 ? `, about ${ahead < 90 ? `${ahead} seconds` : `${Math.ceil(ahead / 60)} minutes`} to go` : ""}`);
     };
     told(0);
-    const waiting = [...upload.missing];
-    const sender = async () => {
-      for (let one = waiting.shift(); one; one = waiting.shift()) await send(upload, byDigest.get(one.sha256), one.received, signal, told);
+    const sendAll = async () => {
+      const queue = [...upload.missing];
+      const sender = async () => {
+        for (let one = queue.shift(); one; one = queue.shift()) {
+          const file = byDigest.get(one.sha256);
+          try {
+            await send(upload, file, one.received, signal, told);
+          } catch (error) {
+            // One damaged picture does not stop the others; labels that are refused do.
+            if (!(error instanceof Refused) || error.status !== 422 || !isPicture(file.path)) throw error;
+            refused.push({ ...file, why: error.message.replace(/^'[^']*': /, "") });
+            told(one.size - one.received);
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: PARALLEL }, sender));
     };
-    await Promise.all(Array.from({ length: PARALLEL }, sender));
+    const before = refused.length;
+    await sendAll();
+    if (refused.length > before) {
+      const first_ = upload.id;
+      upload = await begin();
+      await sendAll();
+      await call("DELETE", `/ui/uploads/${first_}`, signal).catch(() => {});
+    }
     tell("All files have arrived. The hub makes them one revision…");
-    const made = await call("POST", `/ui/uploads/${upload.id}/commit`, signal);
+    const made = await call("POST", `/ui/uploads/${upload.id}/commit`, signal, JSON.stringify({ left_out: refused.slice(0, 10000).map((one) => ({ path: one.path.slice(0, 1000), why: one.why.slice(0, 500) })) }), { "Content-Type": "application/json" });
     keep("");
-    tell(`Done${left ? `; ${left.toLocaleString("en")} files of other kinds were left out` : ""}. The check begins.`);
+    tell(`Done${refused.length ? `; ${words(refused.length)} could not be used and ${refused.length === 1 ? "was" : "were"} left out` : ""}${left ? `; ${left.toLocaleString("en")} files of other kinds were left out` : ""}. The check begins.`);
     location.assign(made.address);
   };
 
-  const start = async (listing) => {
+  // What was chosen stays chosen until the fields are filled in: their order does not matter.
+  const suggestion = (label) => label.replace(/\.zip$/i, "").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+|-+$/g, "").slice(0, 96);
+  let waiting = null;
+  const start = async (listing, label) => {
     if (running) return;
-    if (!form.reportValidity()) return;
     fail("");
+    waiting = listing;
+    if (!form.checkValidity()) {
+      const name = form.elements.name;
+      if (!name.value && suggestion(label)) name.value = suggestion(label);
+      find("ready").hidden = false;
+      find("chosen").textContent = `Chosen: ${label}. Fill in what is missing, then press Upload.`;
+      (form.querySelector("input:invalid") || name).focus();
+      return;
+    }
+    waiting = null;
+    find("ready").hidden = true;
     running = new AbortController();
     const mine = running;
     form.dataset.upload = "";
@@ -138,8 +189,8 @@
     find("folder").focus();
   });
   const plain = (file, path = file.webkitRelativePath || file.name) => ({ path, size: file.size, blob: async () => file });
-  find("folder").addEventListener("change", (event) => { const files = [...event.target.files]; if (files.length) start(async () => files.map((file) => plain(file))); });
-  find("archive").addEventListener("change", (event) => { const [file] = event.target.files; if (file) start(() => unzip(file)); });
+  find("folder").addEventListener("change", (event) => { const files = [...event.target.files]; if (files.length) start(async () => files.map((file) => plain(file)), (files[0].webkitRelativePath || files[0].name).split("/")[0]); });
+  find("archive").addEventListener("change", (event) => { const [file] = event.target.files; if (file) start(() => unzip(file), file.name); });
 
   // Dropped: one archive, or files and folders.
   const walk = async (entry, path, found) => {
@@ -160,11 +211,14 @@
   drop.addEventListener("drop", (event) => {
     const files = [...event.dataTransfer.files];
     const dropped = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    if (files.length === 1 && /\.zip$/i.test(files[0].name)) start(() => unzip(files[0]));
-    else if (dropped.length) start(async () => { const found = []; for (const entry of dropped) await walk(entry, "", found); return found; });
-    else if (files.length) start(async () => files.map((file) => plain(file)));
+    if (files.length === 1 && /\.zip$/i.test(files[0].name)) start(() => unzip(files[0]), files[0].name);
+    else if (dropped.length) start(async () => { const found = []; for (const entry of dropped) await walk(entry, "", found); return found; }, dropped[0].name);
+    else if (files.length) start(async () => files.map((file) => plain(file)), files[0].name);
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (waiting) start(waiting, "");
+  });
   window.addEventListener("beforeunload", (event) => { if (running && !running.signal.aborted) event.preventDefault(); });
   const open = kept();
   if (open) {
