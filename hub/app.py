@@ -18,6 +18,7 @@ from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive
 
 from hub import __version__
 from hub.access_policy import entrance
+from hub.api.alerts import AlertController
 from hub.api.audit import AuditController, record_change
 from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
@@ -115,6 +116,7 @@ def create_app(settings: Settings, *, on_broken: Callable[[CatalogBrokenError], 
             ProvenanceController,
             OutcomeController,
             CaptureController,
+            AlertController,
             RolloutController,
             TrialController,
             RobotController,

@@ -138,6 +138,14 @@ class TrialError(HubError):
     """Raised when a trial makes no sense: nobody holds the stage, or the rates are the wrong way round."""
 
 
+class UnknownAlertError(HubError):
+    """Raised when there is no alert of this id, or none that the caller may see."""
+
+
+class AlertStateError(HubError):
+    """Raised when an alert that is closed is acknowledged or closed."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 
@@ -211,6 +219,8 @@ TABLE: dict[type[Exception], Problem] = {
     RefusedFileError: Problem(422, "refused-file", "A file is refused", _bad),
     InUseError: Problem(409, "in-use", "It is in use", _conflict),
     QuotaError: Problem(429, "quota", "The team's quota is used up", _refused),
+    UnknownAlertError: Problem(404, "unknown-alert", "Unknown alert", _absent),
+    AlertStateError: Problem(409, "alert-state", "Not possible in the alert's state", _conflict),
     UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
     UnknownUserError: Problem(404, "unknown-user", "Unknown user", _absent),
     GatedError: Problem(403, "gated", "Only chosen readers", _refused),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from hub.cells import Cells
+from hub.loop.alerts import Alerts
+from hub.loop.uplink import Uplink
 from hub.promotions import Promotions
 from hub.robots import Robots
 from hub.rollouts import Plans, Rollouts
@@ -16,6 +18,7 @@ from hub.tokens import Tokens
 from hub.trials import Trials, TrialWatch
 from registry.registry import Registry
 from serving.captures import CaptureStore
+from serving.observed.spool import UPLINK, Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Production:
     trials: Trials
     watch: TrialWatch
     robots: Robots
+    alerts: Alerts
 
     @classmethod
     def over(
@@ -49,13 +53,16 @@ class Production:
         )  # fmt: skip
         robots = Robots(catalog, tokens, cells, settings.serving_folder)
         robots.sync()
+        captures = CaptureStore(settings.telemetry_folder / "captures")
+        uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
         return cls(
             telemetry=telemetry,
-            captures=CaptureStore(settings.telemetry_folder / "captures"),
+            captures=captures,
             rollouts=Rollouts(catalog, cells, plans, folder),
             trials=trials,
             watch=TrialWatch(trials),
             robots=robots,
+            alerts=Alerts(catalog, uplink, captures, settings.data / "alerts"),
         )
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
 from hub.tables_access import ACCESS
+from hub.tables_loop import LOOP
 from hub.tables_rollout import ROLLOUT
 from hub.tokens import Identity, Tokens
 from hub.uploads import Uploads
@@ -85,7 +86,7 @@ class Services:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
         make_data_folder(settings.data)
         registry = Registry.open(
-            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS]
+            settings.data, blobs_url=settings.blobs or None, extra_migrations=[HUB, ROLLOUT, ACCESS, LOOP]
         )
         try:
             return cls._wire(settings, registry)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import cv2
@@ -19,12 +19,12 @@ from serving.observed.camera_kinds import KINDS, UNKNOWN, CameraState, Kind
 from serving.observed.cusum import DAY_S, Cusum, Recovery, threshold, weight
 from serving.observed.measures import Plain, change, plain
 from serving.observed.reference import Compared
-from serving.observed.rules import Ordinary, blind, looks_like, summary
-from serving.observed.views import TILES, Float, View
+from serving.observed.rules import Lately, Ordinary, blind, looks_like, summary
+from serving.observed.views import Float, View
 
 REFERENCE_FRAMES: Final = 60
 ORDINARY_FRAMES: Final = 40
-"""After the reference is learnt, so many frames are measured beside it before the camera is judged: a hundred in all."""
+"""So many frames are measured beside the new reference before the camera is judged: a hundred in all."""
 DIFFERENT, DIFFERENT_SHARE, STANDING = 12, 0.01, 30
 """A frame is learnt from if so many grey levels differ on such a share of it from the last one that was; or so many
 frames later."""
@@ -84,7 +84,7 @@ class CameraHealth:
         self._hours = _Hours()
         self._covered: Float | None = None
         self._cover_looks = 0.0
-        self._lately = np.zeros(TILES * TILES, np.float32)
+        self._lately = Lately()
 
     @property
     def learnt(self) -> bool:
@@ -232,26 +232,13 @@ class CameraHealth:
             return
         step = min(looks * 4.0 / _FOLLOW_S, 1.0)
         self._hours.learn(hour, found.gain, looks)
-        self._ordinary = Ordinary(
-            one.gain + (found.gain - one.gain) * step * 3,
-            one.gain_sd,
-            one.red + (found.red - one.red) * step,
-            one.red_sd,
-            one.blue + (found.blue - one.blue) * step,
-            one.blue_sd,
-            one.saturated + (frame.saturated - one.saturated) * step,
-            one.noise + (frame.noise - one.noise) * step,
-            one.noise_sd,
-            one.dead,
-            one.agreement,
-            one.spread,
-            one.spread_sd,
-            one.sharpness,
-            one.sharpness_sd,
-            one.crisp,
-            one.steady,
-            one.firm,
-            one.still,
+        self._ordinary = replace(
+            one,
+            gain=one.gain + (found.gain - one.gain) * min(step * 3, 1.0),
+            red=one.red + (found.red - one.red) * step,
+            blue=one.blue + (found.blue - one.blue) * step,
+            saturated=one.saturated + (frame.saturated - one.saturated) * step,
+            noise=one.noise + (frame.noise - one.noise) * step,
         )
 
     def _uncover(self, frame: Plain, found: Compared, looks: float) -> None:
@@ -303,8 +290,7 @@ class CameraHealth:
                 return False
             reference = refs.from_arrays(dict(arrays))
             height, width = document["size"]
-            numbers = {key: float(value) for key, value in document["ordinary"].items()}
-            ordinary = Ordinary(**{**numbers, "steady": int(numbers["steady"]), "firm": int(numbers["firm"])})
+            ordinary = _ordinary(document["ordinary"])
             hours = _Hours(
                 [float(v) for v in document["hours"]["gain"]], [float(v) for v in document["hours"]["looks"]]
             )
@@ -330,3 +316,14 @@ class CameraHealth:
         else:
             self.state = CameraState("ok", blind=self._blind, frames=frames)
         return True
+
+
+def _ordinary(found: Mapping[str, Any]) -> Ordinary:
+    """What was saved. Raises TypeError and ValueError for what is none."""
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        values[key] = tuple(float(one) for one in value) if isinstance(value, list | tuple) else float(value)
+    ordinary = Ordinary(**values)
+    if not len(ordinary.structure) == len(ordinary.structure_sd) == len(ordinary.steady) == 16:
+        raise ValueError("not the numbers of a camera")
+    return ordinary

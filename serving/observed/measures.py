@@ -25,7 +25,7 @@ class Plain:
         red, blue: float32 [h, w], log(red / green) and log(blue / green).
         mean: mean luminance, 0 to 255. saturated: share of pixels of 250 and more in a channel.
         noise: standard deviation of the noise, grey levels (Immerkaer, 1996; of the calmest windows).
-        crisp: see `_crisp`. dead: share of the windows' rows that repeat the row above pixel by pixel: no sensor does that.
+        crisp: see `_crisp`. dead: share of the windows' rows that repeat the row above pixel by pixel.
     """
 
     log: Float

@@ -71,6 +71,7 @@ class Compared:
         gains: float32 [16], the same of each tile beside the whole; NaN where too little is fixed.
         structure: float32 [16], how much of the reference's edges is where it was: 1 all, 0 none; NaN without edges.
         agreement: the same over all edges; NaN without edges.
+        left: float32 [16], log of each tile's mean squared gradient beside that of its fixed edges alone.
         texture: float32 [16], log of each tile's mean squared gradient beside the ordinary.
         sharpness: float32 [16], log of the fine detail of fixed pixels beside the reference's; NaN where unknown.
         red, blue: mean colour beside the reference's.
@@ -80,6 +81,7 @@ class Compared:
     gains: Float
     structure: Float
     agreement: float
+    left: Float
     texture: Float
     sharpness: Float
     red: float
@@ -194,6 +196,7 @@ def compare(frame: Plain, reference: Reference) -> Compared:
         agreement = float(along[known].sum() / reference.edges[known].sum()) if known.any() else float("nan")
         squares = tiles(frame.slope_x**2 + frame.slope_y**2)
         texture = np.log((squares + 1e-5) / (reference.slopes + 1e-5))
+        left = np.log((squares + 1e-7) / reference.edges)
         fine = detail(frame.fine, reference.window_mask) * np.exp(np.float32(-2 * gain))
         sharpness = np.log(np.maximum(fine / reference.details, 0.02))
     red, blue = frame.red - reference.red, frame.blue - reference.blue
@@ -204,6 +207,7 @@ def compare(frame: Plain, reference: Reference) -> Compared:
         gains,
         structure,
         agreement,
+        left,
         texture,
         sharpness,
         float(np.median(red.ravel()[::2])),

@@ -7,7 +7,7 @@ The rules exclude each other: what explains the others comes first, since a dark
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from serving.observed.camera_kinds import Kind
 from serving.observed.measures import Plain
-from serving.observed.reference import MIN_FIXED, Compared, Reference
+from serving.observed.reference import Compared, Reference
 from serving.observed.views import TILES, Float
 
 DARK: Final = -0.85
@@ -24,36 +24,66 @@ BRIGHT: Final = 0.6
 """It has twice its light."""
 SATURATED: Final = 0.2
 """Share of the view that is white beyond the ordinary."""
-PART: Final = 0.45
+PART: Final = 0.35
 """Difference in log-luminance between two parts of the view beyond the ordinary."""
 BLUR: Final = -0.8
 """Log of fine detail: less than half is left."""
+CRISP, MIN_CRISP = 0.62, 0.02
+"""Share of the ordinary crispness of edges; a camera whose edges are never crisper than the latter cannot be told."""
 CAST: Final = 0.10
 """Log of a colour's share."""
 NOISE: Final = 2.0
 """Times the ordinary noise, and two grey levels more."""
 DEAD: Final = 0.04
 """Share of rows that repeat the row above."""
-LOST: Final = 0.55
-"""Share of the edges that are where they were: less is lost structure."""
-MIN_CRISP: Final = 0.02
-"""A camera whose edges are no crisper than this when all is well cannot be told to be out of focus."""
-CRISP: Final = 0.62
-"""Share of the ordinary crispness of edges."""
-EMPTIER: Final = 1.0
+LOST: Final = 0.75
+"""Share of a tile's edges that are where they were: less is lost."""
+BLANK: Final = -0.5
+"""Log of a tile's gradient beside that of its fixed edges alone: less than this, and they are hidden."""
+EMPTIER: Final = 0.5
 """Log of a tile's mean squared gradient: so much less than its belt has when it is empty."""
 FROZEN: Final = 0.3
 """Share of the smallest change that the sensor's noise alone makes."""
-STEADY: Final = 0.35
-"""A window whose sharpness varies more than this (standard deviation of the log) tells nothing."""
+STEADY, FIRM = 0.35, 0.5
+"""A window whose sharpness varies more than the one (standard deviation of the log), and a tile whose edges are to less
+than the other where they were in healthy frames, tell nothing."""
 _SIGMAS: Final = 5.0
+_LATELY: Final = 0.2
+_TILES: Final = TILES * TILES
+Tuple16 = tuple[float, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Lately:
+    """Means over the last few frames, by tile, float32 [16]: packages come and go, and a fault stays."""
+
+    structure: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
+    gains: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
+    texture: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
+    left: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
+    lost: Float = field(default_factory=lambda: np.zeros(_TILES, np.float32))
+
+    def add(self, found: Compared) -> None:
+        """Take a frame in."""
+        means = (
+            (self.structure, np.clip(found.structure, -1, 1.5)),
+            (self.gains, found.gains),
+            (self.left, found.left),
+            (self.texture, found.texture),
+        )
+        for mean, now in means:
+            fresh = ~np.isfinite(mean)
+            mean[fresh] = now[fresh]
+            mean += (now - mean) * np.float32(_LATELY)
 
 
 @dataclass(frozen=True, slots=True)
 class Ordinary:
     """What the camera shows when all is well: mean and standard deviation of each number, learnt from frames.
 
-    `gain`, `red`, `blue`, `saturated`, `noise` follow the day; the others stay.
+    `gain`, `red`, `blue`, `saturated`, `noise` follow the day; the others stay. `crisp` is a low quantile, and so is
+    `still`: the change from frame to frame when nothing moves, grey levels. By tile: `structure` (what is lately where
+    it was), 0 where it tells nothing; `steady`, 1 where the window's sharpness tells something.
     """
 
     gain: float
@@ -66,19 +96,14 @@ class Ordinary:
     noise: float
     noise_sd: float
     dead: float
-    agreement: float
     spread: float
     spread_sd: float
     sharpness: float
-    sharpness_sd: float
     crisp: float
-    """A low quantile of it."""
-    steady: int
-    """Of the windows, bit by bit: whether their sharpness is the same in all frames, so that it tells something."""
-    firm: int
-    """Of the tiles, bit by bit: whether their edges are where they were in nearly all frames."""
     still: float
-    """The change from frame to frame when nothing moves, grey levels: a low quantile."""
+    structure: Tuple16
+    structure_sd: Tuple16
+    steady: Tuple16
 
 
 def summary(frames: Sequence[tuple[Plain, Compared, tuple[float, float]]]) -> Ordinary:
@@ -88,73 +113,66 @@ def summary(frames: Sequence[tuple[Plain, Compared, tuple[float, float]]]) -> Or
         known = np.array([value for value in values if np.isfinite(value)])
         return (float(np.median(known)), float(known.std())) if len(known) else (float("nan"), float("nan"))
 
+    lately, structures, spreads = Lately(), [], []
+    for _, one, _ in frames:
+        lately.add(one)
+        structures.append(lately.structure.copy())
+        spreads.append(spread_of(lately.gains))
+    settled = len(frames) // 5
+    structure, structure_sd = np.mean(structures[settled:], axis=0), np.std(structures[settled:], axis=0)
+    structure = np.where((structure > FIRM) & (structure_sd < 0.2 * structure), structure, 0.0)
+    spread, spread_sd = of(spreads[settled:])
+    steady = np.stack([one.sharpness for _, one, _ in frames]).std(axis=0) < STEADY
     gain, gain_sd = of([one.gain for _, one, _ in frames])
     red, red_sd = of([one.red for _, one, _ in frames])
     blue, blue_sd = of([one.blue for _, one, _ in frames])
     noise, noise_sd = of([one.noise for one, _, _ in frames])
-    spread, spread_sd = of([spread_of(one) for _, one, _ in frames])
-    off = np.stack([one.sharpness for _, one, _ in frames]).std(axis=0)
-    steady = off < STEADY
-    firm = np.quantile(np.stack([one.structure for _, one, _ in frames]), 0.1, axis=0) > LOST + 0.1
-    sharp, sharp_sd = of([sharpness_of(one, steady) for _, one, _ in frames])
     changes = np.array([value for _, _, (value, _) in frames if np.isfinite(value)])
     return Ordinary(
-        gain,
-        gain_sd,
-        red,
-        red_sd,
-        blue,
-        blue_sd,
-        of([one.saturated for one, _, _ in frames])[0],
-        noise,
-        noise_sd,
-        of([one.dead for one, _, _ in frames])[0],
-        of([one.agreement for _, one, _ in frames])[0],
-        spread,
-        spread_sd,
-        sharp,
-        sharp_sd,
-        float(np.quantile([one.crisp for one, _, _ in frames], 0.1)),
-        _bits(steady),
-        _bits(firm),
-        float(np.quantile(changes, 0.05)) if len(changes) else float("nan"),
+        gain=gain,
+        gain_sd=gain_sd,
+        red=red,
+        red_sd=red_sd,
+        blue=blue,
+        blue_sd=blue_sd,
+        saturated=of([one.saturated for one, _, _ in frames])[0],
+        noise=noise,
+        noise_sd=noise_sd,
+        dead=of([one.dead for one, _, _ in frames])[0],
+        spread=spread,
+        spread_sd=spread_sd,
+        sharpness=of([_median(one.sharpness, steady) for _, one, _ in frames])[0],
+        crisp=float(np.quantile([one.crisp for one, _, _ in frames], 0.1)),
+        still=float(np.quantile(changes, 0.05)) if len(changes) else float("nan"),
+        structure=tuple(float(value) for value in structure),
+        structure_sd=tuple(float(value) for value in np.nan_to_num(structure_sd)),
+        steady=tuple(float(value) for value in steady),
     )
 
 
-def spread_of(found: Compared) -> float:
-    """How much more light the brightest tiles have than the darkest, beside the reference; NaN with two tiles."""
-    known = np.sort(found.gains[np.isfinite(found.gains)])
-    return float(known[-2:].mean() - known[:2].mean()) if len(known) >= 4 else float("nan")
+def spread_of(gains: Float) -> float:
+    """How much more light the bright tiles have than the dark ones, beside the reference; NaN with few tiles known."""
+    known = np.sort(gains[np.isfinite(gains)])
+    if len(known) < 4:
+        return float("nan")
+    part = max(len(known) // 5, 1)  # single tiles do not count: a package may cover them
+    return float(known[-part - 1] - known[part])
 
 
-def _bits(values: npt.NDArray[np.bool_]) -> int:
-    return int((values * (1 << np.arange(len(values)))).sum())
-
-
-def _of_bits(bits: int) -> npt.NDArray[np.bool_]:
-    return (bits >> np.arange(TILES * TILES)) & 1 > 0
-
-
-def steady_of(ordinary: Ordinary) -> npt.NDArray[np.bool_]:
-    """The windows whose sharpness tells something: bool [16]."""
-    return _of_bits(ordinary.steady)
-
-
-def sharpness_of(found: Compared, steady: npt.NDArray[np.bool_]) -> float:
-    """The median sharpness of these windows; NaN where none is known."""
-    known = found.sharpness[np.isfinite(found.sharpness) & steady]
+def _median(values: Float, where: npt.NDArray[np.bool_]) -> float:
+    known = values[np.isfinite(values) & where]
     return float(np.median(known)) if len(known) else float("nan")
 
 
 def blind(reference: Reference, ordinary: Ordinary) -> tuple[Kind, ...]:
     """The kinds that cannot be told for this camera."""
     found: list[Kind] = []
-    edges = int((np.isfinite(reference.edges) & _of_bits(ordinary.firm)).sum())
+    firm = int((np.isfinite(reference.edges) & (np.array(ordinary.structure) > 0)).sum())
     if not np.isfinite(ordinary.spread):
         found.append("light_part")
     if not ordinary.crisp > MIN_CRISP:
         found.append("out_of_focus")
-    if edges < 2 or reference.share < MIN_FIXED:
+    if firm < 2:
         found += ["blocked", "moved"]
     if not ordinary.still > 0.25:
         found.append("frozen")
@@ -168,22 +186,25 @@ def looks_like(
     reference: Reference,
     ordinary: Ordinary,
     hour_gain: float,
-    lately: Float,
+    lately: Lately,
 ) -> Kind | None:
-    """What this frame looks like by itself, None where it looks well.
+    """What this frame looks like by itself and with the last few, None where it looks well.
 
     Args:
         changed: from the frame before, see `measures.change`.
-        lately: float32 [16], how often each tile's edges were lost lately; it is brought up to date here.
         hour_gain: the ordinary gain at this hour of earlier days; NaN where it is not known.
+        lately: takes this frame in.
     """
+    lately.add(found)
     if changed[1] < FROZEN * ordinary.still and ordinary.still > 0.25:
         return "frozen"
     light = found.gain - ordinary.gain
     if np.isfinite(hour_gain) and abs(found.gain - hour_gain) < abs(light):
         light = found.gain - hour_gain
-    known = found.gains[np.isfinite(found.gains)]
-    brightest, darkest = (float(known.max()), float(known.min())) if len(known) else (0.0, 0.0)
+    known = np.sort(found.gains[np.isfinite(found.gains)])
+    darkest, brightest = (
+        (float(known[len(known) // 8]), float(known[-1 - len(known) // 8])) if len(known) else (0.0,) * 2
+    )
     # All of the view, or it is a part of it that has another light or is hidden.
     if frame.mean < 5.0 or (light < min(DARK, -_SIGMAS * ordinary.gain_sd) and light + brightest < 0.6 * DARK):
         return "dark"
@@ -199,7 +220,7 @@ def looks_like(
     structural = _structure(frame, found, reference, ordinary, lately)
     if structural is not None:
         return structural
-    if spread_of(found) > ordinary.spread + max(PART, _SIGMAS * ordinary.spread_sd):
+    if spread_of(lately.gains) > ordinary.spread + max(PART, _SIGMAS * ordinary.spread_sd):
         return "light_part"
     red, blue = abs(found.red - ordinary.red), abs(found.blue - ordinary.blue)
     if red > max(CAST, _SIGMAS * ordinary.red_sd) or blue > max(CAST, _SIGMAS * ordinary.blue_sd):
@@ -207,30 +228,29 @@ def looks_like(
     return None
 
 
-def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Ordinary, lately: Float) -> Kind | None:
-    """What is wrong with where the edges are: moved, torn, or hidden in part."""
-    edges = np.isfinite(found.structure) & _of_bits(ordinary.firm)
-    empty = found.texture < reference.lowest - EMPTIER
+def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Ordinary, lately: Lately) -> Kind | None:
+    """What is wrong with where the edges are, and how sharp: moved, torn, hidden in part, or blurred."""
+    usual, varies = np.array(ordinary.structure), np.array(ordinary.structure_sd)
+    firm = np.isfinite(reference.edges) & (usual > 0)
+    # Where a belt's texture is the sensor's noise alone, more light makes less of it.
+    empty = lately.texture < reference.lowest - EMPTIER - 2 * max(found.gain, 0.0)
     some = 0 < empty.sum() <= len(empty) // 2
-    fine = np.isfinite(found.sharpness) & steady_of(ordinary)
+    fine = np.isfinite(found.sharpness) & (np.array(ordinary.steady) > 0)
     soft = fine & (found.sharpness < ordinary.sharpness + BLUR)
     blurred = frame.crisp < CRISP * ordinary.crisp and soft.sum() >= 0.7 * fine.sum()
-    lost = edges & (found.structure < LOST)
-    before = lately.copy()
-    lately += (lost - lately) * np.float32(0.25)
-    if edges.sum() >= 2 and found.agreement < LOST * ordinary.agreement and lost.sum() > 0.6 * edges.sum():
-        # A blurred view has lost its edges too, but with them its texture.
-        if float(np.median(found.texture[edges])) > -0.9 and not blurred:
-            return "moved"
-        return "out_of_focus" if blurred else None
+    lost_now = firm & (found.structure < 0.5 * usual)
+    stays = float(np.abs(lost_now - lately.lost)[firm].mean()) < 0.2 if firm.any() else True
+    lately.lost += (lost_now - lately.lost) * np.float32(0.25)
     if blurred:
         return "out_of_focus"
-    if (lost & (found.texture < -0.8)).any() and (found.structure[edges] > 0.7).any():
+    lost = firm & (lately.structure < np.minimum(LOST * usual, usual - 4 * varies))
+    blank = lost & (lately.left < BLANK)
+    if firm.sum() >= 4 and not stays and not blank.any() and _torn(lost_now, firm):
+        return "damaged"  # each frame is torn at another row; what stays lost was moved or is hidden
+    if firm.sum() >= 2 and lost.sum() > 0.4 * firm.sum() and blank.sum() < 0.5 * lost.sum():
+        return "moved"
+    if blank.any() and blank.sum() < firm.sum():
         return "blocked"
-    if _torn(lost, edges):
-        # Each frame is torn at another row; what stays lost was moved.
-        stays = float(np.abs(lost - before)[edges].mean()) < 0.25
-        return "moved" if stays and found.agreement < 0.7 * ordinary.agreement else "damaged"
     smeared, sharp = fine & (found.sharpness < -1.5), fine & (found.sharpness > -0.5)
     if some and sharp.sum() * 2 >= fine.sum():
         return "blocked"

@@ -35,6 +35,7 @@ from serving.errors import (
     VariantWarming,
     bounded,
 )
+from serving.observed.observer import CameraKey, Observer
 from serving.preprocess import Image
 from serving.runners import EngineChoice
 from serving.telemetry import Prediction, Recorder
@@ -108,9 +109,11 @@ class TritonPythonModel:
         self._heartbeat = Heartbeat(settings.heartbeat)
         self._policy = settings.captures
         self._recorder = None
+        self._observer = None
         if settings.telemetry is not None:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
+            self._observer = Observer(settings.telemetry) if settings.observe else None
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
 
@@ -135,6 +138,8 @@ class TritonPythonModel:
         self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
+        if self._observer is not None:
+            self._observer.close()
 
     def _load(self, settings: BackendSettings, choice: EngineChoice) -> None:
         if settings.threads:
@@ -195,20 +200,38 @@ class TritonPythonModel:
 
     def _reply(self, asked: _Asked, result: Reply | ServingError, at: float, batch: int) -> None:
         """Send an answer or an error and note it: when its batch began, and how many were computed with it."""
+        key = _camera_of(asked.query) if self._observer is not None and isinstance(result, Reply) else None
+        camera = self._observer.state_of(key) if self._observer is not None and key is not None else None
         if isinstance(result, Reply):
-            self._replies.put(asked.sender, lambda: _success(result, asked.id))
+            said = None if camera is None else camera.camera
+            self._replies.put(asked.sender, lambda: _success(result, asked.id, said))
         else:
             self._replies.put(asked.sender, lambda: _failure(result))
         try:
-            self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch)
+            fit = camera is None or camera.word != "fault"
+            self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch, fit=fit)
+            if self._observer is not None and key is not None and not asked.bulk:
+                # A reference to the frame and no more: another thread looks at it.
+                pixels = result.pixels if isinstance(result, Reply) else None
+                if pixels is not None:
+                    self._observer.offer(key, pixels, at)
         except Exception:
             # It has its answer, and so shall its neighbours, whatever is wrong with the records.
             log.exception("a request could not be noted")
 
     def _note(
-        self, request_id: str, query: Query, result: Reply | ServingError, at: float, seconds: float, batch: int
+        self,
+        request_id: str,
+        query: Query,
+        result: Reply | ServingError,
+        at: float,
+        seconds: float,
+        batch: int,
+        *,
+        fit: bool,
     ) -> None:
-        """Count a request that took `seconds` since it came and hand its record to the telemetry thread."""
+        """Count a request that took `seconds` since it came and hand its record to the telemetry thread. A frame that
+        is not `fit`, of a camera at fault, is not kept: nothing is to be learnt from it."""
         reply: Reply | None = None
         if isinstance(result, Reply):
             reply = result
@@ -240,7 +263,7 @@ class TritonPythonModel:
             error=None if reply is not None else getattr(result, "code", "serving"),
         )
         capture = None
-        if reply is not None:
+        if reply is not None and fit:
             reason = self._policy.reason(request_id, top)
             if reason is not None:
                 capture = Capture(
@@ -253,6 +276,7 @@ class TritonPythonModel:
                     query.cell,
                     query.line,
                     query.robot,
+                    query.camera,
                 )
         self._recorder.record(prediction, capture)
 
@@ -271,7 +295,7 @@ class TritonPythonModel:
 
 def _query(request: Request, parameters: dict[str, Any]) -> Query:
     texts: dict[str, str | None] = {}
-    for key in ("cell", "variant", "line", "robot"):
+    for key in ("cell", "variant", "line", "robot", "camera"):
         value = parameters.get(key)
         if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable()):
             raise RequestError(f"parameter '{key}' must be a text of 1 to 200 printable characters")
@@ -282,6 +306,12 @@ def _query(request: Request, parameters: dict[str, Any]) -> Query:
         min_score=_min_score(parameters.get("min_score", 0.05)),
         token=_token(parameters),
     )
+
+
+def _camera_of(query: Query) -> CameraKey | None:
+    """The camera that a frame came from; None where no cell is named."""
+    cell = query.of_cell
+    return None if cell is None else CameraKey(cell, query.line, query.camera)
 
 
 def _request_id(said: str) -> str:
@@ -326,7 +356,7 @@ def _image(request: Request) -> bytes | Image:
     return row.tobytes() if name == "image" else row.copy()
 
 
-def _success(reply: Reply, request_id: str) -> object:
+def _success(reply: Reply, request_id: str, camera: str | None = None) -> object:
     instances = reply.instances
     masks = [counts.decode("ascii") for counts in instances.masks]
     outputs = [
@@ -340,6 +370,8 @@ def _success(reply: Reply, request_id: str) -> object:
     ]
     if reply.instead_of is not None:
         outputs.append(_text("instead_of", reply.instead_of))
+    if camera is not None:
+        outputs.append(_text("camera", camera))
     return pb.InferenceResponse(outputs)
 
 
