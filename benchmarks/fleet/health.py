@@ -110,12 +110,17 @@ def learnt(pool: Pool, seed: int, *, at: float = 9 * 3600.0) -> tuple[CameraHeal
     return health, stream
 
 
-def judge_cell(
-    seed: int, *, size: int, days: float, faults: int, every_s: float, kinds: Sequence[Kind] = KINDS
+def judge_cell(seed: int, *, size: int, days: float, faults: int, every_s: float) -> Tally:
+    """One cell of the fleet."""
+    return judge_pool(CellCamera(seed, size=size).pool(), seed, days=days, faults=faults, every_s=every_s)
+
+
+def judge_pool(
+    pool: Pool, seed: int, *, days: float, faults: int, every_s: float, kinds: Sequence[Kind] = KINDS
 ) -> Tally:
-    """One cell: faults one by one on a camera that was learnt, a while without any, and a while with new packages."""
+    """One camera: faults one by one after it was learnt, a while with new packages, and a while without any of it."""
     tally = Tally()
-    pool = CellCamera(seed, size=size).pool()
+    size = pool.busy[0].image.shape[0]
     health, stream = learnt(pool, seed)
     if not health.learnt:
         return tally
@@ -124,7 +129,8 @@ def judge_cell(
     for kind in kinds:
         for _ in range(faults):
             _plant(tally, pool, seed, kind, saved, start, rng, size)
-    _novelty(tally, pool, seed, saved, start)
+    if pool.novel:
+        _novelty(tally, pool, seed, saved, start)
     stream.every_s = every_s
     known: float | None = None
     for image, at in stream.frames(int(days * DAY_S / every_s)):

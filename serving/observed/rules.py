@@ -62,6 +62,8 @@ class Lately:
     texture: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
     left: Float = field(default_factory=lambda: np.full(_TILES, np.nan, np.float32))
     lost: Float = field(default_factory=lambda: np.zeros(_TILES, np.float32))
+    busy: float = 0.0
+    """Share of frames that differed from the one before by more than noise."""
 
     def add(self, found: Compared) -> None:
         """Take a frame in."""
@@ -196,6 +198,7 @@ def looks_like(
         lately: takes this frame in.
     """
     lately.add(found)
+    lately.busy += (float(changed[1] > 4 * ordinary.still) - lately.busy) * _LATELY
     if changed[1] < FROZEN * ordinary.still and ordinary.still > 0.25:
         return "frozen"
     light = found.gain - ordinary.gain
@@ -234,7 +237,7 @@ def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Or
     firm = np.isfinite(reference.edges) & (usual > 0)
     # Where a belt's texture is the sensor's noise alone, more light makes less of it.
     empty = lately.texture < reference.lowest - EMPTIER - 2 * max(found.gain, 0.0)
-    some = 0 < empty.sum() <= len(empty) // 2
+    some = 0 < empty.sum() <= len(empty) // 2 and lately.busy > 0.6
     fine = np.isfinite(found.sharpness) & (np.array(ordinary.steady) > 0)
     soft = fine & (found.sharpness < ordinary.sharpness + BLUR)
     blurred = frame.crisp < CRISP * ordinary.crisp and soft.sum() >= 0.7 * fine.sum()
@@ -248,13 +251,28 @@ def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Or
     if firm.sum() >= 4 and not stays and not blank.any() and _torn(lost_now, firm):
         return "damaged"  # each frame is torn at another row; what stays lost was moved or is hidden
     if firm.sum() >= 2 and lost.sum() > 0.4 * firm.sum() and blank.sum() < 0.5 * lost.sum():
-        return "moved"
+        return "damaged" if _torn_lately(lately.structure, usual, firm) else "moved"
     if blank.any() and blank.sum() < firm.sum():
         return "blocked"
     smeared, sharp = fine & (found.sharpness < -1.5), fine & (found.sharpness > -0.5)
     if some and sharp.sum() * 2 >= fine.sum():
         return "blocked"
     return "blocked" if smeared.any() and sharp.sum() >= 2 and sharp.sum() >= smeared.sum() / 3 else None
+
+
+def _torn_lately(structure: Float, usual: npt.NDArray[np.float64], firm: npt.NDArray[np.bool_]) -> bool:
+    """Whether the edges were lately lost from row to row more, from nothing at one end to nearly all at the other: of
+    frames that are torn at another row each time, the first rows are always whole and the last never."""
+    grid, known = (
+        np.where(firm, structure / np.maximum(usual, 1e-6), 0.0).reshape(TILES, TILES),
+        firm.reshape(TILES, TILES),
+    )
+    rows = [float(row[seen].mean()) for row, seen in zip(grid, known, strict=True) if seen.any()]
+    if len(rows) < 3:
+        return False
+    whole, least = (rows[0], rows[-1]) if rows[0] > rows[-1] else (rows[-1], rows[0])
+    steps = np.diff(rows if rows[0] > rows[-1] else rows[::-1])
+    return whole > 0.85 and least < 0.45 and bool((steps < 0.1).all())
 
 
 def _torn(lost: npt.NDArray[np.bool_], edges: npt.NDArray[np.bool_]) -> bool:

@@ -35,7 +35,6 @@ from serving.errors import (
     VariantWarming,
     bounded,
 )
-from serving.observed.observer import CameraKey, Observer
 from serving.preprocess import Image
 from serving.runners import EngineChoice
 from serving.telemetry import Prediction, Recorder
@@ -45,6 +44,7 @@ from serving.triton.heartbeat import Heartbeat
 from serving.triton.metrics import VariantMetrics
 from serving.triton.replies import Replies, Sender
 from serving.triton.scheduler import CPU_ROWS, CUDA_ROWS, Scheduler
+from serving.triton.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +109,10 @@ class TritonPythonModel:
         self._heartbeat = Heartbeat(settings.heartbeat)
         self._policy = settings.captures
         self._recorder = None
-        self._observer = None
+        self._watching = Watching(settings.telemetry if settings.observe else None)
         if settings.telemetry is not None:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
-            self._observer = Observer(settings.telemetry) if settings.observe else None
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
 
@@ -138,8 +137,7 @@ class TritonPythonModel:
         self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
-        if self._observer is not None:
-            self._observer.close()
+        self._watching.close()
 
     def _load(self, settings: BackendSettings, choice: EngineChoice) -> None:
         if settings.threads:
@@ -200,8 +198,7 @@ class TritonPythonModel:
 
     def _reply(self, asked: _Asked, result: Reply | ServingError, at: float, batch: int) -> None:
         """Send an answer or an error and note it: when its batch began, and how many were computed with it."""
-        key = _camera_of(asked.query) if self._observer is not None and isinstance(result, Reply) else None
-        camera = self._observer.state_of(key) if self._observer is not None and key is not None else None
+        camera = self._watching.state(asked.query, result)
         if isinstance(result, Reply):
             said = None if camera is None else camera.camera
             self._replies.put(asked.sender, lambda: _success(result, asked.id, said))
@@ -210,11 +207,8 @@ class TritonPythonModel:
         try:
             fit = camera is None or camera.word != "fault"
             self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch, fit=fit)
-            if self._observer is not None and key is not None and not asked.bulk:
-                # A reference to the frame and no more: another thread looks at it.
-                pixels = result.pixels if isinstance(result, Reply) else None
-                if pixels is not None:
-                    self._observer.offer(key, pixels, at)
+            if not asked.bulk:
+                self._watching.look(asked.query, result, at)
         except Exception:
             # It has its answer, and so shall its neighbours, whatever is wrong with the records.
             log.exception("a request could not be noted")
@@ -306,12 +300,6 @@ def _query(request: Request, parameters: dict[str, Any]) -> Query:
         min_score=_min_score(parameters.get("min_score", 0.05)),
         token=_token(parameters),
     )
-
-
-def _camera_of(query: Query) -> CameraKey | None:
-    """The camera that a frame came from; None where no cell is named."""
-    cell = query.of_cell
-    return None if cell is None else CameraKey(cell, query.line, query.camera)
 
 
 def _request_id(said: str) -> str:
