@@ -200,19 +200,19 @@ class CameraHealth:
         hour = int(at % DAY_S // 3600)
         suspect = looks_like(frame, found, moved, reference, ordinary, self._hours.of(hour), self._lately)
         sums = self._sums
-        for kind, total in sums.items():
-            total.add(suspect == kind, at, looks)
+        for name, total in sums.items():
+            total.add(suspect == name, at, looks, 2 * self._limit)
         kind, since = self.state.kind, self.state.since
         if kind is not None:
             if self._recovery.add(suspect is not None, sums[kind].p0, looks) > self._over:
                 kind = since = None
                 for total in sums.values():
                     total.reset()
-        else:
-            worst = max(KINDS, key=lambda one: sums[one].value)
-            if sums[worst].value > self._limit:
-                kind, since = worst, sums[worst].first
-                self._recovery = Recovery()
+        worst = max(KINDS, key=lambda one: sums[one].value)
+        # Of a fault that turns out to be another one, nothing is left when the other is certain.
+        if sums[worst].value > self._limit and (kind is None or sums[kind].value == 0.0):
+            kind, since = worst, sums[worst].first
+            self._recovery = Recovery()
         calm = kind is None and suspect is None and max(one.value for one in sums.values()) < _SUSPICIOUS
         if calm:
             self._follow(frame, found, hour, looks)

@@ -43,11 +43,11 @@ class Cusum:
     first: float | None = None
     """Time of the first faulty look of the present rise."""
 
-    def add(self, faulty: bool, at: float, looks: float) -> float:
-        """Take a frame in; returns the sum."""
+    def add(self, faulty: bool, at: float, looks: float, most: float = math.inf) -> float:
+        """Take a frame in; returns the sum, which never exceeds `most`: what is certain must be able to change."""
         p0 = min(max(self.p0, P0_MIN), P0_MAX)
         ratio = SHOWS / p0 if faulty else (1 - SHOWS) / (1 - p0)
-        self.value = max(0.0, self.value + looks * math.log(ratio))
+        self.value = min(max(0.0, self.value + looks * math.log(ratio)), most)
         if self.value == 0.0:
             self.first = None
         elif faulty and self.first is None:
