@@ -3,7 +3,7 @@
     python -m benchmarks.fleet.photographs ../shared/data
 
 `robot-table` is one camera above one table, as a cell has it. `rack-boxes` is another view in every photograph: a
-camera without a fixed view, of which it must be said that some kinds cannot be told, and which must give no false alarms.
+camera without a fixed view, of which some kinds cannot be told, and which must give no false alarms.
 """
 
 from __future__ import annotations

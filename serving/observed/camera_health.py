@@ -203,11 +203,10 @@ class CameraHealth:
         for name, total in sums.items():
             total.add(suspect == name, at, looks, 2 * self._limit)
         kind, since = self.state.kind, self.state.since
-        if kind is not None:
-            if self._recovery.add(suspect is not None, sums[kind].p0, looks) > self._over:
-                kind = since = None
-                for total in sums.values():
-                    total.reset()
+        if kind is not None and self._recovery.add(suspect is not None, sums[kind].p0, looks) > self._over:
+            kind = since = None
+            for total in sums.values():
+                total.reset()
         worst = max(KINDS, key=lambda one: sums[one].value)
         # Of a fault that turns out to be another one, nothing is left when the other is certain.
         if sums[worst].value > self._limit and (kind is None or sums[kind].value == 0.0):
