@@ -19,6 +19,7 @@ from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive
 
 from hub import __version__, housekeeping
 from hub.access_policy import entrance
+from hub.api.alerts import AlertController
 from hub.api.audit import AuditController, record_change
 from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
@@ -134,6 +135,7 @@ def create_app(
             ProvenanceController,
             OutcomeController,
             CaptureController,
+            AlertController,
             RolloutController,
             TrialController,
             RobotController,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from hub import schemas_serving as v
 from hub.client_calls import Calls
+from hub.schemas_loop import Alert, AlertNote
 
 
 class ProductionCalls(Calls):
@@ -33,6 +34,23 @@ class ProductionCalls(Calls):
         target = folder / f"{capture_id}{suffix}"
         target.write_bytes(answer.content)
         return target
+
+    def alerts(self, **wanted: str) -> list[Alert]:
+        """Newest first; `wanted`: `cell`, `state`, `after` (an alert's id), `limit`."""
+        return self._call("GET", "/alerts", list[Alert], params=wanted)
+
+    def alert(self, alert_id: str) -> Alert:
+        return self._call("GET", _alert(alert_id), Alert)
+
+    def alert_picture(self, alert_id: str, name: str) -> bytes:
+        """`before` or `after`, a JPEG."""
+        return self._send("GET", f"{_alert(alert_id)}/pictures/{quote(name, safe='')}").content
+
+    def acknowledge_alert(self, alert_id: str, note: str = "") -> Alert:
+        return self._call("POST", _alert(alert_id) + "/acknowledge", Alert, AlertNote(note=note))
+
+    def close_alert(self, alert_id: str, note: str = "") -> Alert:
+        return self._call("POST", _alert(alert_id) + "/close", Alert, AlertNote(note=note))
 
     def rollout(self, cell: str) -> v.Rollout:
         return self._call("GET", _rollout(cell), v.Rollout)
@@ -60,6 +78,10 @@ class ProductionCalls(Calls):
 
     def remove_robot(self, robot_id: str) -> None:
         self._send("DELETE", f"/robots/{quote(robot_id, safe='')}")
+
+
+def _alert(alert_id: str) -> str:
+    return f"/alerts/{quote(alert_id, safe='')}"
 
 
 def _rollout(cell: str) -> str:

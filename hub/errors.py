@@ -165,6 +165,14 @@ class StageTakenError(HubError):
     """Raised when a stage is not held by whom the caller judged: nothing was moved."""
 
 
+class UnknownAlertError(HubError):
+    """Raised when there is no alert of this id, or none that the caller may see."""
+
+
+class AlertStateError(HubError):
+    """Raised when an alert that is closed is acknowledged or closed."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 
@@ -251,6 +259,8 @@ TABLE: dict[type[Exception], Problem] = {
     InUseError: Problem(409, "in-use", "It is in use", _conflict),
     StorageFullError: Problem(413, "storage-full", "The team's room is used up", _refused),
     QuotaError: Problem(429, "quota", "The team's quota is used up", _refused),
+    UnknownAlertError: Problem(404, "unknown-alert", "Unknown alert", _absent),
+    AlertStateError: Problem(409, "alert-state", "Not possible in the alert's state", _conflict),
     UnknownTokenError: Problem(404, "unknown-token", "Unknown token", _absent),
     UnknownWebhookError: Problem(404, "unknown-webhook", "Unknown webhook", _absent),
     UnknownDeliveryError: Problem(404, "unknown-delivery", "Unknown delivery", _absent),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from hub.cells import Cells
+from hub.loop.alerts import Alerts
+from hub.loop.uplink import Uplink
 from hub.promotions import Promotions
 from hub.remains import forgotten_cells
 from hub.robots import Robots
@@ -17,6 +19,7 @@ from hub.tokens import Tokens
 from hub.trials import Trials, TrialWatch
 from registry.registry import Registry
 from serving.captures import CaptureStore
+from serving.observed.spool import UPLINK, Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Production:
     trials: Trials
     watch: TrialWatch
     robots: Robots
+    alerts: Alerts
 
     @classmethod
     def over(
@@ -56,6 +60,7 @@ class Production:
         robots.sync()
         captures = CaptureStore(settings.telemetry_folder / "captures")
         cells.before_delete.append(captures.remove_of)
+        uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -63,6 +68,7 @@ class Production:
             trials=trials,
             watch=TrialWatch(trials),
             robots=robots,
+            alerts=Alerts(catalog, uplink, captures, settings.data / "alerts"),
         )
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ from hub.settings import Settings
 from hub.store import Store
 from hub.tables import HUB
 from hub.tables_access import ACCESS
+from hub.tables_loop import LOOP
 from hub.tables_protocol import PROTOCOL
 from hub.tables_quotas import QUOTAS
 from hub.tables_rollout import ROLLOUT
@@ -100,7 +101,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP],
             reserve=settings.reserve_bytes,
         )
         try:

@@ -42,6 +42,7 @@ class AsyncRobotClient:
         cell: str | None = None,
         robot: str | None = None,
         line: str | None = None,
+        camera: str | None = None,
         timeout_s: float = 2.0,
         token: str | None = None,
         tls: ClientTls | None = None,
@@ -51,7 +52,7 @@ class AsyncRobotClient:
     ) -> None:
         """Call it inside a running event loop: gRPC binds the connection to it."""
         self._url = url
-        self._defaults = Ask(cell=cell, robot=robot, line=line)
+        self._defaults = Ask(cell=cell, robot=robot, line=line, camera=camera)
         self._timeout_s = timeout_s
         self._headers = {"authorization": f"Bearer {token}"} if token else None
         self._fallback = fallback

@@ -76,6 +76,7 @@ class Capture:
     cell: str | None
     line: str | None
     robot: str | None
+    camera: str | None = None
 
 
 class CaptureStore:
@@ -190,6 +191,7 @@ def _document(capture: Capture) -> dict[str, Any]:
         "cell": capture.cell,
         "line": capture.line,
         "robot": capture.robot,
+        "camera": capture.camera,
         "height": found.height,
         "width": found.width,
         "instances": [

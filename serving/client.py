@@ -55,6 +55,7 @@ class RobotClient:
         cell: str | None = None,
         robot: str | None = None,
         line: str | None = None,
+        camera: str | None = None,
         timeout_s: float = 2.0,
         token: str | None = None,
         tls: ClientTls | None = None,
@@ -67,7 +68,7 @@ class RobotClient:
         """`url` is `host:port` of Triton's gRPC endpoint.
 
         Args:
-            cell, robot, line: the defaults of every request.
+            cell, robot, line: the defaults of every request. camera: its name, where a line has several.
             timeout_s: bounds one call, everything included.
             token: the robot's token, for Triton (where it checks tokens) and for the hub.
             tls: encrypts the connection; None sends in the clear.
@@ -78,7 +79,7 @@ class RobotClient:
             hub: address of the hub that outcomes go to. outcomes: a reporter that clients share, instead.
         """
         self._url = url
-        self._defaults = Ask(cell=cell, robot=robot, line=line)
+        self._defaults = Ask(cell=cell, robot=robot, line=line, camera=camera)
         self._timeout_s = timeout_s
         self._headers = {"authorization": f"Bearer {token}"} if token else None
         self._tls = {} if tls is None else tls.arguments()

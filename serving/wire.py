@@ -59,6 +59,8 @@ class Answer:
         round_trip_s: seconds from the call to the answer, as the robot saw it.
         fallback: whether the last good variant answered because the routed one could not.
         instead_of: the variant that should have answered by the server's routing and could not; None where it did.
+        camera: `ok`, the kind of fault that the camera shows (`serving.observed.camera_kinds`), or `cannot_tell`; as
+            known before this frame. None where the server does not watch cameras, or no cell was named.
     """
 
     instances: Instances
@@ -67,6 +69,7 @@ class Answer:
     round_trip_s: float
     fallback: bool = False
     instead_of: str | None = None
+    camera: str | None = None
 
     @property
     def variant(self) -> str | None:
@@ -107,6 +110,7 @@ class Ask:
     robot: str | None = None
     min_score: float | None = None
     request_id: str = ""
+    camera: str | None = None
 
     def parameters(self) -> dict[str, str]:
         """The request parameters. Floats travel as text: not every server version knows floating-point ones."""
@@ -115,6 +119,7 @@ class Ask:
             "variant": self.variant,
             "line": self.line,
             "robot": self.robot,
+            "camera": self.camera,
             "min_score": self.min_score,
         }
         return {
@@ -205,7 +210,8 @@ def read_answer(result: triton.InferResult, seconds: float, *, fallback: bool = 
         tuple(mask.encode("ascii") for mask in json.loads(text("masks"))),
     )
     instead_of = text("instead_of") if missed is not None else None
-    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback, instead_of)
+    camera = text("camera") if result.as_numpy("camera") is not None else None
+    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback, instead_of, camera)
 
 
 def mapped(error: InferenceServerException, url: str, timeout_s: float) -> ClientError:

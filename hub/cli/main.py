@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import rich_click as click
 
 from hub.cli import (
+    alerts,
     audit,
     base,
     bench,
@@ -35,7 +36,7 @@ click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
-        {"name": "In production", "commands": ["outcomes", "captures", "rollout", "robot"]},
+        {"name": "In production", "commands": ["outcomes", "captures", "alerts", "rollout", "robot"]},
         {"name": "What is stored", "commands": ["registry", "backup", "restore"]},
         {"name": "Who may do what", "commands": ["team", "token", "webhook", "audit"]},
         {"name": "The shared base", "commands": ["base", "eval", "scenes", "bench"]},
@@ -95,6 +96,7 @@ for command in (
         registry.registry,
         outcomes.outcomes,
         outcomes.captures,
+        alerts.alerts,
         rollout.rollout,
         rollout.robot,
         base.base,

@@ -16,6 +16,7 @@ from hub.api.audit import note
 from hub.tokens import Scope
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.moves import asked_move, mover, told
+from hub.web.pages_alerts import open_alerts
 from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
 from registry.stage_types import HELD_STAGES
@@ -135,6 +136,7 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         places={} if secret else _places(web, found.name),
         decisions=[] if secret else [told(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
         jobs=web.jobs(who, limit=5, cell=found.name),
+        alerts=open_alerts(web, who, found.name),
         mine=who.owns(found.team) or not found.team,
         base=web.services.bases.newest_name(),
         choices=web.services.cells.choices(),

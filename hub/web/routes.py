@@ -7,6 +7,7 @@ from litestar.di import Provide
 
 from hub.api.problems import answer_error as answer_problem
 from hub.web import (
+    pages_alerts,
     pages_cells,
     pages_compare,
     pages_datasets,
@@ -63,6 +64,10 @@ def routers() -> list[Router]:
             pages_compare.compare,
             pages_outcomes.outcomes,
             pages_repos.one_repo,
+            pages_alerts.alerts,
+            pages_alerts.picture,
+            pages_alerts.acknowledge,
+            pages_alerts.close,
         ],
         dependencies={"web": Provide(web_of, sync_to_thread=False)},
         guards=[same_origin],

@@ -44,6 +44,7 @@ from serving.triton.heartbeat import Heartbeat
 from serving.triton.metrics import VariantMetrics
 from serving.triton.replies import Replies, Sender
 from serving.triton.scheduler import CPU_ROWS, CUDA_ROWS, Scheduler
+from serving.triton.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ class TritonPythonModel:
         self._heartbeat = Heartbeat(settings.heartbeat)
         self._policy = settings.captures
         self._recorder = None
+        self._watching = Watching(settings.telemetry if settings.observe else None)
         if settings.telemetry is not None:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
@@ -135,6 +137,7 @@ class TritonPythonModel:
         self._metrics.close()
         if self._recorder is not None:
             self._recorder.close()
+        self._watching.close()
 
     def _load(self, settings: BackendSettings, choice: EngineChoice) -> None:
         if settings.threads:
@@ -195,20 +198,34 @@ class TritonPythonModel:
 
     def _reply(self, asked: _Asked, result: Reply | ServingError, at: float, batch: int) -> None:
         """Send an answer or an error and note it: when its batch began, and how many were computed with it."""
+        camera = self._watching.state(asked.query, result)
         if isinstance(result, Reply):
-            self._replies.put(asked.sender, lambda: _success(result, asked.id))
+            said = None if camera is None else camera.camera
+            self._replies.put(asked.sender, lambda: _success(result, asked.id, said))
         else:
             self._replies.put(asked.sender, lambda: _failure(result))
         try:
-            self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch)
+            fit = camera is None or camera.word != "fault"
+            self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch, fit=fit)
+            if not asked.bulk:
+                self._watching.look(asked.query, result, at)
         except Exception:
             # It has its answer, and so shall its neighbours, whatever is wrong with the records.
             log.exception("a request could not be noted")
 
     def _note(
-        self, request_id: str, query: Query, result: Reply | ServingError, at: float, seconds: float, batch: int
+        self,
+        request_id: str,
+        query: Query,
+        result: Reply | ServingError,
+        at: float,
+        seconds: float,
+        batch: int,
+        *,
+        fit: bool,
     ) -> None:
-        """Count a request that took `seconds` since it came and hand its record to the telemetry thread."""
+        """Count a request that took `seconds` since it came and hand its record to the telemetry thread. A frame that
+        is not `fit`, of a camera at fault, is not kept: nothing is to be learnt from it."""
         reply: Reply | None = None
         if isinstance(result, Reply):
             reply = result
@@ -241,7 +258,7 @@ class TritonPythonModel:
             caller=self._engine.caller(query),
         )
         capture = None
-        if reply is not None:
+        if reply is not None and fit:
             reason = self._policy.reason(request_id, top)
             if reason is not None:
                 capture = Capture(
@@ -254,6 +271,7 @@ class TritonPythonModel:
                     query.cell,
                     query.line,
                     query.robot,
+                    query.camera,
                 )
         self._recorder.record(prediction, capture)
 
@@ -272,7 +290,7 @@ class TritonPythonModel:
 
 def _query(request: Request, parameters: dict[str, Any]) -> Query:
     texts: dict[str, str | None] = {}
-    for key in ("cell", "variant", "line", "robot"):
+    for key in ("cell", "variant", "line", "robot", "camera"):
         value = parameters.get(key)
         if value is not None and (not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable()):
             raise RequestError(f"parameter '{key}' must be a text of 1 to 200 printable characters")
@@ -327,7 +345,7 @@ def _image(request: Request) -> bytes | Image:
     return row.tobytes() if name == "image" else row.copy()
 
 
-def _success(reply: Reply, request_id: str) -> object:
+def _success(reply: Reply, request_id: str, camera: str | None = None) -> object:
     instances = reply.instances
     masks = [counts.decode("ascii") for counts in instances.masks]
     outputs = [
@@ -341,6 +359,8 @@ def _success(reply: Reply, request_id: str) -> object:
     ]
     if reply.instead_of is not None:
         outputs.append(_text("instead_of", reply.instead_of))
+    if camera is not None:
+        outputs.append(_text("camera", camera))
     return pb.InferenceResponse(outputs)
 
 

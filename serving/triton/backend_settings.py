@@ -24,6 +24,7 @@ class BackendSettings:
         captures: which frames are kept.
         heartbeat: the file that tells the guard that the backend is alive; None where no guard watches.
         batching: how requests are put together.
+        observe: whether cameras are watched, where telemetry is kept.
     """
 
     serving: Path
@@ -34,6 +35,7 @@ class BackendSettings:
     captures: CapturePolicy = field(default_factory=CapturePolicy)
     heartbeat: Path | None = None
     batching: Batching = field(default_factory=Batching)
+    observe: bool = True
 
     def environment(self) -> dict[str, str]:
         """The variables that `read` reads."""
@@ -41,6 +43,7 @@ class BackendSettings:
             "PARCELHUB_SERVING": str(self.serving.absolute()),
             "PARCELHUB_HOT_VARIANTS": str(self.hot),
             "PARCELHUB_CHECK_TOKENS": "1" if self.check_tokens else "0",
+            "PARCELHUB_OBSERVE": "1" if self.observe else "0",
             "PARCELHUB_TELEMETRY": str(self.telemetry.absolute()) if self.telemetry else "",
             "PARCELHUB_HEARTBEAT": str(self.heartbeat.absolute()) if self.heartbeat else "",
             "PARCELHUB_TORCH_THREADS": str(self.threads) if self.threads else "",
@@ -85,6 +88,7 @@ class BackendSettings:
                     int(environment.get("PARCELHUB_MAX_QUEUE_BYTES") or queue.max_waiting_bytes),
                     float(environment.get("PARCELHUB_MAX_WAIT_S") or queue.max_wait_s),
                 ),
+                environment.get("PARCELHUB_OBSERVE", "1") == "1",
             )
         except ValueError as error:
             raise TritonError(f"a PARCELHUB_ variable of the backend has no usable value: {error}") from error

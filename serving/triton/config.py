@@ -54,6 +54,7 @@ class TritonConfig:
         hot_variants: how many variants are kept in memory.
         telemetry: where predictions and captures go; None keeps neither.
         captures: which frames are kept there.
+        observe: whether cameras are watched, where telemetry is kept.
         check_tokens: requests need a robot's token that is good for their cell.
         tls: encrypts gRPC. HTTP has no TLS in Triton, so it then listens on the local machine only.
         shared_memory: lets robots on this host register shared memory; who may reach the port may then read any region
@@ -79,6 +80,7 @@ class TritonConfig:
     check_tokens: bool = False
     tls: Tls | None = None
     shared_memory: bool = False
+    observe: bool = True
 
     @property
     def url(self) -> str:
@@ -115,6 +117,7 @@ class TritonConfig:
             check_tokens=self.check_tokens,
             captures=self.captures,
             batching=self.batching,
+            observe=self.observe,
         )
 
     def guard_options(self, heartbeat: Path | None) -> list[str]:

@@ -208,7 +208,7 @@ class Engine:
             variant = row.order.variant
             served_by = state.served_by(variant)
             base, version = state.segmenter.base_name, state.table.version
-            replies.append(Reply(said, served_by, variant, base, row.stage, version, row.instead_of))
+            replies.append(Reply(said, served_by, variant, base, row.stage, version, row.instead_of, row.image))
         return replies
 
     def _not_finite(self, state: State, row: Ready, error: NotFinite) -> Reply | ServingError:

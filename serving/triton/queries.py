@@ -26,7 +26,7 @@ OTHER = "other"
 class Query:
     """One robot's request. `image` is encoded JPEG or PNG bytes, or uint8 [H, W, 3].
 
-    `token` is the robot's; it counts only where the engine checks tokens.
+    `token` is the robot's; it counts only where the engine checks tokens. `camera` names one of several on a line.
     """
 
     image: bytes | Image
@@ -36,6 +36,7 @@ class Query:
     min_score: float = 0.05
     robot: str | None = None
     token: str | None = None
+    camera: str | None = None
 
     @property
     def of_cell(self) -> str | None:
@@ -54,6 +55,7 @@ class Reply:
 
     `stage` is the stage whose variant it was, `pinned` where the request named the variant, None for the base.
     `instead_of` is the variant that should have answered by the routing and could not; None where that one did.
+    `pixels` is the frame as it was decoded.
     """
 
     instances: Instances
@@ -63,6 +65,7 @@ class Reply:
     stage: str | None = None
     table_version: int = 0
     instead_of: str | None = None
+    pixels: Image | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Measures all four floors; not in the wheel."""

@@ -1,0 +1,209 @@
+"""Alerts: what is wrong with a cell's camera, for a technician.
+
+An alert opens and closes by what the site's observer says; a person may acknowledge it (somebody looks after it) or
+close it (it was dealt with, or it was none). Its two small pictures lie in `<data>/alerts/`. Alerts exist for those
+who may look at the production of the cell: its team and the operator. Frames of a camera that was at fault are no
+training captures: those that were kept since the fault began go when the alert opens.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Collection
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from hub.errors import AlertStateError, UnknownAlertError
+from hub.loop.uplink import AlertClosed, AlertOpened, Message, Uplink
+from hub.schemas_loop import Alert, AlertState
+from hub.tables import timestamp
+from registry.catalog import Catalog, Cursor
+from serving.captures import CaptureStore
+from serving.errors import CaptureNotFound
+from serving.observed.camera_kinds import ADVICE
+
+log = logging.getLogger("parcelhub.alerts")
+
+ITSELF: Final = "the camera"
+"""Who closed an alert whose fault went away."""
+MAX_PICTURES: Final = 5_000
+LOOKED_AT: Final = 5_000
+"""So many of the newest captures are looked at when an alert opens."""
+_COLUMNS = (
+    "id, cell, line, camera, kind, reason, since, opened_at, state, acknowledged_at, acknowledged_by, closed_at,"
+    " closed_by, note"
+)
+_ID = re.compile(r"[0-9a-f]{32}")
+PICTURES: Final = ("before", "after")
+
+
+class Alerts:
+    """All alerts. Thread-safe."""
+
+    def __init__(self, catalog: Catalog, uplink: Uplink, captures: CaptureStore, folder: Path) -> None:
+        self._catalog = catalog
+        self._uplink = uplink
+        self._captures = captures
+        self._folder = folder
+        uplink.before.append(self._keep_pictures)
+        uplink.handlers.append(self._apply)
+
+    def page(
+        self,
+        *,
+        places: Collection[str] | None,
+        limit: int = 50,
+        after: str = "",
+        cell: str | None = None,
+        state: AlertState | None = None,
+    ) -> list[Alert]:
+        """Alerts of these cells (None: all), the newest first; with `after` set to the last one's id, the next page."""
+        self._uplink.take_up()
+        where, values = ["true"], []  # type: list[str], list[object]
+        for condition, value in (
+            ("list_contains(?::VARCHAR[], cell)", None if places is None else sorted(places)),
+            ("cell = ?", cell),
+            ("state = ?", state),
+        ):
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        if after:
+            where.append("(opened_at, id) < (SELECT opened_at, id FROM loop_alerts WHERE id = ?)")
+            values.append(after)
+        rows = self._catalog.query(
+            f"SELECT {_COLUMNS} FROM loop_alerts WHERE {' AND '.join(where)}"  # noqa: S608  # conditions of our own
+            " ORDER BY opened_at DESC, id DESC LIMIT ?",
+            [*values, limit],
+        )
+        return [self._alert(row) for row in rows]
+
+    def get(self, alert_id: str, places: Collection[str] | None) -> Alert:
+        """One alert of these cells (None: all). Raises UnknownAlertError."""
+        self._uplink.take_up()
+        rows = self._catalog.query(f"SELECT {_COLUMNS} FROM loop_alerts WHERE id = ?", [alert_id])  # noqa: S608
+        if not rows or (places is not None and rows[0][1] not in places):
+            raise UnknownAlertError(f"there is no alert {alert_id[:40]!r}")
+        return self._alert(rows[0])
+
+    def open_in(self, cell: str) -> list[Alert]:
+        """The alerts of a cell that are not closed, the newest first."""
+        found = self.page(places=[cell], limit=50)
+        return [one for one in found if one.state != "closed"]
+
+    def acknowledge(self, alert_id: str, who: str, note: str = "") -> Alert:
+        """Somebody looks after it. Raises UnknownAlertError, AlertStateError where it is closed."""
+        return self._move(alert_id, "acknowledged", who, note)
+
+    def close(self, alert_id: str, who: str, note: str = "") -> Alert:
+        """It was dealt with. Raises UnknownAlertError, AlertStateError where it is closed already."""
+        return self._move(alert_id, "closed", who, note)
+
+    def picture(self, alert_id: str, name: str) -> bytes:
+        """A JPEG of before or after. Raises UnknownAlertError where there is none."""
+        if not _ID.fullmatch(alert_id) or name not in PICTURES:
+            raise UnknownAlertError(f"there is no picture {name[:20]!r} of the alert {alert_id[:40]!r}")
+        try:
+            return (self._folder / f"{alert_id}-{name}.jpg").read_bytes()
+        except FileNotFoundError as error:
+            raise UnknownAlertError(f"the alert {alert_id} has no picture of {name}") from error
+
+    def _move(self, alert_id: str, state: AlertState, who: str, note: str) -> Alert:
+        self._uplink.take_up()
+        now = time.time()
+
+        def move(tx: Cursor) -> None:
+            row = tx.execute("SELECT state FROM loop_alerts WHERE id = ?", [alert_id]).fetchone()
+            if row is None:
+                raise UnknownAlertError(f"there is no alert {alert_id[:40]!r}")
+            if row[0] == "closed":
+                raise AlertStateError("the alert is closed")
+            tx.execute(
+                f"UPDATE loop_alerts SET state = ?, {state}_at = ?, {state}_by = ?,"  # noqa: S608  # one of two words
+                " note = CASE WHEN ? = '' THEN note ELSE ? END WHERE id = ?",
+                [state, now, who, note, note, alert_id],
+            )
+
+        self._catalog.run(move)
+        return self.get(alert_id, None)
+
+    # --- what sites say -----------------------------------------------------------------------------------------------
+
+    def _keep_pictures(self, message: Message) -> None:
+        if not isinstance(message, AlertOpened):
+            return
+        for name, data in message.jpegs().items():
+            target = self._folder / f"{message.alert}-{name}.jpg"
+            if not target.exists():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                part = target.with_suffix(".part")
+                part.write_bytes(data)
+                part.replace(target)
+        self._bound()
+        self._forget_captures(message)
+
+    def _forget_captures(self, message: AlertOpened) -> None:
+        for name in islice(self._captures.names(), LOOKED_AT):
+            if int(name[:13]) < message.since * 1000 - 1000:
+                return
+            try:
+                one = self._captures.read(name)
+            except CaptureNotFound:
+                continue
+            same_camera = message.camera is None or one.get("camera") in (None, message.camera)
+            if one["cell"] == message.cell and one["line"] == message.line and same_camera:
+                self._captures.remove(name)
+                log.info("the capture %s is of a camera at fault, and was removed", name)
+
+    def _apply(self, tx: Cursor, message: Message) -> None:
+        if isinstance(message, AlertClosed):
+            tx.execute(
+                "UPDATE loop_alerts SET state = 'closed', closed_at = ?, closed_by = ?"
+                " WHERE id = ? AND state <> 'closed'",
+                [message.at, ITSELF, message.alert],
+            )
+            return
+        tx.execute(
+            "INSERT OR IGNORE INTO loop_alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', NULL, NULL, NULL, NULL, '')",
+            [
+                message.alert,
+                message.cell,
+                message.line,
+                message.camera,
+                message.kind,
+                message.reason,
+                message.since,
+                message.at,
+            ],
+        )
+
+    def _bound(self) -> None:
+        files = sorted(self._folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime)
+        for path in files[: max(len(files) - MAX_PICTURES, 0)]:
+            path.unlink(missing_ok=True)
+
+    def _alert(self, row: tuple[Any, ...]) -> Alert:
+        (id_, cell, line, camera, kind, reason, since, opened, state, acked, acked_by, closed, closed_by, note) = row
+        advice = ADVICE[kind]
+        return Alert(
+            id=id_,
+            cell=cell,
+            line=line,
+            camera=camera,
+            kind=kind,
+            what=advice.what,
+            remedy=advice.remedy,
+            reason=reason,
+            since=timestamp(since),
+            opened_at=timestamp(opened),
+            state=state,
+            acknowledged_at=None if acked is None else timestamp(acked),
+            acknowledged_by=acked_by,
+            closed_at=None if closed is None else timestamp(closed),
+            closed_by=closed_by,
+            note=note,
+            pictures=[name for name in PICTURES if (self._folder / f"{id_}-{name}.jpg").is_file()],
+        )
