@@ -1,3 +1,4 @@
+# ruff: noqa: F811  # `disk` is a fixture
 """A data folder on a disk that turned read-only: what is there is answered, and whatever is written says why not."""
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def test_a_folder_that_turns_read_only_is_read_and_every_write_says_so(
     application: Litestar,
     disk: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = write_base_files(tmp_path / "base")
     settings = Settings.load({}, data=disk / "data", base_source=base)
