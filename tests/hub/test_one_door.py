@@ -46,7 +46,9 @@ def test_a_dataset_that_was_deleted_begins_anew(
     assert ask("PUT", "/datasets/acme/d", {"private": False}, headers=ann).is_success
     assert ask("PUT", "/datasets/acme/d/offer", {"note": "ours"}, headers=ann).is_success
     started = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json()
-    talk = raw.post("/api/datasets/acme/d/discussions", json={"title": "t", "description": "d"}, headers=ann)
+    talk = raw.post(
+        "/api/datasets/acme/d/discussions", json={"title": "a talk", "description": "of frames"}, headers=ann
+    )
     assert talk.is_success, talk.text
     assert delete_dataset(raw, ann, door, "acme/d").is_success
     assert ask("GET", f"/uploads/{started['id']}", headers=ann).status_code == 404
