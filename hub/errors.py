@@ -6,7 +6,6 @@ Lookup goes up the class hierarchy, so a new error is covered by its nearest rel
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import Any, NamedTuple, Self
 
@@ -14,7 +13,7 @@ import msgspec
 
 from finetune import errors as finetune_errors
 from registry import errors as registry_errors
-from registry.disk import is_full
+from registry.disk import is_full, is_read_only
 from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5
@@ -372,16 +371,18 @@ def plain(error: BaseException) -> BaseException:
         return error
     if is_full(error):
         return error if isinstance(error, registry_errors.DiskFullError) else registry_errors.DiskFullError()
-    if isinstance(error, OSError) and error.errno == errno.EROFS:
+    if is_read_only(error):
         return registry_errors.BlobStoreError("the disk of the hub's data folder is read-only: nothing can be stored")
     return error
 
 
 def log_failure(log: logging.Logger, what: str, error: BaseException) -> None:
-    """Tell the log of a request that failed: with a traceback, unless the disk is full. That is no fault of the code,
-    and a thousand refused requests must not fill what is left of the disk with tracebacks."""
-    if is_full(error):
-        log.warning("%s refused: disk full", what)
+    """Tell the log of a request that failed: with a traceback, unless the disk is full or read-only.
+
+    That is no fault of the code, and a thousand refused requests must not fill the rest of the disk with tracebacks.
+    """
+    if is_full(error) or is_read_only(error):
+        log.warning("%s refused: %s", what, "disk full" if is_full(error) else "the disk is read-only")
     else:
         log.error("%s failed", what, exc_info=error)
 

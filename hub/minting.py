@@ -36,7 +36,7 @@ def mint(tokens: Tokens, users: Users, who: Identity, asked: TokenIn) -> str:
         if team.lower() in OF_THE_HUB:
             raise InputError(f"{team!r} is a reserved name")
         scopes.append(TEAM_SCOPE + team.lower())
-    return tokens.issue(asked.name, scopes, seconds=asked.seconds, user=user, value=asked.value)
+    return tokens.issue(asked.name, scopes, seconds=asked.seconds, user=user, value=asked.value, known=True)
 
 
 def require_lifetime(who: Identity, seconds: float | None) -> None:

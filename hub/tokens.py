@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError
+from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError, UnknownUserError
 from registry.catalog import Catalog, Cursor
 from registry.durable import write_file
 
@@ -251,17 +251,21 @@ class Tokens:
         seconds: float | None = None,
         user: str | None = None,
         value: str | None = None,
+        known: bool = False,
     ) -> str:
         """Make a token. It is returned this once and cannot be recovered.
 
         `value` takes over a token that was made elsewhere, of another hub for instance. Raises InputError if that
-        one could be guessed or is known already.
+        one could be guessed or is known already; with `known`, UnknownUserError if the user is not there by then: who
+        gets the name later must not inherit a token.
         """
         if value is not None and not _IMPORTABLE.fullmatch(value):
             raise InputError("a token taken over needs 24 to 200 letters, digits, '-' or '_'")
         with self._catalog.write() as db:
             if value and db.execute("SELECT 1 FROM hub_tokens WHERE sha256 = ?", [_sha256(value)]).fetchone():
                 raise InputError("this token is known already")
+            if known and user and not db.execute("SELECT 1 FROM hub_users WHERE name = ?", [user]).fetchone():
+                raise UnknownUserError(f"there is no user {user!r}")
             return self._issue(db, name, scopes, seconds, user, value)
 
     def all(self) -> list[TokenInfo]:

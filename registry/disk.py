@@ -118,12 +118,25 @@ class Room:
 
 def is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, says that the disk is full."""
+    return any(isinstance(one, DiskFullError) for one in _chain(error)) or _says(error, _FULL, _WORDS)
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that the disk is read-only."""
+    return _says(error, frozenset({errno.EROFS}), ("Read-only file system",))
+
+
+def _says(error: BaseException | None, numbers: frozenset[int], words: tuple[str, ...]) -> bool:
+    return any(
+        (isinstance(one, OSError) and one.errno in numbers) or any(word in str(one) for word in words)
+        for one in _chain(error)
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL):
-            return True
-        if any(words in str(error) for words in _WORDS):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False

@@ -187,12 +187,10 @@ class XetStore:
             raise ShardWorkError(f"its new files have {sum(new_files.values()):,} bytes to hash", f"{MAX_HASHED:,}")
         known = Registration(self._catalog, self.table).check(parsed)
         admit(new_files, [xorb.hash for xorb in parsed.xorbs])
-        # A file that the shard names again and again is read once.
-        read = {name: file.sha256 for name, file in there.items()}
         files = []
         for new in known:
-            if (sha256 := read.get(new.file.hash)) is None:
-                sha256 = read[new.file.hash] = self._sha256(new.runs)
+            found = there.get(new.file.hash)
+            sha256 = found.sha256 if found else self._sha256(new.runs)
             new.check_sha256(sha256)
             files.append(XetFile(new.file.hash, sha256, new.file.size))
         marks = [landmarks(new.runs, self.table) for new in known]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,16 @@ def test_what_each_kind_reads(world: World, kind: Kind) -> None:
                 if any(word in told for word in SECRET):
                     wrong.append((*label, "names a private thing"))
     assert wrong == []
+
+
+def test_this_machines_own_robot_is_a_robot(world: World) -> None:
+    """Its token lies in the data folder, and is good for every cell: it has a robot's rights, and no others."""
+    token = world.services.settings.local_robot_token()
+    assert token is not None
+    assert world.services.tokens.identify(token).kind is Kind.ROBOT
+    robot = replace(world, headers={**world.headers, Kind.ROBOT: {"Authorization": f"Bearer {token}"}})
+    test_what_each_kind_reads(robot, Kind.ROBOT)
+    test_what_each_kind_changes(robot, Kind.ROBOT)
 
 
 CHANGING = sorted(

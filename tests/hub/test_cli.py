@@ -13,6 +13,7 @@ import pytest
 
 from hub.cli.main import run
 from hub.client import HubClient
+from hub.errors import HubError
 from hub.locks import data_folder_lock
 from hub.settings import Settings
 from serving.triton.installation import Installation
@@ -210,3 +211,22 @@ def test_a_missing_triton_stops_up_before_anything_starts(
     code, _, said = command(capsys, "up", "--data", str(tmp_path / "data"))
     assert code == 2 and "no tritonserver" in said
     assert not (tmp_path / "data" / "catalog.duckdb").exists()
+
+
+def test_a_teams_token_is_a_teams_and_no_users(here: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    code, token, said = command(capsys, "token", "create", "ci", "--team", "acme", "--scope", "contribute")
+    assert code == 0, said
+    with HubClient(here.url, token.strip()) as team:
+        team.ensure_repo("dataset", "acme/from-ci")
+        with pytest.raises(HubError):
+            team.ensure_repo("dataset", "rival/from-ci")
+        with pytest.raises(HubError):
+            team.create_token("more", ["read"])
+    with HubClient.of(here) as client:
+        (made,) = [one for one in client.tokens() if one.name == "ci"]
+        assert made.user is None
+        assert "team:acme" in made.scopes
+    code, _, said = command(capsys, "token", "create", "ci", "--team", "acme", "--team", "other")
+    assert (code, "one team" in said) == (2, True)
+    code, _, said = command(capsys, "token", "create", "ci", "--fullname", "Ann")
+    assert (code, "--user" in said) == (2, True)

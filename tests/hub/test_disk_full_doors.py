@@ -49,10 +49,10 @@ def test_every_door_says_disk_full_and_goes_on_when_there_is_room(
     ann, operator = bearer(token), bearer(services.settings.client_token())
     session = small.app.state.web.sessions.open(token)
     page = {"Cookie": f"parcelhub_session={session.secret}", "X-CSRF-Token": session.csrf}
-    api, body = "/api/v1", manifest(("f.bin", BIG))
+    api, body = "/api/v1", manifest(("f.txt", BIG))
     digest = body["files"][0]["sha256"]
     assert small.put(f"{api}/datasets/acme/d", json={"private": False}, headers=ann).is_success
-    kept = small.post(f"{api}/datasets/acme/d/uploads", json=manifest(("kept.bin", b"kept")), headers=ann).json()
+    kept = small.post(f"{api}/datasets/acme/d/uploads", json=manifest(("kept.txt", b"kept")), headers=ann).json()
     kept_digest = hashlib.sha256(b"kept").hexdigest()
     assert small.put(f"{api}/uploads/{kept['id']}/files/{kept_digest}", content=b"kept", headers=ann).is_success
     assert small.post(f"{api}/uploads/{kept['id']}/commit", headers=ann).is_success
@@ -98,7 +98,7 @@ def test_every_door_says_disk_full_and_goes_on_when_there_is_room(
             )
     noisy = [record.getMessage() for record in caplog.records if record.exc_info]
     assert noisy == [], "a full disk is no traceback"
-    shown = small.get("/datasets/acme/d/resolve/main/kept.bin", headers=ann)
+    shown = small.get("/datasets/acme/d/resolve/main/kept.txt", headers=ann)
     assert (shown.status_code, shown.content) == (200, b"kept")
     assert small.get(f"{api}/health").is_success
     assert small.get(f"{api}/outcomes/rates?by=cell", headers=operator).is_success

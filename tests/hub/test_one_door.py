@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from hub.schemas import FinetuneIn
+from hub.errors import UnknownUserError
+from hub.minting import mint
+from hub.schemas import FinetuneIn, TokenIn
 from hub.services import Services
+from hub.tokens import Identity, Scope
 from tests.hub.test_bases_and_folder import make_variant, promote
 from tests.hub.test_production import Ask, ask  # noqa: F401  # `ask` is a fixture
 from tests.hub.test_votes import bearer, manifest
@@ -43,13 +46,15 @@ def test_a_dataset_that_was_deleted_begins_anew(
     assert ask("PUT", "/datasets/acme/d", {"private": False}, headers=ann).is_success
     assert ask("PUT", "/datasets/acme/d/offer", {"note": "ours"}, headers=ann).is_success
     started = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json()
-    talk = raw.post("/api/datasets/acme/d/discussions", json={"title": "t", "description": "d"}, headers=ann)
+    talk = raw.post(
+        "/api/datasets/acme/d/discussions", json={"title": "a talk", "description": "of frames"}, headers=ann
+    )
     assert talk.is_success, talk.text
     assert delete_dataset(raw, ann, door, "acme/d").is_success
     assert ask("GET", f"/uploads/{started['id']}", headers=ann).status_code == 404
     assert ask("PUT", "/datasets/acme/d", {"private": False}, headers=ann).is_success
-    shown = ask("GET", "/datasets/acme/d", headers=ann).json()
-    assert not shown["offered"]
+    (shown,) = ask("GET", "/datasets?team=acme", headers=ann).json()
+    assert (shown["name"], shown["offered"]) == ("acme/d", False)
     assert raw.get("/api/datasets/acme/d/discussions", headers=ann).json()["discussions"] == []
     again = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json()
     assert again["id"] != started["id"]
@@ -154,6 +159,23 @@ def test_a_team_leaves_no_token_and_a_user_no_reservation(ask: Ask, services: Se
     assert services.registry.catalog.query("SELECT count(*) FROM hub_reservations") == [(0,)]
     services.users.put("ann", teams=["acme"])
     assert ask("GET", "/datasets", headers=ann).status_code == 401
+
+
+def test_a_token_that_is_made_while_its_user_goes_is_none(services: Services) -> None:
+    """Between the look whether there is such a user and the token."""
+    services.users.put("ann")
+    find = services.users.get
+
+    def gone_by_then(name: str) -> Any:
+        found = find(name)
+        services.users.delete(name)
+        return found
+
+    services.users.get = gone_by_then  # type: ignore[method-assign]
+    operator = Identity("o", frozenset({Scope.ADMIN}))
+    with pytest.raises(UnknownUserError):
+        mint(services.tokens, services.users, operator, TokenIn(name="t", scopes=["read"], user="ann"))
+    assert [one for one in services.tokens.all() if one.user] == []
 
 
 def test_a_cell_made_anew_under_a_clock_that_was_put_back_counts(

@@ -44,6 +44,15 @@ def test_messages_values_and_tracebacks(lines: io.StringIO, prefix: str) -> None
     assert said.count(HIDDEN) >= 4
 
 
+@pytest.mark.parametrize("prefix", ["ph_", "hf_"])
+def test_tokens_of_any_length_are_known_by_their_prefix(prefix: str) -> None:
+    """Those that were made elsewhere and taken over are as long as their makers liked."""
+    for length in (16, 34, 60):
+        token = prefix + ("aB3" * 30)[:length]
+        assert redacted(f"no user of {token}!") == f"no user of {HIDDEN}!"
+    assert redacted(f"{prefix}hub is no token") == f"{prefix}hub is no token"
+
+
 def test_digests_stay_readable() -> None:
     text = f"blob {hashlib.sha256(b'x').hexdigest()} of cells/dock-7@v1"
     assert redacted(text) == text
