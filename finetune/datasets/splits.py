@@ -63,6 +63,12 @@ class ListReader:
         return None
 
 
+def delimiter_of(text: str) -> str:
+    """What parts the columns of a table: a comma, or what spreadsheets write in other countries and what `.tsv` has."""
+    head = text.split("\n", 1)[0]
+    return max(",;\t", key=head.count)
+
+
 Said = tuple[str, str, str, str]
 """A file, the place in it, an image as it names it, and its split."""
 
@@ -71,9 +77,8 @@ def _tables(tree: Tree) -> Iterator[Said]:
     """What tables with a column for images and one for splits say."""
     for name in tree.with_suffix(".csv", ".tsv"):
         try:
-            rows = csv.reader(
-                io.StringIO(read_text(tree, name)), delimiter="\t" if name.lower().endswith(".tsv") else ","
-            )
+            text = read_text(tree, name)
+            rows = csv.reader(io.StringIO(text), delimiter=delimiter_of(text))
             header = [column.strip().lower() for column in next(rows, [])]
             columns = [next((header.index(c) for c in options if c in header), -1) for options in _COLUMNS]
             if min(columns) < 0:
