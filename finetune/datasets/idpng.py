@@ -23,7 +23,7 @@ from finetune.datasets.attributes import Attributes, freeze, parse_scalar
 from finetune.datasets.coco_write import dump
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
-from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, windows_of_ids
+from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, smoothed, windows_of_ids
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.kinds import AnnotationFormat, Look, register
@@ -113,6 +113,9 @@ class IdSource:
 
     def _check(self, value: int, ids: npt.NDArray[np.int64], mask: _Mask, findings: Findings) -> None:
         """Look whether a mask without a list of its instances tells them apart. Raises DatasetError."""
+        if count := smoothed(ids):
+            text = f"holds {count} numbers, most of them of a few pixels: edges that resizing or drawing smoothed. "
+            raise DatasetError(f"{text}Export masks without smoothing", path=Path(mask.file))
         if value in _WHITE and pieces(ids) > 1:
             raise DatasetError(TWO_VALUES, path=Path(mask.file))
         if value in _WHITE:

@@ -30,12 +30,6 @@ NAMES = "names: [box, bag]\n"
 # --- declared splits --------------------------------------------------------------------------------------------------
 
 
-def two(folder: Path, make: Callable[[Path, str], object], first: str = A, second: str = "b.jpg") -> Path:
-    for name in (first, second):
-        make(pictures(folder, first, second), name)
-    return folder
-
-
 def two_coco(
     folder: Path, first: dict[str, Any], second: dict[str, Any], names: tuple[str, str] = (A, "b.jpg")
 ) -> Path:

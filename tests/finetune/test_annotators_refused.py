@@ -21,10 +21,12 @@ from tests.finetune.exports import (
     coco,
     damaged,
     flat,
+    ids,
     labelme,
     pictures,
     region,
     rle,
+    shape,
     studio,
     text,
     voc,
@@ -125,6 +127,11 @@ WORDS: dict[str, tuple[Make, tuple[str, ...]]] = {
         lambda f: text(pictures(f, A), label_colors_dot_txt="0 0 0 background\n"),
         ("label_colors.txt", "CamVid"),
     ),
+    "smoothed masks": (lambda f: smoothed(ids(f, f"images/{A}", "masks/a.png")), ("masks/a.png", "smoothed")),
+    "half a character": (
+        lambda f: damaged(labelme(pictures(f, A), A, shape(label="bZZ")), "a.json", "ZZ", "\\ud800"),
+        ("class name", "is no text"),
+    ),
     "DOTA": (lambda f: text(pictures(f, A), labelTxt__a_dot_txt="1 1 2 1 2 2 1 2 box 0\n"), ("labelTxt/", "DOTA")),
     "pickle": (lambda f: text(pictures(f, A), x_dot_pkl="x"), ("x.pkl", "never opened")),
     "tiff": (lambda f: tiff(coco(pictures(f, A), "b.tif")), ("b.tif", "PNG")),
@@ -142,6 +149,12 @@ WORDS: dict[str, tuple[Make, tuple[str, ...]]] = {
         ("annotations[0].segmentation", "nan is not a finite number"),
     ),
 }
+
+
+def smoothed(folder: Path) -> Path:
+    image = Image.fromarray((FULL * 255).astype(np.uint8)).rotate(17, Image.Resampling.BICUBIC, center=(10, 10))
+    image.save(folder / "masks/a.png")
+    return folder
 
 
 def tiff(folder: Path) -> Path:
