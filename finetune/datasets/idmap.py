@@ -14,7 +14,7 @@ from finetune.errors import DatasetError
 
 MAX_IDS = 65_535
 _SPECK = 16
-_MANY = 20
+_MANY = 8
 TWO_VALUES = (
     "the mask has two values alone, black and white (0 and 255): it says package or not, and not which package is "
     "which. Export masks with a number per instance, or COCO"
