@@ -115,11 +115,11 @@ def split_lists(tree: Tree, images: Iterable[str], findings: Findings) -> dict[s
     """Image to split, from all lists in the tree."""
     splits: dict[str, str] = {}
     reader = ListReader(tree, images, findings)
-    for name, place, line, split in (*_tables(tree), *_objects(tree)):
+    for name, place, line, said in (*_tables(tree), *_objects(tree)):
         image = reader.image(line, posixpath.dirname(name))
         if image is None:
             findings.warn("line of a list that names no image of the dataset", f"{name} {place} {line[:80]}")
-        elif splits.setdefault(image, split) != split:
+        elif splits.setdefault(image, said) != said:
             findings.problem(f"{line[:80]!r} is in {splits[image]} too", name, field=place)
     for name in tree.with_suffix(".txt"):
         path = PurePosixPath(name)
