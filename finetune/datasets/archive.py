@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from finetune.datasets.export import drafted
+from finetune.datasets.jsonstream import chinese
 from finetune.errors import DatasetError
 
 MAX_FILES = 200_000
@@ -63,14 +64,15 @@ def _checked(opened: zipfile.ZipFile, max_total: int, max_files: int) -> dict[st
 
 def _named_by(member: zipfile.ZipInfo) -> str:
     """A member's name with slashes: old Windows tools write backslashes. Names in UTF-8 that no flag says are so, as
-    macOS writes them, are read as UTF-8.
+    macOS writes them, are read as UTF-8, and Chinese ones of Windows in its own encoding.
     """
     name = member.filename
     if not member.flag_bits & _UTF8 and not name.isascii():
+        raw = name.encode("cp437", "replace")
         try:
-            name = name.encode("cp437").decode("utf-8")
+            name = raw.decode("utf-8")
         except UnicodeError:
-            name = member.filename
+            name = chinese(raw) or member.filename
     return name.replace("\\", "/")
 
 

@@ -36,11 +36,16 @@ def freeze(values: Mapping[str, Any], findings: Findings, where: str) -> Attribu
     return tuple(sorted(kept.items()))
 
 
+def is_broken(text: str) -> bool:
+    """Whether a text holds half a character (a lone surrogate, as JSON can spell it), which no file can be given."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _fits(name: object, value: object) -> bool:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_ATTRIBUTE_LENGTH:
         return False
     if isinstance(value, str):
-        return len(value) <= MAX_ATTRIBUTE_LENGTH
+        return len(value) <= MAX_ATTRIBUTE_LENGTH and not is_broken(value)
     if isinstance(value, bool):
         return True
     if isinstance(value, int):

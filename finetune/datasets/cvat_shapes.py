@@ -66,7 +66,7 @@ def _number(text: str) -> float:
 
 def points_of(text: str) -> npt.NDArray[np.float64]:
     """Points of a polygon, float64 [K, 2] in pixels. Raises ValueError."""
-    pairs = [pair.split(",") for pair in text.split(";")] if text.strip() else []
+    pairs = [pair.split(",") for pair in text.strip("; \n").split(";")] if text.strip("; \n") else []
     if len(pairs) > MAX_VERTICES:
         raise ValueError(f"a polygon of {len(pairs):,} points; the limit is {MAX_VERTICES:,}")
     if any(len(pair) != 2 for pair in pairs):

@@ -97,6 +97,8 @@ def _known(look: Look) -> Iterator[str]:
         stem = PurePosixPath(name).name
         if _BRUSH_EXPORT.match(stem) and suffix_of(name) in (".png", ".npy"):
             yield f'{name} is of Label Studio\'s brush export, which keeps no instances: export "JSON" instead'
+        if stem == "label_colors.txt":
+            yield f"{name} is CamVid's list of colours, whose masks do not say which package is which: export {_COCO}"
         if suffix_of(name) in _SUFFIXES:
             yield f"{name} is {_SUFFIXES[suffix_of(name)]}: export {_COCO} instead"
     folders = {part for name in tree.files for part in name.split("/")[:-1]}

@@ -14,6 +14,7 @@ from finetune.errors import DatasetError
 
 MAX_IDS = 65_535
 _SPECK = 16
+_MANY = 8
 TWO_VALUES = (
     "the mask has two values alone, black and white (0 and 255): it says package or not, and not which package is "
     "which. Export masks with a number per instance, or COCO"
@@ -56,6 +57,15 @@ def pieces(ids: npt.NDArray[np.int64]) -> int:
     found, count = ndimage.label(ids != 0, np.ones((3, 3)))
     sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
     return int((sizes >= _SPECK).sum())
+
+
+def smoothed(ids: npt.NDArray[np.int64]) -> int:
+    """How many numbers `ids` [H, W] holds where they look like the greys of smoothed edges: many, most of them of a few
+    pixels. 0 for numbers that are meant.
+    """
+    sizes = np.bincount(ids.ravel())[1:] if ids.max() <= MAX_IDS else np.unique(ids, return_counts=True)[1][1:]
+    sizes = sizes[sizes > 0]
+    return int(sizes.size) if sizes.size > _MANY and float(np.median(sizes)) < _SPECK else 0
 
 
 def paint(sample: Sample, draft: Draft) -> npt.NDArray[np.uint16]:

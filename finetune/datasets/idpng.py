@@ -23,12 +23,13 @@ from finetune.datasets.attributes import Attributes, freeze, parse_scalar
 from finetune.datasets.coco_write import dump
 from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
-from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, windows_of_ids
+from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, smoothed, windows_of_ids
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.kinds import AnnotationFormat, Look, register
 from finetune.datasets.locate import ImageFinder, NameIndex, plain_path, stem_of, usual_folders
 from finetune.datasets.pngs import encode_png
+from finetune.datasets.splits import delimiter_of
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_named, split_of, suffix_of, unicode_form
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.datasets.voc import load_mask
@@ -112,6 +113,9 @@ class IdSource:
 
     def _check(self, value: int, ids: npt.NDArray[np.int64], mask: _Mask, findings: Findings) -> None:
         """Look whether a mask without a list of its instances tells them apart. Raises DatasetError."""
+        if count := smoothed(ids):
+            text = f"holds {count} numbers, most of them of a few pixels: edges that resizing or drawing smoothed. "
+            raise DatasetError(f"{text}Export masks without smoothing", path=Path(mask.file))
         if value in _WHITE and pieces(ids) > 1:
             raise DatasetError(TWO_VALUES, path=Path(mask.file))
         if value in _WHITE:
@@ -145,8 +149,10 @@ def is_id_list(tree: Tree, name: str) -> bool:
             with tree.path(name).open("rb") as file:
                 codec = unicode_form(file.read(4))
             with tree.path(name).open(encoding=codec, errors="replace") as file:
-                header = next(csv.reader([file.readline(4096)]), [])
-                return _columns(header) is not None and not LABEL_STUDIO_COLUMNS & set(header)
+                line = file.readline(4096)
+                header = next(csv.reader([line], delimiter=delimiter_of(line)), [])
+                listed = _columns(header) is not None and not LABEL_STUDIO_COLUMNS & set(header)
+                return listed and bool(_mask_files(tree))  # beside other formats, tables say other things
         except (OSError, csv.Error) as error:
             raise DatasetError(f"cannot be read as CSV: {error}", path=Path(name)) from error
     return PurePosixPath(name).name == CLASS_LIST and bool(_mask_files(tree))
@@ -230,7 +236,8 @@ class _Reader:
         self._add(file, record.get("image", file), mask, name, where)
 
     def read_csv(self, name: str) -> None:
-        rows = csv.reader(io.StringIO(read_text(self._tree, name)), strict=True)
+        text = read_text(self._tree, name)
+        rows = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter_of(text))
         masks: dict[str, _Mask] = {}
         try:
             header = next(rows, [])
@@ -269,7 +276,7 @@ class _Reader:
             if i not in columns.values() and h.strip().lower() not in _SPLIT_COLUMNS
         }
         attributes = freeze({h: v for h, v in extra.items() if v != ""}, self._findings, f"{name}:{line}")
-        number = row[columns["id"]].strip()
+        number = row[columns["id"]].strip().removesuffix(".0")  # as pandas writes a column with gaps
         try:
             self._list(mask, int(number) if number.isdecimal() else number, row[columns["class"]], attributes)
         except ValueError as error:

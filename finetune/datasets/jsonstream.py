@@ -85,14 +85,15 @@ def _opened(path: Path, weight: int, told: Told | None) -> TextIO:
     try:
         return io.StringIO(data.decode(unicode_form(data[:4])), newline="")
     except UnicodeDecodeError:
-        text = _chinese(data) if told is not None else None
+        text = chinese(data) if told is not None else None
         if text is None or told is None:
             raise
         told("gb2312")
         return io.StringIO(text, newline="")
 
 
-def _chinese(data: bytes) -> str | None:
+def chinese(data: bytes) -> str | None:
+    """A text in GB2312 that is no other encoding's, as far as one sees; None for other bytes."""
     try:
         text = data.decode("gb2312")
     except UnicodeDecodeError:

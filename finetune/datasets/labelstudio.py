@@ -226,7 +226,8 @@ def _shown_images(data: Record, annotation: Record, shown: Mapping[str, str]) ->
     fields = {
         key: value for key, value in data.items() if key not in (*_SPLIT_KEYS, "sequence") and _is_image(key, value)
     }
-    results = [r for r in annotation.get("result", []) if isinstance(r, dict)] if fields else []
+    listed = annotation.get("result")
+    results = [r for r in listed if isinstance(r, dict)] if fields and isinstance(listed, list) else []
     used = dict.fromkeys(str(r.get("to_name")) for r in results if r.get("type") != "relation" and r.get("to_name"))
     if not fields:
         if any(key == "video" or _suffix(value) in _VIDEOS for key, value in data.items()):

@@ -49,7 +49,7 @@ class RegionReader:
             return
         extras: dict[object, list[Record]] = {}
         for result in results:
-            if result.get("type") in _EXTRAS:
+            if str(result.get("type")) in _EXTRAS:
                 extras.setdefault(str(result.get("id")), []).append(result)
         for index, result in enumerate(results):
             kind = str(result.get("type"))

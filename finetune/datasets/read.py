@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from finetune.datasets.attributes import is_broken
 from finetune.datasets.detect import Detected, detect, open_source
 from finetune.datasets.findings import Findings
 from finetune.datasets.splits import split_lists
@@ -56,6 +57,9 @@ def read_dataset(
     for sample in source.samples(sizes, findings):
         samples.append(_listed_split(sample, splits.get(sample.name), findings))
         report(len(images) + len(samples), 2 * len(images))
+    for name in source.classes:
+        if is_broken(name) or "\0" in name:
+            findings.problem(f"the class name {name!r:.60} is no text", tree.root.name)
     findings.raise_problems()
     if not images:
         raise DatasetError("has no image (JPEG or PNG)", path=Path(tree.root.name))

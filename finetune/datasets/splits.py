@@ -63,6 +63,12 @@ class ListReader:
         return None
 
 
+def delimiter_of(text: str) -> str:
+    """What parts the columns of a table: a comma, or what spreadsheets write in other countries and what `.tsv` has."""
+    head = text.split("\n", 1)[0]
+    return max(",;\t", key=head.count)
+
+
 Said = tuple[str, str, str, str]
 """A file, the place in it, an image as it names it, and its split."""
 
@@ -71,9 +77,8 @@ def _tables(tree: Tree) -> Iterator[Said]:
     """What tables with a column for images and one for splits say."""
     for name in tree.with_suffix(".csv", ".tsv"):
         try:
-            rows = csv.reader(
-                io.StringIO(read_text(tree, name)), delimiter="\t" if name.lower().endswith(".tsv") else ","
-            )
+            text = read_text(tree, name)
+            rows = csv.reader(io.StringIO(text), delimiter=delimiter_of(text))
             header = [column.strip().lower() for column in next(rows, [])]
             columns = [next((header.index(c) for c in options if c in header), -1) for options in _COLUMNS]
             if min(columns) < 0:
@@ -110,11 +115,11 @@ def split_lists(tree: Tree, images: Iterable[str], findings: Findings) -> dict[s
     """Image to split, from all lists in the tree."""
     splits: dict[str, str] = {}
     reader = ListReader(tree, images, findings)
-    for name, place, line, split in (*_tables(tree), *_objects(tree)):
+    for name, place, line, said in (*_tables(tree), *_objects(tree)):
         image = reader.image(line, posixpath.dirname(name))
         if image is None:
             findings.warn("line of a list that names no image of the dataset", f"{name} {place} {line[:80]}")
-        elif splits.setdefault(image, split) != split:
+        elif splits.setdefault(image, said) != said:
             findings.problem(f"{line[:80]!r} is in {splits[image]} too", name, field=place)
     for name in tree.with_suffix(".txt"):
         path = PurePosixPath(name)

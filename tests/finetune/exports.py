@@ -156,5 +156,26 @@ def mask_shape(corners: list[list[float]] | None = None, **changes: Any) -> dict
     return shape(shape_type="mask", points=corners or [[5, 5], [14, 14]], mask=text, **changes)
 
 
+def pictures(folder: Path, *names: str) -> Path:
+    for number, name in enumerate(names):
+        write_image(folder / name, seed=number)
+    return folder
+
+
+def text(folder: Path, **files: str) -> Path:
+    """Files by name, `__` for a slash and `_dot_` for a dot."""
+    for name, content in files.items():
+        write_text(folder / name.replace("__", "/").replace("_dot_", "."), content)
+    return folder
+
+
+def damaged(folder: Path, name: str, old: str, new: str) -> Path:
+    path = folder / name
+    before = path.read_text()
+    assert old in before
+    path.write_text(before.replace(old, new, 1))
+    return folder
+
+
 POINTS = {name: ";".join(f"{x},{y}" for x, y in points) for name, points in (("near", BOX), ("far", FAR))}
 RUNS = ", ".join(["0", "100"])

@@ -74,7 +74,8 @@ WORDS = (
 def originals(folder: Path) -> list[Path]:
     """One folder per format that is written, and some as other tools lay them out."""
     source = folder / "source"
-    images, listed = [], []
+    images: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     for number, split in enumerate(("train", "valid", "test"), 1):
         write_image(source / f"images/{split}/{number}.jpg", seed=number)
         images.append({"id": number, "file_name": f"{split}/{number}.jpg", "split": split})

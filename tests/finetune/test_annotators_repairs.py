@@ -312,6 +312,14 @@ def test_archives_whose_names_are_utf8_without_saying_so(tmp_path: Path) -> None
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["é.txt"]
 
 
+def test_archives_of_chinese_windows(tmp_path: Path) -> None:
+    name = "纸箱_1.jpg"
+    path = zipped(tmp_path / "x.zip", {"b" * len(name.encode("gb2312")): b"1"})
+    path.write_bytes(path.read_bytes().replace(b"b" * len(name.encode("gb2312")), name.encode("gb2312")))
+    unpack(path, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
+
+
 def test_a_mask_of_unknown_alone_is_no_background(tmp_path: Path) -> None:
     for name in "ab":
         voc_masks(tmp_path, f"JPEGImages/{name}.jpg", name)
