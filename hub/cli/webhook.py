@@ -102,13 +102,12 @@ def deliveries(settings: Settings, webhook_id: str, state: str | None, limit: in
     if as_json:
         print_json(found)
         return
-    rows = table("Deliveries", "id", "event", "state", "tries", "answer", "made", "next try", "error")
+    rows = table("Deliveries", "id", "event", "state", "tries", "answer", "next try", "error")
+    rows.columns[2].no_wrap = True
     for one in found:
         answer = "-" if one.status is None else str(one.status)
         following = when(one.next_try_at) if one.next_try_at else "-"
-        rows.add_row(
-            one.id, one.event, one.state, str(one.attempts), answer, when(one.created_at), following, one.error
-        )
+        rows.add_row(one.id, one.event, one.state, str(one.attempts), answer, following, one.error)
     out.print(rows)
 
 
