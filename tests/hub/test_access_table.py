@@ -98,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("other", "rival", "dock-theirs", "rival/classified-zebracrossing", True),
             ("public", "rival", "dock-open", "rival/open", False),
         ):
-            asked = WebhookIn(url=f"https://93.184.216.34/{dataset}")
+            asked = WebhookIn(url=f"https://receiver.invalid/{dataset}")
             webhook = services.webhooks.create(asked, team, "bob" if team == "rival" else "ann")[0].id
             sha256 = _dataset(services, dataset, private=private)
             services.cells.create(cell, "", team)
