@@ -75,12 +75,13 @@ def list_(settings: Settings, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = table("Webhooks", "id", "team", "address", "events", "watches", "waiting", "given up", "made by")
+    rows = table("Webhooks", "id", "team", "address", "events", "watches", "waiting", "given up")
+    rows.columns[0].no_wrap = True
     for one in found:
         address = one.url if one.active else f"{one.url} (off)"
         watches = " ".join(one.watch) or ("what is the team's" if one.team else "all")
         counts = (str(one.pending), str(one.failed))
-        rows.add_row(one.id, one.team or "-", address, " ".join(one.events), watches, *counts, one.created_by)
+        rows.add_row(one.id, one.team or "-", address, " ".join(one.events), watches, *counts)
     out.print(rows)
 
 
@@ -102,13 +103,12 @@ def deliveries(settings: Settings, webhook_id: str, state: str | None, limit: in
     if as_json:
         print_json(found)
         return
-    rows = table("Deliveries", "id", "event", "state", "tries", "answer", "made", "next try", "error")
+    rows = table("Deliveries", "id", "event", "state", "tries", "answer", "next try", "error")
+    rows.columns[0].no_wrap = rows.columns[2].no_wrap = True  # to be copied
     for one in found:
         answer = "-" if one.status is None else str(one.status)
         following = when(one.next_try_at) if one.next_try_at else "-"
-        rows.add_row(
-            one.id, one.event, one.state, str(one.attempts), answer, when(one.created_at), following, one.error
-        )
+        rows.add_row(one.id, one.event, one.state, str(one.attempts), answer, following, one.error)
     out.print(rows)
 
 

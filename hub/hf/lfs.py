@@ -14,7 +14,7 @@ from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
-from hub.errors import InputError
+from hub.errors import ForbiddenError, InputError
 from hub.hf import wire
 from hub.hf.access import require_contributor, signed_in
 from hub.hf.context import (
@@ -179,7 +179,10 @@ async def verify(hf: Hf, request: Asked) -> wire.Json:
     asked = decode(await request.body(), wire.LfsObject)
     who = request.user
     if who is None and (token := str(request.query_params.get("grant", ""))):
-        who = hf.signer.check(token, UploadGrant).identity
+        grant = hf.signer.check(token, UploadGrant)
+        if grant.oid != asked.oid:
+            raise ForbiddenError("the link was made for another file")
+        who = grant.identity
     size = await anyio.to_thread.run_sync(hf.ledger.size_of, signed_in(who), asked.oid)
     if size != asked.size:
         raise BlobNotFoundError(asked.oid, claimed=asked.size, actual=size)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ("other", "rival", "dock-theirs", "rival/classified-zebracrossing", True),
             ("public", "rival", "dock-open", "rival/open", False),
         ):
-            asked = WebhookIn(url=f"https://93.184.216.34/{dataset}")
+            asked = WebhookIn(url=f"https://receiver.invalid/{dataset}")
             webhook = services.webhooks.create(asked, team, "bob" if team == "rival" else "ann")[0].id
             sha256 = _dataset(services, dataset, private=private)
             services.cells.create(cell, "", team)
@@ -337,6 +338,22 @@ def test_a_copy_of_a_private_repository_is_private(world: World) -> None:
     assert copy(Kind.PERSON, "models/cells/dock-own", "cells/dock-own-2") == 403
     for kind in (Kind.ROBOT, Kind.JOB, Kind.ANONYMOUS):
         assert copy(kind, "datasets/rival/open", "ann/open") in REFUSED
+
+
+def test_a_link_verifies_the_file_that_it_was_made_for(world: World) -> None:
+    client, headers = world.client, world.headers[Kind.PERSON]
+    where = "/datasets/acme/mine.git/info/lfs"
+    digests = [hashlib.sha256(data).hexdigest() for data in (b"first", b"other")]
+    objects = [{"oid": digest, "size": 5} for digest in digests]
+    asked = {"operation": "upload", "transfers": ["basic"], "objects": objects}
+    told = client.post(f"{where}/objects/batch", headers=headers, json=asked).json()["objects"]
+    for one, data in zip(told, (b"first", b"other"), strict=True):
+        assert client.put(one["actions"]["upload"]["href"], content=data).status_code == 200
+    grant = told[0]["actions"]["verify"]["href"].partition("?")[2]
+    assert client.post(f"{where}/verify?{grant}", json=objects[0]).status_code == 200
+    assert client.post(f"{where}/verify?{grant}", json=objects[1]).status_code == 403
+    assert client.post(f"{where}/verify?{grant}x", json=objects[0]).status_code == 403
+    assert client.post(f"{where}/verify", json=objects[0]).status_code in REFUSED
 
 
 def test_another_teams_capture_is_neither_seen_nor_deleted(world: World) -> None:

@@ -269,9 +269,9 @@ def test_private_addresses_and_nonsense_are_refused(ann: HubClient, settings: Se
             ann._call("POST", "/webhooks", w.NewSecret, wrong)
         assert told.value.status == 400, wrong
     for number in range(20):
-        ann.create_webhook(w.WebhookIn(url=f"https://93.184.216.34/{number}", team="acme"))
+        ann.create_webhook(w.WebhookIn(url=f"https://receiver.invalid/{number}", team="acme"))
     with pytest.raises(HubAnswerError, match="at most 20"):
-        ann.create_webhook(w.WebhookIn(url="https://93.184.216.34/", team="acme"))
+        ann.create_webhook(w.WebhookIn(url="https://receiver.invalid/", team="acme"))
 
 
 def test_a_team_that_goes_takes_its_webhooks_along(services: Services, ann: HubClient, receiver: Receiver) -> None:

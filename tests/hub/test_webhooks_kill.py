@@ -20,6 +20,7 @@ from tests.hub.material import running_hub, start_hub, wait_for, write_base_file
 from tests.hub.receivers import receiving
 
 
+@pytest.mark.slow
 def test_kill_between_commit_and_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
