@@ -82,11 +82,11 @@ class Jobs:
                 ).fetchone()
                 if same is not None:
                     return _get(db, same[0])
+            before(db)  # it may make the cell that is asked for next
             for admit in self.admission:
                 admit(db, spec, math.inf)
             if self._quotas is not None:
                 self._quotas.check_queue(db, team, spec.max_seconds / 60)
-            before(db)
             job_id = secrets.token_hex(6)
             encoded = msgspec.json.encode(spec).decode()
             db.execute(
