@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 
 from registry.blobs import BlobStore
 from registry.catalog import Catalog, Cursor
+from registry.errors import DiskFullError
 from registry.types import Digest, FileEntry
 
 _ROWS = 1000
@@ -55,9 +57,10 @@ class GitIds:
         return known | fresh
 
     def record(self, ids: Mapping[Digest, str]) -> None:
-        """Keep what somebody has worked out while the bytes passed."""
+        """Keep what somebody has worked out while the bytes passed; on a full disk it is worked out again each time."""
         if ids:
-            self._catalog.run(lambda tx: insert_ids(tx, ids))
+            with contextlib.suppress(DiskFullError):
+                self._catalog.run(lambda tx: insert_ids(tx, ids))
 
     def _known(self, digests: list[Digest]) -> dict[Digest, str]:
         found: dict[Digest, str] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hub.errors import RefusedFileError
 from registry.blobs import BlobStore
+from registry.disk import is_full, is_read_only
 from serving.errors import ImageError
 from serving.image_header import MAX_BYTES, MAX_PIXELS, image_size
 
@@ -57,12 +57,26 @@ class Pictures:
             pass
         with self._slots:
             data = make()
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)  # noqa: PTH105  # a Path cannot be made of a name without a detour
+        try:
+            self._keep(path, data)
+        except OSError as error:
+            if not (is_full(error) or is_read_only(error)):
+                raise
+            return data  # it is made again each time, and shown all the same
         self._count()
         return data
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as file:
+            draft = Path(file.name)
+            try:
+                file.write(data)
+                file.flush()
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+        draft.replace(path)
 
     def _shrunk(self, sha256: str, size: int, edge: int) -> bytes:
         if size > MAX_BYTES:
