@@ -103,18 +103,18 @@ def arranged(rng: np.random.Generator, kinds: int) -> list[Place]:
     places: list[Place] = []
     if style < 0.35:  # a heap: what is lower in the picture is nearer and larger
         near = rng.uniform(0.08, 0.4)
-        for down in np.sort(rng.uniform(0.15, 0.95, int(rng.integers(1, 13)))):
+        for down in np.sort(rng.uniform(0.15, 0.95, int(rng.integers(2, 25)))):
             wide = near * (0.5 + 0.6 * down) * rng.uniform(0.7, 1.3)
             places.append(
                 Place(rng.uniform(0.05, 0.95), float(down), wide, rng.normal(0, 12), int(rng.integers(kinds)))
             )
         return places
-    wide = float(np.exp(rng.uniform(np.log(0.05), np.log(0.28))))
-    columns, rows = int(rng.integers(1, 8)), int(rng.integers(1, 4))
+    wide = float(np.exp(rng.uniform(np.log(0.06), np.log(0.35))))
+    columns, rows = int(rng.integers(2, 9)), int(rng.integers(1, 5))
     layers = 1 if style < 0.6 else int(rng.integers(1, 5))
     alike = rng.random() < 0.8
     gap, drop = rng.uniform(0.62, 1.05), rng.uniform(0.3, 0.55)
-    left, base = rng.uniform(-0.05, 0.6), rng.uniform(0.45, 0.9)
+    left, base = rng.uniform(-0.1, 0.45), rng.uniform(0.45, 0.9)
     for row in range(rows):
         scale = wide * (1 - 0.08 * (rows - 1 - row))
         for layer in range(layers):
