@@ -117,7 +117,7 @@ Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.p
 ## What it saw
 
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
-{seconds / 60:.0f} minutes{_written(recipe)} and nothing else, no photograph among them.
+{seconds / 60:.0f} minutes{_written(recipe)} and nothing else, {_pasted(recipe)}.
 Environments: {environments}. {recipe.close_ups:.0%} of these scenes are seen from close by, {recipe.greys:.0%} have no
 colour.
 {steps:,} steps of {batch} pictures.
@@ -156,6 +156,14 @@ def _start(recipe: BaseRecipe) -> str:
         return ""
     with weights.open("rb") as file:
         return f"\n  start: {hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _pasted(recipe: BaseRecipe) -> str:
+    """What photographs were pasted into scenes."""
+    if recipe.assets is None or not recipe.pasted:
+        return "no photograph among them"
+    share = recipe.pasted * (1 - recipe.close_ups)
+    return f"{share:.0%} of them photographs of boxes, cut out and pasted before a background of ours"
 
 
 def _written(recipe: BaseRecipe) -> str:

@@ -204,7 +204,7 @@ def build_load(
             things.append(carton)
         z += tall
         if sheets and number + 1 < len(layers):
-            wide, deep = (np.array(shape) * GRID / 2 + rng.uniform(-0.02, 0.03)).tolist()
+            wide, deep = (-origin + rng.uniform(-0.02, 0.012)).tolist()
             tone = grey(rng, 150, 245) if rng.random() < 0.5 else np.array([186.0, 150, 108]) * rng.uniform(0.7, 1.15)
             things.append(structure(np.array([*centre, z + 0.002]), np.array([wide, deep, 0.002]), tone, turn_all))
             z += 0.004

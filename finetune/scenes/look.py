@@ -86,7 +86,7 @@ BROAD = Look(
     rooms=0.6,
     negatives=0.5,
     empty=0.08,
-    min_area_share=0.0008,
+    min_area_share=0.0005,
 )
 
 DEMO_CELL = Look(

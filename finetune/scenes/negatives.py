@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from finetune.scenes.bodies import placed
 from finetune.scenes.camera import Array
 from finetune.scenes.materials import choose, grey, hue_colour
 from finetune.scenes.packages import Thing
 from finetune.scenes.parts import Maker, World
-from finetune.scenes.props import STANDING, make_arm, make_hand, make_mast, placed
+from finetune.scenes.props import STANDING
+from finetune.scenes.reaching import make_arm, make_hand, make_mast
 from finetune.scenes.strokes import Net, Shade, Tube
 
 KINDS = {"standing": 0.52, "arm": 0.2, "hand": 0.07, "cable": 0.08, "mesh": 0.06, "shadow": 0.07}

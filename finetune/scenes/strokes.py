@@ -67,8 +67,8 @@ class Net:
             return None
         thick = int(np.clip(round(2 * self.radius * camera.focal / float(np.median(depth))), 1, 20))
         lines = np.round(np.clip(np.stack([first, last], axis=1), -LIMIT, LIMIT)).astype(np.int32)
-        cv2.polylines(canvas.image, lines, False, self.colour.tolist(), thick)
-        cv2.polylines(canvas.ids, lines, False, instance, thick)
+        cv2.polylines(canvas.image, list(lines), False, self.colour.tolist(), thick)
+        cv2.polylines(canvas.ids, list(lines), False, instance, thick)
         return outline
 
 

@@ -35,7 +35,8 @@ class BaseRecipe(FitSettings):
     first `kept_stages` stages for all of it.
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
-    on disk (slower tiers'), of which `written_share` of all examples come.
+    on disk (slower tiers'), of which `written_share` of all examples come. `assets` is a folder with photographs of
+    packages, cut out: `pasted` of the scenes that are not close-ups are made of these.
     """
 
     max_steps: int = 100_000
@@ -60,14 +61,24 @@ class BaseRecipe(FitSettings):
     greys: float = 0.12
     written: tuple[Path, ...] = ()
     written_share: float = 0.2
+    assets: Path | None = None
+    pasted: float = 0.12
 
 
 def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
-    """All examples of a training. Raises DatasetError for a folder of written scenes that cannot be used."""
+    """All examples of a training. Raises DatasetError for a folder of written scenes that cannot be used,
+    SceneToolError for assets without cutouts."""
     size = recipe.architecture.image_size
     count = recipe.most_examples
     examples: Dataset[Example] = SceneExamples(
-        recipe.look, size=size, seed=recipe.seed, count=count, close_ups=recipe.close_ups, greys=recipe.greys
+        recipe.look,
+        size=size,
+        seed=recipe.seed,
+        count=count,
+        close_ups=recipe.close_ups,
+        greys=recipe.greys,
+        assets=recipe.assets,
+        pasted=recipe.pasted,
     )
     if recipe.written:
         written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)

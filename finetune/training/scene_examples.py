@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from finetune.datasets import Sample, read_dataset
 from finetune.errors import DatasetError
 from finetune.scenes import LABELS, Look, SceneGenerator
+from finetune.scenes.cutouts import PasteGenerator, read_cutouts
 from finetune.training.augment import AugmentedExamples, Source, Strength, fit_source
 from finetune.training.examples import MASK_STRIDE, Example
 
@@ -29,11 +30,21 @@ class SceneExamples(Dataset[Example]):
     """Example k is scene k of a generator, or for `close_ups` of them a part of it; nothing is stored.
 
     `greys` of them lose their colour, so that a class is told by its shape and surface, which do not change with a
-    company's print.
+    company's print. With `assets`, `pasted` of those seen from afar are photographs of packages pasted before a
+    background of ours. Raises SceneToolError for a folder without cutouts.
     """
 
     def __init__(
-        self, look: Look, *, size: int, seed: int, count: int, close_ups: float = 0.0, greys: float = 0.0
+        self,
+        look: Look,
+        *,
+        size: int,
+        seed: int,
+        count: int,
+        close_ups: float = 0.0,
+        greys: float = 0.0,
+        assets: Path | None = None,
+        pasted: float = 0.0,
     ) -> None:
         self._generator = SceneGenerator(look, size=size, seed=seed)
         # Its own seeds: the same scene again, larger, would be no new one.
@@ -41,6 +52,10 @@ class SceneExamples(Dataset[Example]):
         self._count = count
         self._seed = seed
         self._close_ups, self._greys = close_ups, greys
+        self._pasted = pasted if assets is not None else 0.0
+        self._paste = (
+            PasteGenerator(look, read_cutouts(assets), size=size, seed=seed + 2_000_000) if assets is not None else None
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -49,8 +64,11 @@ class SceneExamples(Dataset[Example]):
         rng = np.random.default_rng((self._seed, index))
         close = rng.random() < self._close_ups
         # A scene whose packages all fell outside the picture teaches nothing; the next seeds are far apart.
+        generator: SceneGenerator | PasteGenerator = self._large if close else self._generator
+        if self._paste is not None and not close and rng.random() < self._pasted:
+            generator = self._paste
         for attempt in range(20):
-            scene = (self._large if close else self._generator).scene(index + attempt * self._count)
+            scene = generator.scene(index + attempt * self._count)
             pixels, masks = scene.image, scene.masks()
             classes = np.array([LABELS.index(label) for label in scene.labels], np.int64)
             if close:

@@ -74,6 +74,14 @@ foundation_option = click.option(
 @written_option
 @click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
 @click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
+@click.option(
+    "--assets",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder with photographs of packages, cut out (PNG with alpha; or in box-cutouts below it).",
+)
+@click.option(
+    "--pasted", type=click.FloatRange(0, 1), default=0.12, show_default=True, help="Share of scenes made of these."
+)
 @click.option("--workers", type=int, default=2, show_default=True, help="Processes that make scenes.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="A base folder to go on from.")
@@ -102,6 +110,8 @@ def train(
     written: tuple[Path, ...],
     written_share: float,
     close_ups: float,
+    assets: Path | None,
+    pasted: float,
     workers: int,
     seed: int,
     start: Path | None,
@@ -145,6 +155,8 @@ def train(
         written=written,
         written_share=written_share,
         close_ups=close_ups,
+        assets=assets,
+        pasted=pasted,
         max_steps=steps,
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,

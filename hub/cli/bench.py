@@ -12,6 +12,7 @@ from hub.cli.bench_ablation import ablation
 from hub.cli.bench_bakeoff import bakeoff
 from hub.cli.bench_common import json_file, numbers, write_figures
 from hub.cli.bench_engines import engines
+from hub.cli.bench_false_packages import false_packages
 from hub.cli.bench_input import bench_input
 from hub.cli.bench_operations import COMMANDS as OPERATIONS
 from hub.cli.bench_serving import batching, serving
@@ -32,6 +33,7 @@ def bench() -> None:
 bench.add_command(ablation)
 bench.add_command(bakeoff)
 bench.add_command(bench_input)
+bench.add_command(false_packages)
 bench.add_command(serving)
 bench.add_command(engines)
 bench.add_command(batching)

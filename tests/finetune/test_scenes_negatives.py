@@ -10,13 +10,15 @@ import pytest
 from finetune.datasets import read_dataset
 from finetune.scenes import BROAD, HELD_OUT, Look, SceneGenerator, write_cell
 from finetune.scenes import generator as generator_module
+from finetune.scenes.bodies import placed
 from finetune.scenes.camera import look_at
 from finetune.scenes.canvas import Canvas
 from finetune.scenes.layouts import LAYOUTS
 from finetune.scenes.negatives import View, add_negatives
 from finetune.scenes.packages import structure
 from finetune.scenes.parts import Maker, World
-from finetune.scenes.props import STANDING, make_arm, make_hand, make_mast, placed
+from finetune.scenes.props import STANDING
+from finetune.scenes.reaching import make_arm, make_hand, make_mast
 from finetune.scenes.room import hall
 from finetune.scenes.strokes import Net, Shade, Tube
 from finetune.scenes.textures import texture_bank
