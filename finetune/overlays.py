@@ -342,7 +342,7 @@ p { color: var(--soft); }
 </section>
 {% endfor %}
 {% if rows %}
-<p>What an answer found has the colour of its package. What it missed is dashed, with a cross; a false find is hatched.</p>
+<p>What an answer found has the colour of its package. What it missed is dashed, a false find is hatched.</p>
 {% endif %}
 {% for row in rows %}
 <section>
