@@ -6,7 +6,7 @@ The page is a folder without outside references: it opens from a disk, an artifa
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ _PANEL = (640, 960)  # the long edge of a picture on the page: at least, at most
 _SHEET_EDGE = 320
 _SHEET_ROWS = 6
 _GAP = 8
+_MISSED, _FALSE = (255, 176, 0), (240, 40, 140)  # as in `finetune.picture_svg`
 _INK, _PAPER = (22, 24, 29), (255, 255, 255)
 
 
@@ -75,11 +76,14 @@ def draw_instances(
     colours: Sequence[Colour] | None = None,
     scores: bool = True,
     long_edge: int | None = None,
+    false: Collection[int] = (),
+    missed: Instances | None = None,
 ) -> Image:
     """A copy of `image` with each instance filled, outlined and named; uint8 [h, w, 3] RGB.
 
-    `colours` has one colour per instance. With `long_edge` the picture is scaled first, so that lines and words stay
-    crisp. Outlines and words carry their own dark edge and are legible on any background.
+    `false` are the places of instances that are none: they are hatched. What was `missed` is drawn in dashes with a
+    cross. `colours` has one colour per instance. With `long_edge` the picture is scaled first, so that lines and words
+    stay crisp. Outlines and words carry their own dark edge and are legible on any background.
     """
     scale = 1.0 if long_edge is None else long_edge / max(image.shape[:2])
     width, height = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
@@ -90,14 +94,37 @@ def draw_instances(
     stroke = max(1, round(max(width, height) / 450))
     # Large ones first: a small package on a large one keeps its own colour.
     order = sorted(range(len(masks)), key=lambda k: -int(masks[k].sum()))
+    rows, columns = np.indices((height, width), sparse=True)
+    hatch = (rows + columns) // (3 * stroke) % 3 == 0
     for k in order:
-        tone = np.array(tones[k], np.float32)
+        tone = np.array(_FALSE if k in false else tones[k], np.float32)
+        if k in false:
+            canvas[masks[k] & hatch] = tone
+            tones[k] = _FALSE
+            continue
         canvas[masks[k]] = (canvas[masks[k]] * (1 - _FILL) + tone * _FILL).astype(np.uint8)
     for k in order:
         rings, _ = cv2.findContours(masks[k].view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, rings, -1, _INK, stroke + 2, cv2.LINE_AA)
         cv2.drawContours(canvas, rings, -1, tones[k], stroke, cv2.LINE_AA)
+    for mask in missed.decode_masks() if missed is not None else ():
+        _dashed(canvas, _scaled(mask, width, height), stroke)
     return _with_words(canvas, instances, masks, tones, scores)
+
+
+def _dashed(canvas: Image, mask: npt.NDArray[np.bool_], stroke: int) -> None:
+    """Draw the outline of what was missed in dashes, and a cross in its middle."""
+    rings, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    dash = 6 * stroke
+    for ring in rings:
+        for at in range(0, len(ring), 2 * dash):
+            for tone, wide in ((_INK, stroke + 2), (_MISSED, stroke)):
+                cv2.polylines(canvas, [ring[at : at + dash]], False, tone, wide, cv2.LINE_AA)
+    if rings:
+        x, y, w, h = cv2.boundingRect(mask.view(np.uint8))
+        arm, middle = max(3, min(w, h) // 6), (x + w // 2, y + h // 2)
+        for tone, wide in ((_INK, stroke + 2), (_MISSED, stroke)):
+            cv2.drawMarker(canvas, middle, tone, cv2.MARKER_TILTED_CROSS, 2 * arm, wide, cv2.LINE_AA)
 
 
 def _scaled(mask: npt.NDArray[np.bool_], width: int, height: int) -> npt.NDArray[np.bool_]:
@@ -231,11 +258,16 @@ def _panels(
             continue
         shown = answer.filter(min_score)
         colours = palette(count + len(shown))[count:]
-        for theirs, mine in match(row.truth, shown):
+        pairs = list(match(row.truth, shown))
+        for theirs, mine in pairs:
             colours[mine] = tones[theirs]
+        found, right = {theirs for theirs, _ in pairs}, {mine for _, mine in pairs}
+        false = [k for k in range(len(shown)) if k not in right]
+        missed = row.truth.take([k for k in range(count) if k not in found])
         result = image_score(row.name, row.truth, shown, min_score)
         note = f"{result.found} found, {result.missed} missed, {result.extra} extra"
-        yield _Panel(title, note, draw_instances(image, shown, colours=colours, long_edge=long_edge))
+        drawn = draw_instances(image, shown, colours=colours, long_edge=long_edge, false=false, missed=missed)
+        yield _Panel(title, note, drawn)
 
 
 def _contact_sheet(rows: Sequence[Sequence[_Panel]]) -> Image:
@@ -309,6 +341,9 @@ p { color: var(--soft); }
 <div class="chart" role="img" aria-label="{{ name }}">{{ chart }}</div>
 </section>
 {% endfor %}
+{% if rows %}
+<p>What an answer found has the colour of its package. What it missed is dashed, a false find is hatched.</p>
+{% endif %}
 {% for row in rows %}
 <section>
 <h2>{{ row.name }}</h2>

@@ -275,7 +275,7 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         )
     if found - named > _NAMING and not short:
         lines.append(
-            f"It outlines packages better than it names them: AP50 is {found:.2f} where the class does not count. More "
+            f"It finds more packages than it names right: AP50 is {found:.2f} where the class does not count. More "
             "examples of the classes that it mixes up help most."
         )
     if holdout < 10:

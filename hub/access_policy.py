@@ -198,8 +198,7 @@ def _table() -> dict[str, Rule]:
         (_UI, CHANGE, "POST /models/{cell}/{version}/promote, POST /uploads/{namespace}/{name}"),
         (_UI + "/uploads/{upload_id}", CHANGE, "GET, DELETE, PUT /files/{sha256}, POST /commit"),
         # what describes the API
-        ("/schema", OPEN, "GET, GET /{path}, GET /openapi.json, GET /openapi.yaml, GET /openapi.yml, GET /swagger"),
-        ("/schema", OPEN, "GET /rapidoc, GET /elements, GET /redoc, GET /oauth2-redirect.html"),
+        ("/schema", OPEN, "GET, GET /{path}, GET /openapi.json, GET /openapi.yaml, GET /openapi.yml"),
     )
     found: dict[str, Rule] = {}
     for prefix, rule, routes in groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from litestar import Response, get
@@ -21,13 +22,15 @@ from registry.types import RepoId
 
 LISTED = 50
 _BASE = "base"
+_NAME = re.compile(r"base|[a-z0-9._-]{1,64}@[A-Za-z0-9._-]{1,64}")
 
 
 @get("/compare", sync_to_thread=True)
 def compare(request: WebRequest, web: Parts) -> Response[str]:
     """Two variants, or a variant and the base, on the same image: with a slider, or side by side."""
     who = identity_of(request)
-    first, second = last(request, "a"), last(request, "b")
+    # What is no name of a variant is as if not there: a link puts no words of its own on the page.
+    first, second = (name if _NAME.fullmatch(name) else "" for name in (last(request, "a"), last(request, "b")))
     cell = (first if first not in ("", _BASE) else second).partition("@")[0]
     hidden = web.services.privacy.hidden(who)
     found = web.services.variants.page(limit=LISTED, cell=cell or None, hidden=hidden)

@@ -18,7 +18,7 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, life_for, require_data, visible_job
 from hub.class_maps import ClassRow, known_labels, suggested
-from hub.errors import GatedError, InputError, QuotaError, problem_of
+from hub.errors import GatedError, InputError, QuotaError, UnknownCellError, problem_of
 from hub.plain_text import plain
 from hub.tokens import Identity, Scope
 from hub.web.guards import WebRequest, form_of, identity_of
@@ -173,11 +173,9 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
             asked["images"] = int(fields["images"])
         asked["class_map"] = {name: label for name, label in _chosen(fields).items() if label}
         request_in = msgspec.convert(asked, s.FinetuneIn)
-        new = None
-        if fields.get("cell") or cell in {one.name for one in services.cells.page(limit=1, contains=cell)}:
+        new = None if fields.get("cell") or _is_cell(web, cell) else _own_team(who, request_in.dataset)
+        if new is None:
             who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
-        else:
-            new = _own_team(who, request_in.dataset)
         services.readable(RepoId.parse(request_in.dataset, "dataset"), who, files=True)
         _require_usable(web, who, request_in.dataset)
         # The new cell comes with the job or not at all.
@@ -192,6 +190,14 @@ def _start(request: WebRequest, web: Web, fields: dict[str, str]) -> Response[An
         services.serving_folder.sync()  # robots may name the cell from now on; the base answers
     note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
     return to(f"/ui/jobs/{job.id}")
+
+
+def _is_cell(web: Web, name: str) -> bool:
+    try:
+        web.services.cells.get(name)
+    except UnknownCellError:
+        return False
+    return True
 
 
 def _own_team(who: Identity, dataset: str) -> str:

@@ -21,6 +21,7 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.datasets import read_part
 from hub.door import KINDS, check_names
+from hub.errors import InputError
 from hub.plain_text import plain
 from hub.tokens import Identity, Scope
 from hub.uploads import PART_BYTES
@@ -113,14 +114,25 @@ class CommitIn(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     left_out: Annotated[list[LeftOut], msgspec.Meta(max_length=10_000)] = []
 
 
-@post("/{upload_id:str}/commit", sync_to_thread=True, status_code=HTTP_200_OK)
-def commit_upload(request: WebRequest, web: Parts, upload_id: Text, data: JSONBody[CommitIn | None]) -> dict[str, str]:
-    """Make the dataset hold the files, then have it read and checked; the answer says where to look."""
-    who = identity_of(request)
-    left_out = {one.path: plain(one.why) for one in (data.left_out if data else ())}
+@post("/{upload_id:str}/commit", status_code=HTTP_200_OK)
+async def commit_upload(request: WebRequest, web: Parts, upload_id: Text) -> dict[str, str]:
+    """Make the dataset hold the files, then have it read and checked; the answer says where to look. The body may be
+    empty, or a `CommitIn`.
+    """
+    body = await request.body()
+    try:
+        told = msgspec.json.decode(body, type=CommitIn) if body else CommitIn()
+    except msgspec.DecodeError as error:
+        raise InputError(f"the body is not well-formed: {error}") from error
+    left_out = {one.path: plain(one.why) for one in told.left_out}
     check_names(left_out)
-    who.require_write("dataset", str(web.services.uploads.dataset_of(upload_id, who)))
-    repo, commit = web.services.uploads.commit(upload_id, who)
-    note(request, dataset=str(repo), commit=commit.id)
-    web.quality.start(repo, commit.id, convert_for=who.owner, left_out=left_out)
-    return {"commit": commit.id, "address": f"/ui/datasets/{repo}/check"}
+
+    def commit() -> dict[str, str]:
+        who = identity_of(request)
+        who.require_write("dataset", str(web.services.uploads.dataset_of(upload_id, who)))
+        repo, made = web.services.uploads.commit(upload_id, who)
+        note(request, dataset=str(repo), commit=made.id)
+        web.quality.start(repo, made.id, convert_for=who.owner, left_out=left_out)
+        return {"commit": made.id, "address": f"/ui/datasets/{repo}/check"}
+
+    return await anyio.to_thread.run_sync(commit)

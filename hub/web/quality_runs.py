@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
@@ -203,8 +203,9 @@ class QualityRuns:
             # To whoever reads the labels, a picture that was left out is one that is damaged: it is left out with them.
             for name in left_out:
                 stub = folder / name
-                stub.parent.mkdir(parents=True, exist_ok=True)
-                stub.touch(exist_ok=True)
+                with suppress(OSError):  # a name that is a folder here
+                    stub.parent.mkdir(parents=True, exist_ok=True)
+                    stub.touch(exist_ok=True)
             target = folder.with_name(f"{folder.name}.converted")
             out, err = self._run(
                 "dataset", "convert", str(folder), str(target), "--to", "coco", "--leave-out-damaged", "--json"

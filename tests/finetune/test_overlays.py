@@ -138,3 +138,16 @@ def test_no_rows_and_unreadable_images(tmp_path: Path) -> None:
     broken = write_text(tmp_path / "broken.jpg", "no image")
     with pytest.raises(DatasetError, match=r"broken\.jpg: not a JPEG or PNG"):
         write_overlay_page(tmp_path / "page", [OverlayRow("x", broken, squares((0, 0)))], {}, "t")
+
+
+def test_what_was_missed_is_dashed_and_a_false_find_hatched(tmp_path):
+    image = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    red = (255, 0, 0)
+    hit = draw_instances(image, squares((20, 20)), colours=[red], scores=False)
+    false = draw_instances(image, squares((20, 20)), colours=[red], scores=False, false=[0])
+    missed = draw_instances(image, Instances.empty(HEIGHT, WIDTH), missed=squares((20, 20)))
+    inside = squares((20, 20)).decode_masks()[0]
+    shades = [len(np.unique(drawn[inside][:, 0])) for drawn in (hit, false)]
+    assert (hit[inside] != image[inside]).any(1).all(), "all of a hit is filled"
+    assert 0.1 < (false[inside] == image[inside]).all(1).mean() < 0.9, shades
+    assert (missed[inside] == image[inside]).all(1).mean() > 0.3 and (missed != image).any()

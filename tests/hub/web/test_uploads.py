@@ -76,7 +76,7 @@ def test_a_folder_of_any_format_becomes_a_dataset_of_the_hubs_form(
     assert commit.message == "Read as yolo: 6 images" and commit.parent is not None
     before = client.tree("dataset", "acme/dock", commit.parent)
     assert {file.path for file in before.files} == set(files), "the files as they came are a revision of their own"
-    assert '<img class="overlay"' in browser.get("/ui/datasets/acme/dock")
+    assert '<image class="overlay"' in browser.get("/ui/datasets/acme/dock")
 
 
 def test_what_is_no_dataset_is_said_on_the_checks_page(browser: Browser, client: HubClient) -> None:
