@@ -154,6 +154,7 @@ def _plant(
 ) -> None:
     health = _restored(saved)
     stream = Stream(pool, Day.of(seed), np.random.default_rng(int(rng.integers(1 << 30))), at=start + EVERY_S)
+    stream.keep_busy()
     for image, at in stream.frames(int(rng.integers(5, 20))):
         health.observe(View.of(image), at)
     stream.fault = FAULTS[kind](float(rng.uniform()), rng, size)
@@ -175,8 +176,8 @@ def _plant(
 
 
 def _novelty(tally: Tally, pool: Pool, seed: int, saved: Saved, start: float) -> None:
-    """Ten minutes in which every second frame holds packages that the cell never had."""
-    for part in range(2):
+    """Five minutes in which every second frame holds packages that the cell never had."""
+    for part in range(1):
         health = _restored(saved)
         rng = np.random.default_rng((seed, 41, part))
         stream = Stream(pool, Day.of(seed), rng, at=start + EVERY_S, novel=0.5)
