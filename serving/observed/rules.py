@@ -254,7 +254,7 @@ def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Or
     blank = lost & (lately.left < BLANK)
     if firm.sum() >= 4 and not stays and not blank.any() and _torn(lost_now, firm):
         return "damaged"  # each frame is torn at another row; what stays lost was moved or is hidden
-    # A camera that moves leaves next to nothing where it was; packages that stand on a belt leave some tiles as they are.
+    # A camera that moves leaves next to nothing where it was; packages that stand on a belt leave some tiles so.
     intact = firm & (lately.structure > INTACT * usual)
     if lost.sum() > 0.4 * firm.sum() and intact.sum() <= 0.2 * firm.sum() and blank.sum() < 0.5 * lost.sum():
         return "damaged" if _torn_lately(lately.structure, usual, firm) else "moved"
