@@ -71,6 +71,8 @@ class Settings:
     """Of the others, the share that is kept."""
     capture_max_bytes: int = 2 * GIB
     capture_max_count: int = 20_000
+    observe: int = 1
+    """1: the cells' cameras are watched for faults; 0: they are not."""
     tls_cert: Path = Path()
     """PEM certificate of the robots' gRPC endpoint; `.`: no TLS."""
     tls_key: Path = Path()

@@ -81,6 +81,7 @@ def triton_config(settings: Settings) -> TritonConfig:
             settings.capture_max_bytes,
             settings.capture_max_count,
         ),
+        observe=bool(settings.observe),
         check_tokens=bool(settings.check_robots),
         tls=tls,
         shared_memory=bool(settings.shared_memory),

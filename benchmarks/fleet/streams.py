@@ -33,6 +33,10 @@ class Stream:
     _busy_until: float = 0.0
     _last: Image | None = None
 
+    def keep_busy(self) -> None:
+        """Packages come without a pause from now on."""
+        self._idle_until, self._busy_until = self.at, np.inf
+
     def frames(self, count: int) -> Iterator[tuple[Image, float]]:
         """The next frames: (uint8 [S, S, 3], epoch seconds of day one)."""
         for _ in range(count):

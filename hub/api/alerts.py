@@ -29,7 +29,7 @@ class AlertController(Controller):
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         cell: Annotated[str | None, QueryParameter(max_length=200, description="Of one cell alone.")] = None,
-        in_state: Annotated[AlertState | None, QueryParameter(query="state", description="In one state alone.")] = None,
+        in_state: Annotated[AlertState | None, QueryParameter(name="state", description="In one state alone.")] = None,
     ) -> Response[list[Alert]]:
         """Alerts, newest first."""
         places = services.privacy.workplaces(identity_of(request))

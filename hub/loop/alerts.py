@@ -72,8 +72,11 @@ class Alerts:
                 where.append(condition)
                 values.append(value)
         if after:
-            where.append("(opened_at, id) < (SELECT opened_at, id FROM loop_alerts WHERE id = ?)")
-            values.append(after)
+            last = self._catalog.query("SELECT opened_at FROM loop_alerts WHERE id = ?", [after])
+            if not last:
+                return []
+            where.append("(opened_at < ? OR (opened_at = ? AND id < ?))")
+            values += [last[0][0], last[0][0], after]
         rows = self._catalog.query(
             f"SELECT {_COLUMNS} FROM loop_alerts WHERE {' AND '.join(where)}"  # noqa: S608  # conditions of our own
             " ORDER BY opened_at DESC, id DESC LIMIT ?",

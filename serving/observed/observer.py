@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 OBSERVED: Final = "observed"
 MAX_CAMERAS: Final = 128
+MAX_FILES: Final = 1024
+"""Of more cameras than this, what was learnt longest ago is forgotten: names of cameras are what robots say."""
 MAX_WAITING: Final = 16
 MAX_WAITING_BYTES: Final = 64 * 1024**2
 SAVE_EVERY_S: Final = 300.0
@@ -193,13 +195,28 @@ class Observer:
         if now == watched.opened:
             return
         before, watched.opened = watched.opened, now
+        try:
+            self._tell_change(key, watched, before, state, image, at)
+        except OSError:
+            watched.opened = before  # a full disk: told with the next frame; the messages' ids make each count once
+            raise
+
+    def _tell_change(
+        self,
+        key: CameraKey,
+        watched: _Watched,
+        before: tuple[str, float] | None,
+        state: CameraState,
+        image: Image,
+        at: float,
+    ) -> None:
         if before is not None:
             watched.closed = (*before, at)
         self._save(key, watched)
         if before is not None:
             self._put_close(key, *before, at)
-        if now is not None:
-            kind, since = now
+        if watched.opened is not None:
+            kind, since = watched.opened
             good = [picture for taken, picture in watched.good if taken < since]
             pictures = {"after": _picture(image), **({"before": good[-1]} if good else {})}
             log.warning("the camera of %s: %s", key.cell, state.reason or kind)
@@ -239,7 +256,12 @@ class Observer:
         path = self._folder / f"{key.digest}.safetensors"
         part = path.with_suffix(".part")
         part.write_bytes(save(arrays, metadata))
+        fresh = not path.exists()
         part.replace(path)
+        if fresh:
+            files = sorted(self._folder.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
+            for old in files[: max(len(files) - MAX_FILES, 0)]:
+                old.unlink(missing_ok=True)
 
     def _restore(self, key: CameraKey, watched: _Watched) -> None:
         path = self._folder / f"{key.digest}.safetensors"

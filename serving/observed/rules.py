@@ -38,6 +38,10 @@ DEAD: Final = 0.04
 """Share of rows that repeat the row above."""
 LOST: Final = 0.75
 """Share of a tile's edges that are where they were: less is lost."""
+INTACT: Final = 0.85
+"""A tile with so much of its edges where they were is as it was."""
+STANDING: Final = 0.3
+"""With fewer changing frames than this the belt stands, and what hides a part of the view may be what lies there."""
 BLANK: Final = -0.5
 """Log of a tile's gradient beside that of its fixed edges alone: less than this, and they are hidden."""
 EMPTIER: Final = 0.5
@@ -250,8 +254,12 @@ def _structure(frame: Plain, found: Compared, reference: Reference, ordinary: Or
     blank = lost & (lately.left < BLANK)
     if firm.sum() >= 4 and not stays and not blank.any() and _torn(lost_now, firm):
         return "damaged"  # each frame is torn at another row; what stays lost was moved or is hidden
-    if firm.sum() >= 2 and lost.sum() > 0.4 * firm.sum() and blank.sum() < 0.5 * lost.sum():
+    # A camera that moves leaves next to nothing where it was; packages that stand on a belt leave some tiles so.
+    intact = firm & (lately.structure > INTACT * usual)
+    if lost.sum() > 0.4 * firm.sum() and intact.sum() <= 0.2 * firm.sum() and blank.sum() < 0.5 * lost.sum():
         return "damaged" if _torn_lately(lately.structure, usual, firm) else "moved"
+    if lately.busy < STANDING:
+        return None  # a smooth package that stands hides what is behind it, like a thing before the lens
     if blank.any() and blank.sum() < firm.sum():
         return "blocked"
     smeared, sharp = fine & (found.sharpness < -1.5), fine & (found.sharpness > -0.5)

@@ -21,6 +21,7 @@ from tests.hub.test_production import capture
 COMMANDS = (
     *(("outcomes", name) for name in ("rates", "report")),
     *(("captures", name) for name in ("list", "pull")),
+    *(("alerts", name) for name in ("list", "show", "ack", "close")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),
     *(("bench", name) for name in ("serving", "batching")),

@@ -37,6 +37,7 @@ def camera() -> tuple[CameraHealth, Stream]:
     health = CameraHealth()
     assert health.restore(*saved)
     stream = Stream(pool, Day.of(SEED), np.random.default_rng(3), at=at + EVERY_S)
+    stream.keep_busy()
     for image, seen_at in stream.frames(8):
         health.observe(View.of(image), seen_at)
     return health, stream
@@ -68,7 +69,7 @@ def test_new_packages_a_standing_belt_and_a_passing_hand_are_no_faults() -> None
     assert all(health.observe(View.of(image), at).kind is None for image, at in stream.frames(150))
     stream.novel = 0.0
     standing = stream.pool.busy[3]
-    stream._idle_until, stream._standing = stream.at + 400, standing
+    stream._idle_until, stream._busy_until, stream._standing = stream.at + 300, np.inf, standing
     assert all(health.observe(View.of(image), at).kind is None for image, at in stream.frames(150))
     for _ in range(4):  # two frames of a hand before the lens, now and then
         for image, at in stream.frames(12):
@@ -82,7 +83,7 @@ def test_new_packages_a_standing_belt_and_a_passing_hand_are_no_faults() -> None
 def test_what_cannot_be_told_is_said() -> None:
     health = CameraHealth()
     pool = cell()[0]
-    stream = Stream(pool, Day.of(SEED), np.random.default_rng(4), at=1e9)
+    stream = Stream(pool, Day.of(SEED), np.random.default_rng(4), at=9 * 3600.0)
     image = stream.frame()
     state = health.observe(View.of(image), 1e9)
     assert state.camera == "cannot_tell"

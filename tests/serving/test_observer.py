@@ -146,3 +146,33 @@ def test_cameras_that_are_silent_are_put_away_and_come_back(tmp_path: Path) -> N
     feed(fresh, frames(1), at)
     assert fresh.state_of(KEY).camera == "cannot_tell"
     fresh.close()
+
+
+def test_a_full_disk_delays_the_alert_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    observer = Observer(tmp_path)
+    at = feed(observer, frames(110), 1e9)
+    put, refused = Spool.put, []
+
+    def full(self: Spool, message_id: str, told_at: float, document: dict) -> None:
+        if len(refused) < 3:
+            refused.append(message_id)
+            raise OSError(28, "No space left on device")
+        put(self, message_id, told_at, document)
+
+    monkeypatch.setattr(Spool, "put", full)
+    feed(observer, frames(16, start=300, gain=0.1), at)
+    observer.close()
+    assert len(set(refused)) == 1
+    assert [one["kind"] for one in messages(tmp_path)] == ["dark"]
+
+
+def test_names_of_cameras_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "MAX_FILES", 2)
+    observer = Observer(tmp_path)
+    at = feed(observer, frames(110), 1e9)
+    learnt = observer._cameras[KEY]
+    for k in range(5):
+        observer._save(CameraKey("dock-7", f"line-{k}"), learnt)
+    observer.close()
+    assert len(list((tmp_path / "observed").glob("*.safetensors"))) == 2
+    assert at > 1e9
