@@ -1,4 +1,4 @@
-# ruff: noqa: F811  # `disk` is a fixture
+# `disk` is a fixture
 """A data folder on a disk that turned read-only: what is there is answered, and whatever is written says why not."""
 
 from __future__ import annotations
