@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ parcelhub:
 
 # A universal package-segmentation base
 
-Instance segmentation of packages: {known}; {spare} spare labels that variants may take for classes of their own.
+{_wrapped(f"Instance segmentation of packages: {known}; {spare} spare labels that variants may take for other classes.")}
 
 Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
 {a.image_size} pixels, {a.queries} answers at most. It started from {begin}.
@@ -138,6 +139,11 @@ without naming):
 Scenes are not photographs: expect much lower figures on a real cell before fine-tuning, as the table shows where a real
 dataset is among the judges. Use it as the start of a variant, not as a finished model.
 """
+
+
+def _wrapped(text: str) -> str:
+    """A paragraph in lines of at most 120 characters."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _founded(foundation: str | None) -> str:

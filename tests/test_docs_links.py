@@ -1,4 +1,4 @@
-"""What the pages for people say is there: links, anchors, files, commands and their options, targets of the Makefile."""
+"""What the pages for people say is there: links, anchors, files, commands and options, targets of the Makefile."""
 
 from __future__ import annotations
 
