@@ -89,6 +89,9 @@ def base_card(
     a = recipe.architecture
     known = ", ".join(f"`{label}`" for label in labels if not label.startswith(RESERVED))
     spare = sum(label.startswith(RESERVED) for label in labels)
+    labelled = (
+        f"Instance segmentation of packages: {known}; {spare} spare labels that variants may take for other classes."
+    )
     batch = recipe.batch_size * recipe.accumulate * processes()
     foundation = recipe.foundation or (None if a.encoder == "stem" else a.encoder)
     if recipe.start:
@@ -112,7 +115,7 @@ parcelhub:
 
 # A universal package-segmentation base
 
-{_wrapped(f"Instance segmentation of packages: {known}; {spare} spare labels that variants may take for other classes.")}
+{_wrapped(labelled)}
 
 Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
 {a.image_size} pixels, {a.queries} answers at most. It started from {begin}.
