@@ -173,7 +173,10 @@ def test_comments_name_pages_and_headings_that_exist() -> None:
     missing, seen = [], 0
     sources = [p for floor in ("hub", "finetune", "serving", "registry") for p in (ROOT / floor).rglob("*.py")]
     for source in [*sources, ROOT / "pyproject.toml", ROOT / "Makefile"]:
-        text = re.sub(r"\s*\n\s*#?\s*", " ", source.read_text(encoding="utf-8"))
+        told = source.read_text(encoding="utf-8")
+        if "docs/" not in told:
+            continue
+        text = re.sub(r"\s*\n\s*#?\s*", " ", told)
         for page, heading in re.findall(r'(docs/[\w/-]+\.md)(?:, "([^"]+)")?', text):
             seen += 1
             known = (ROOT / page).is_file()
