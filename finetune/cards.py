@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.card_lineage import TrainingStep, earlier_steps, lineage_table, written_sources
 from finetune.contract import FinetuneRequest
 from finetune.deck import Deck
 from finetune.evaluate import Evaluation, Judgement
@@ -85,7 +87,9 @@ def base_card(
     a = recipe.architecture
     known = ", ".join(f"`{label}`" for label in labels if not label.startswith(RESERVED))
     spare = sum(label.startswith(RESERVED) for label in labels)
-    environments = ", ".join(recipe.look.environments)
+    labelled = (
+        f"Instance segmentation of packages: {known}; {spare} spare labels that variants may take for other classes."
+    )
     batch = recipe.batch_size * recipe.accumulate * processes()
     foundation = recipe.foundation or (None if a.encoder == "stem" else a.encoder)
     if recipe.start:
@@ -109,7 +113,7 @@ parcelhub:
 
 # A universal package-segmentation base
 
-Instance segmentation of packages: {known}; {spare} spare labels that variants may take for classes of their own.
+{_wrapped(labelled)}
 
 Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.patch_size} pixels, pictures of
 {a.image_size} pixels, {a.queries} answers at most. It started from {begin}.
@@ -117,13 +121,13 @@ Family `{a.family}`, {a.layers} layers of width {a.hidden_size}, patches of {a.p
 ## What it saw
 
 {steps * batch:,} scenes of the project's own generator (version {SCENES_VERSION}, seed {recipe.seed}) in
-{seconds / 60:.0f} minutes{_written(recipe)} and nothing else, {_pasted(recipe)}.
-Environments: {environments}. {recipe.close_ups:.0%} of these scenes are seen from close by, {recipe.greys:.0%} have no
-colour.
-{steps:,} steps of {batch} pictures.
-Muon at {recipe.muon_rate} for the encoder's matrices, AdamW at
-{recipe.learning_rate} for the rest, rates falling over the second half, averaged weights.
-{_seen_before(recipe)}
+{seconds / 60:.0f} minutes and nothing else, {_pasted(recipe)}. Rates fall over the second half of a training;
+Muon takes the encoder's matrices, AdamW the rest; weights are averaged. All of its line, the newest first:
+
+{lineage_table([_step(recipe, steps, batch, seconds), *earlier_steps(recipe.start)])}
+
+`pictures` are steps x pictures of each. `written before` is the share of scenes that lay on disk, and where from.
+
 ## How good it is, zero-shot
 
 Mask AP by COCO's rules, on pictures that training never drew from; in the last column all labels count as one (finding
@@ -136,6 +140,11 @@ without naming):
 Scenes are not photographs: expect much lower figures on a real cell before fine-tuning, as the table shows where a real
 dataset is among the judges. Use it as the start of a variant, not as a finished model.
 """
+
+
+def _wrapped(text: str) -> str:
+    """A paragraph in lines of at most 120 characters."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def _founded(foundation: str | None) -> str:
@@ -166,33 +175,22 @@ def _pasted(recipe: BaseRecipe) -> str:
     return f"{share:.0%} of them photographs of boxes, cut out and pasted before a background of ours"
 
 
-def _written(recipe: BaseRecipe) -> str:
-    """Which scenes on disk were mixed in, by their own cards' word."""
-    if not recipe.written:
-        return ""
-    said = []
+def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> TrainingStep:
+    """This training's row."""
+    written = []
     for folder in recipe.written:
         card = folder / "README.md"
-        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-        told = [
-            line.split("; the same recipe")[0] for line in lines if "generated pictures of" in line or "Tier `" in line
-        ]
-        used = len(WrittenScenes([folder], side=recipe.architecture.image_size))
-        said.append(f"the {used:,} train images of " + (" ".join(told).rstrip(":.") or f"`{folder.name}`"))
-    return f", {recipe.written_share:.0%} of them from scenes written before ({'; '.join(said)})"
-
-
-def _seen_before(recipe: BaseRecipe) -> str:
-    """What the base that this one went on from had seen, by its own card's word."""
-    card = recipe.start / "README.md" if recipe.start else None
-    if card is None or not card.is_file():
-        return ""
-    _, _, rest = card.read_text(encoding="utf-8").partition("## What it saw\n")
-    seen = rest.partition("\n## ")[0].strip()
-    if not seen:
-        return ""
-    return (
-        "\nThe base that it went on from had seen:\n\n"
-        + "\n".join(f"> {line}".rstrip() for line in seen.splitlines())
-        + "\n"
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        written.append((folder.name, len(WrittenScenes([folder], side=recipe.architecture.image_size)), text))
+    return TrainingStep(
+        scenes=f"{steps * batch:,}",
+        generator=str(SCENES_VERSION),
+        seed=str(recipe.seed),
+        minutes=f"{seconds / 60:.0f}",
+        pictures=f"{steps:,} x {batch}",
+        written=written_sources(recipe.written_share, written),
+        environments=", ".join(recipe.look.environments),
+        views=f"close {recipe.close_ups:.0%}, grey {recipe.greys:.0%}"
+        + (f", pasted {recipe.pasted * (1 - recipe.close_ups):.0%}" if recipe.assets and recipe.pasted else ""),
+        rates=f"Muon {recipe.muon_rate}, AdamW {recipe.learning_rate}",
     )

@@ -5,7 +5,7 @@ Between the base and the trained weights lies what does best on pictures that tr
 a part of the way does better than all of it, or even none; where the base is lost, all of it does.
 
 The holdout says how much: one choice among five, which the figures on it flatter a little. Leaving pictures out of the
-training to choose by was tried and no better (docs/benchmarks.md, "How much is kept").
+training to choose by was tried and no better (docs/history/variants.md, "How much is kept").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What runs a network's forward pass: PyTorch itself, or an exported graph. Which one is chosen, and said, here.
 
 PARCELHUB_ENGINE is auto, eager, onnxruntime or openvino; PARCELHUB_PRECISION auto, float32 or bfloat16. `auto` is the
-best of what docs/serving.md measured: eager, in bfloat16 on a CPU that is quicker in it. An engine that is asked
+best of what docs/benchmarks.md measured: eager, in bfloat16 on a CPU that is quicker in it. An engine that is asked
 for and cannot run (its package is missing, its export fails) falls back to eager, with a warning.
 """
 

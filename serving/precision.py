@@ -1,7 +1,7 @@
 """Whether a CPU is quicker in bfloat16: measured, since what a CPU says it can do does not tell.
 
 A Xeon whose AMX the hypervisor hides still names AVX512-BF16, and multiplies in it at half of float32's speed; with
-AMX, or on an EPYC that names the same instructions, bfloat16 is the quicker one by far (docs/serving.md).
+AMX, or on an EPYC that names the same instructions, bfloat16 is the quicker one by far (docs/history/serving.md).
 """
 
 from __future__ import annotations

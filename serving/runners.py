@@ -53,7 +53,7 @@ EAGER = EngineChoice()
 """PyTorch in float32: what variants are compared with."""
 
 BFLOAT16_FAMILIES = frozenset({"parcelseg"})
-"""Families whose masks were compared with float32's (IoU >= 0.99, docs/serving.md)."""
+"""Families whose masks were compared with float32's (docs/benchmarks.md, "Engines")."""
 
 
 class Runner(Protocol):

@@ -32,7 +32,7 @@ Method = Literal["lora", "full", "scratch"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # AdamW's rates (and Muon's) that suit each method. Small matrices take larger steps than whole weights do, and those of
-# convolutions larger ones than those of attention (docs/benchmarks.md, "The recipe of a variant").
+# convolutions larger ones than those of attention (docs/history/variants.md, "The recipe of a variant").
 LORA_RATES: Mapping[str, float] = {"parcelseg": 1e-2}
 LORA_RATE = 3e-3  # of the families that adapt their transformer
 FULL_RATE = 3e-4

@@ -14,7 +14,7 @@ from finetune.training.muon import Muon
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) and
     AdamW side by side. Muon makes every direction of a matrix's update equally large, which on few, noisy steps learns
-    about twice as fast as AdamW here (docs/benchmarks.md).
+    about twice as fast as AdamW here (docs/history/bases.md).
 
     A schedule scales both rates, since `param_groups` are the groups of both.
     """

@@ -164,7 +164,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
     config_class = ParcelSegConfig
     duplicate_iou = 0.6
     # What a camera's pictures differ in, the convolutions see; with the transformer's layers adapted beside them,
-    # variants came out worse (docs/benchmarks.md, "The recipe of a variant").
+    # variants came out worse (docs/history/variants.md, "The recipe of a variant").
     tuned_targets = (
         r"(patch|stem)_embedding|(stem|class_tower|shape_tower)\.\d+\.conv|mix[48]\.conv"
         r"|(widen|lateral)[48]|prototypes|class_predictor|box_head|mask_head"
