@@ -19,7 +19,7 @@ _GOES_ON: Final = "The base that it went on from had seen:"
 _OLD_STEP: Final = re.compile(
     r"(?P<scenes>[\d,]+) scenes of the project's own generator \(version (?P<generator>\w+), seed (?P<seed>\d+)\) in "
     r"(?P<minutes>\d+) minutes(?:, (?P<share>\d+)% of them from scenes written before \((?P<written>.*?)\))? "
-    r"and nothing else.*?Environments: (?P<environments>[^.]+)\."
+    r"and nothing else(?:, (?P<pasted>\d+)% of them photographs of boxes)?.*?Environments: (?P<environments>[^.]+)\."
     r"(?: (?P<near>\d+)% of these scenes are seen from close by, (?P<grey>\d+)% have no colour\.)?"
     r" (?P<steps>[\d,]+) steps of (?P<batch>\d+) pictures\."
     r"(?: Muon at (?P<muon>\S+) for the encoder's matrices, AdamW at (?P<rate>\S+) for the rest)?"
@@ -43,7 +43,7 @@ class TrainingStep(NamedTuple):
     """Share and sources of the scenes that lay on disk; `none` where all were made in the training."""
     environments: str
     views: str
-    """Shares of scenes that are seen from close by and without colour."""
+    """Shares of scenes that are seen from close by, without colour, and with photographs pasted in."""
     rates: str
     """Learning rates of Muon and AdamW."""
 
@@ -115,6 +115,7 @@ def _old_step(text: str) -> TrainingStep:
         sources = [_source(each, each["used"] or each["images"]) for each in _OLD_WRITTEN.finditer(found["written"])]
         written = f"{found['share']}%: " + ("; ".join(sources) or "of other folders")
     near, grey = found["near"], found["grey"]
+    views = f"close {near}%, grey {grey}%" if near else "as they come"
     return TrainingStep(
         scenes=found["scenes"],
         generator=found["generator"],
@@ -123,7 +124,7 @@ def _old_step(text: str) -> TrainingStep:
         pictures=f"{found['steps']} x {found['batch']}",
         written=written,
         environments=found["environments"],
-        views=f"close {near}%, grey {grey}%" if near else "as they come",
+        views=f"{views}, pasted {found['pasted']}%" if found["pasted"] else views,
         rates=f"Muon {found['muon']}, AdamW {found['rate']}" if found["muon"] else "",
     )
 

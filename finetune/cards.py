@@ -127,6 +127,7 @@ Muon takes the encoder's matrices, AdamW the rest; weights are averaged. All of 
 {lineage_table([_step(recipe, steps, batch, seconds), *earlier_steps(recipe.start)])}
 
 `pictures` are steps x pictures of each. `written before` is the share of scenes that lay on disk, and where from.
+`views` are the shares of scenes seen from close by, without colour, and, where it says so, with photographs pasted in.
 
 ## How good it is, zero-shot
 
@@ -169,15 +170,29 @@ def _start(recipe: BaseRecipe) -> str:
 
 def _pasted(recipe: BaseRecipe) -> str:
     """What photographs were pasted into scenes."""
-    if recipe.assets is None or not recipe.pasted:
+    share = _pasted_share(recipe)
+    if not share:
         return "no photograph among them"
-    share = recipe.pasted * (1 - recipe.close_ups)
-    return f"{share:.0%} of them photographs of boxes, cut out and pasted before a background of ours"
+    return f"{_percent(share)} of them photographs of boxes, cut out and pasted before a background of ours"
+
+
+def _pasted_share(recipe: BaseRecipe) -> float:
+    """The share of all scenes of a training that have photographs pasted in: of those that it made, what is no
+    close-up; none of those that lay on disk."""
+    if recipe.assets is None:
+        return 0.0
+    made = 1 - recipe.written_share if recipe.written else 1.0
+    return recipe.pasted * (1 - recipe.close_ups) * made
+
+
+def _percent(share: float) -> str:
+    """A share above 0 in words that are not 0 %."""
+    return f"{share:.0%}" if share >= 0.005 else "less than 1%"
 
 
 def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> TrainingStep:
     """This training's row."""
-    written = []
+    written, pasted = [], _pasted_share(recipe)
     for folder in recipe.written:
         card = folder / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
@@ -191,6 +206,6 @@ def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> Trainin
         written=written_sources(recipe.written_share, written),
         environments=", ".join(recipe.look.environments),
         views=f"close {recipe.close_ups:.0%}, grey {recipe.greys:.0%}"
-        + (f", pasted {recipe.pasted * (1 - recipe.close_ups):.0%}" if recipe.assets and recipe.pasted else ""),
+        + (f", pasted {_percent(pasted)}" if pasted else ""),
         rates=f"Muon {recipe.muon_rate}, AdamW {recipe.learning_rate}",
     )

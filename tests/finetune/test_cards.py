@@ -102,6 +102,34 @@ def test_a_card_of_before_is_read_too(tmp_path: Path) -> None:
     assert steps_of(f"## What it saw\n\n{table}\n\n## How good\n") == [newest, older, unknown], "read as written"
 
 
+def test_a_card_of_before_keeps_its_pasted_photographs(tmp_path: Path) -> None:
+    told = "9% of them photographs of boxes, cut out and pasted before a background of ours"
+    (tmp_path / "README.md").write_text(OLD.replace("no photograph among them", told, 1))
+    newest, older, _ = earlier_steps(tmp_path)
+    assert newest.views == "close 25%, grey 12%, pasted 9%"
+    assert newest.written.startswith("30%: 2,995 of 3000")
+    assert older.views == "as they come"
+
+
+@pytest.mark.slow
+def test_a_line_says_in_which_training_photographs_were_pasted(tmp_path: Path) -> None:
+    written = write_cell(tmp_path / "cell", DEMO_CELL, images=4, seed=1, size=64)
+    recipe = BaseRecipe(assets=tmp_path, pasted=0.4, close_ups=0.5, written=(written,), written_share=0.25)
+    card = base_card(recipe, LABELS, [], steps=10, seconds=120)
+    assert "15% of them photographs of boxes" in card, "of all scenes, those on disk counted in"
+    assert rows(card)[0][8].strip() == "close 50%, grey 12%, pasted 15%"
+    (tmp_path / "README.md").write_text(card)
+    after = base_card(BaseRecipe(start=tmp_path), LABELS, [], steps=1, seconds=60)
+    own, before = rows(after)
+    assert "no photograph among them" in after
+    assert "pasted" not in own[8]
+    assert "pasted 15%" in before[8]
+    assert "less than 1% of them" in base_card(
+        BaseRecipe(assets=tmp_path, pasted=0.004), LABELS, [], steps=1, seconds=1
+    )
+    assert "no photograph" in base_card(BaseRecipe(assets=tmp_path, pasted=0.0), LABELS, [], steps=1, seconds=1)
+
+
 @pytest.mark.parametrize("card", ["", "# A base\n", "## What it saw\n\nnothing\n", "## What it saw\n\n> > >\n"])
 def test_a_start_that_says_nothing_is_a_row_of_its_own(tmp_path: Path, card: str) -> None:
     (tmp_path / "README.md").write_text(card)
