@@ -19,7 +19,8 @@ from typing import Any
 from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
 from hub import schemas as s
 from hub.client import HubClient
-from hub.errors import HubAnswerError, HubError, HubUnavailableError, is_expected
+from hub.error_table import is_expected
+from hub.errors import HubAnswerError, HubError, HubUnavailableError
 from hub.settings import Settings
 
 log = logging.getLogger("parcelhub.job")

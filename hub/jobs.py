@@ -18,20 +18,17 @@ from typing import Any
 
 import msgspec
 
-from hub.errors import JobStateError, UnknownJobError
+from hub.errors import JobStateError
 from hub.job_life import Lives
+from hub.job_rows import COLUMNS, job_of, read_job, read_running
 from hub.plain_text import plain
 from hub.quotas import Quotas
-from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, Judgement, ProgressIn
+from hub.schemas import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
 from hub.tables import timestamp
 from hub.tokens import Tokens
 from registry.catalog import Catalog, Cursor
 
 TOKEN_MARGIN_SECONDS = 3600.0
-_COLUMNS = (
-    "id, state, spec, attempt, crashes, max_attempts, cancel_requested, created_by, created_at, started_at,"
-    " finished_at, worker, error, version, metrics, team, used_seconds, progress"
-)
 
 
 class Jobs:
@@ -81,7 +78,7 @@ class Jobs:
                     "SELECT id FROM hub_jobs WHERE request = ? AND state IN ('queued', 'running')", [request]
                 ).fetchone()
                 if same is not None:
-                    return _get(db, same[0])
+                    return read_job(db, same[0])
             before(db)  # it may make the cell that is asked for next
             for admit in self.admission:
                 admit(db, spec, math.inf)
@@ -100,7 +97,7 @@ class Jobs:
 
     def get(self, job_id: str) -> Job:
         with self._catalog.read() as db:
-            return _get(db, job_id)
+            return read_job(db, job_id)
 
     def all(self) -> list[Job]:
         """Newest first."""
@@ -134,11 +131,11 @@ class Jobs:
             where.append("(list_contains(?::VARCHAR[], team) OR created_by = ?)")
             params += [sorted(teams), created_by]  # type: ignore[list-item]
         rows = self._catalog.query(
-            f"SELECT {_COLUMNS} FROM hub_jobs WHERE {' AND '.join(where)} "  # noqa: S608  # constants
+            f"SELECT {COLUMNS} FROM hub_jobs WHERE {' AND '.join(where)} "  # noqa: S608  # constants
             "ORDER BY created_at DESC, id DESC LIMIT ?",
             [*params, limit],
         )
-        return [_job(row) for row in rows]
+        return [job_of(row) for row in rows]
 
     def ended(self, before: float) -> list[str]:
         """The ids of the jobs that ended before a time (epoch seconds), in whatever way."""
@@ -153,13 +150,13 @@ class Jobs:
 
     def that_made(self, version: str) -> Job | None:
         """The job that a variant came from; None for one that was committed by hand."""
-        rows = self._catalog.query(f"SELECT {_COLUMNS} FROM hub_jobs WHERE version = ?", [version])  # noqa: S608
-        return _job(rows[0]) if rows else None
+        rows = self._catalog.query(f"SELECT {COLUMNS} FROM hub_jobs WHERE version = ?", [version])  # noqa: S608
+        return job_of(rows[0]) if rows else None
 
     def require_running(self, job_id: str) -> Job:
         """The job; raises if its result can no longer be taken."""
         with self._catalog.read() as db:
-            return _running(db, job_id)
+            return read_running(db, job_id)
 
     def events(self, job_id: str, after: int) -> list[JobEvent]:
         with self._catalog.read() as db:
@@ -193,7 +190,7 @@ class Jobs:
                 " claimed_at = ?, started_at = coalesce(started_at, ?) WHERE id = ?",
                 [worker, now + self._lease_seconds, now, now, job_id],
             )
-            job = _get(db, job_id)
+            job = read_job(db, job_id)
             self._event(db, job_id, "state", {"state": "running", "worker": worker, "attempt": job.attempt})
             seconds = job.spec.max_seconds + TOKEN_MARGIN_SECONDS
             spec, earlier = job.spec, job.spec.earlier
@@ -208,7 +205,7 @@ class Jobs:
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:
         """Keep the lease. A job that has its answer needs none: its process may end in peace."""
         with self._catalog.write() as db:
-            if _get(db, job_id).state in FINAL_STATES:
+            if read_job(db, job_id).state in FINAL_STATES:
                 return Heartbeat(stop=False)
             job = self._held(db, job_id, worker, attempt)
             self._extend(db, job_id)
@@ -217,7 +214,7 @@ class Jobs:
     def release(self, job_id: str, worker: str, attempt: int, reason: str, *, crashed: bool) -> Job:
         """A run ended without an answer: queue the job again, unless cancelled or crashed too often."""
         with self._catalog.write() as db:
-            job = _get(db, job_id)
+            job = read_job(db, job_id)
             if job.state not in FINAL_STATES:
                 self._give_back(db, self._held(db, job_id, worker, attempt), reason, crashed=crashed)
         return self.get(job_id)
@@ -226,7 +223,7 @@ class Jobs:
 
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
         with self._catalog.write() as db:
-            job = _running(db, job_id)
+            job = read_running(db, job_id)
             told = msgspec.to_builtins(progress) | {"message": plain(progress.message)}
             self._event(db, job_id, "progress", told)
             db.execute("UPDATE hub_jobs SET progress = ? WHERE id = ?", [msgspec.json.encode(told).decode(), job_id])
@@ -235,7 +232,7 @@ class Jobs:
 
     def finish(self, job_id: str, version: str, metrics: dict[str, Any]) -> Job:
         with self._catalog.write() as db:
-            _running(db, job_id)
+            read_running(db, job_id)
             encoded = msgspec.json.encode(metrics).decode()
             db.execute("UPDATE hub_jobs SET version = ?, metrics = ? WHERE id = ?", [version, encoded, job_id])
             self._end(db, job_id, "finished", None, {"version": version})
@@ -244,7 +241,7 @@ class Jobs:
     def fail(self, job_id: str, error: str) -> Job:
         """The job cannot succeed as it was asked for; another attempt would fail the same way."""
         with self._catalog.write() as db:
-            _running(db, job_id)
+            read_running(db, job_id)
             error = plain(error)
             self._end(db, job_id, "failed", error, {"reason": error})
         return self.get(job_id)
@@ -254,7 +251,7 @@ class Jobs:
     def cancel(self, job_id: str) -> Job:
         """A queued job ends at once; a running one when its worker hears of it."""
         with self._catalog.write() as db:
-            job = _get(db, job_id)
+            job = read_job(db, job_id)
             if job.state in FINAL_STATES:
                 raise JobStateError(f"job {job_id} is {job.state} already")
             if job.state == "queued":
@@ -269,7 +266,7 @@ class Jobs:
         Raises JobStateError, also while another job works on the same request, and QuotaError.
         """
         with self._catalog.write() as db:
-            job = _get(db, job_id)
+            job = read_job(db, job_id)
             if job.state not in ("failed", "cancelled"):
                 raise JobStateError(f"job {job_id} is {job.state}; only a failed or cancelled one is tried again")
             other = db.execute(
@@ -332,7 +329,7 @@ class Jobs:
         )
 
     def _held(self, db: Cursor, job_id: str, worker: str, attempt: int) -> Job:
-        job = _running(db, job_id)
+        job = read_running(db, job_id)
         if (job.worker, job.attempt) != (worker, attempt):
             raise JobStateError(f"job {job_id} was given to {job.worker} (attempt {job.attempt})")
         return job
@@ -348,10 +345,10 @@ class Jobs:
             [self._now() + self._lease_seconds] * 2,
         )
         rows = db.execute(
-            f"SELECT {_COLUMNS} FROM hub_jobs WHERE state = 'running' AND lease_until < ?",  # noqa: S608
+            f"SELECT {COLUMNS} FROM hub_jobs WHERE state = 'running' AND lease_until < ?",  # noqa: S608
             [self._now()],
         ).fetchall()
-        for job in map(_job, rows):
+        for job in map(job_of, rows):
             self._give_back(db, job, f"its worker {job.worker} went silent", crashed=True)
 
     def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
@@ -383,30 +380,4 @@ class Jobs:
             [job_id, self._now(), kind, msgspec.json.encode(data).decode(), job_id],
         )
         for observer in self.observers if kind == "state" else ():
-            observer(db, _get(db, job_id))
-
-
-def _get(db: Cursor, job_id: str) -> Job:
-    row = db.execute(f"SELECT {_COLUMNS} FROM hub_jobs WHERE id = ?", [job_id]).fetchone()  # noqa: S608
-    if row is None:
-        raise UnknownJobError(f"there is no job {job_id!r}")
-    return _job(row)
-
-
-def _running(db: Cursor, job_id: str) -> Job:
-    job = _get(db, job_id)
-    if job.state != "running":
-        raise JobStateError(f"job {job_id} is {job.state}, not running")
-    return job
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
-    values["metrics"] = msgspec.json.decode(values["metrics"])
-    values["judgement"] = Judgement.of(values["metrics"])
-    values["progress"] = None if values["progress"] is None else msgspec.json.decode(values["progress"])
-    values["team"], values["used_seconds"] = values["team"] or "", values["used_seconds"] or 0.0
-    for name in ("created_at", "started_at", "finished_at"):
-        values[name] = None if values[name] is None else timestamp(values[name])
-    return Job(**values)
+            observer(db, read_job(db, job_id))

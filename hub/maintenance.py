@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from hub.errors import InputError, MaintenanceBusyError, plain, problem_of
+from hub.error_table import plain, problem_of
+from hub.errors import InputError, MaintenanceBusyError
 from hub.settings import Settings
 from registry.backup import BackupDone, make_backup
 from registry.fsck_report import Progress, Report, silent

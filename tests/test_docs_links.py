@@ -91,6 +91,12 @@ def test_prose_keeps_to_120_characters(page: Path) -> None:
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
+def test_no_page_keeps_both_sides_of_a_merge() -> None:
+    mark = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert mark.search("a\n" + "<" * 7 + " HEAD\n")
+    assert [named(page) for page in PAGES if mark.search(page.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize("page", GUIDES, ids=named)
 def test_a_page_has_one_title(page: Path) -> None:
     titles = re.findall(r"^# (.+)$", parts(page)[0], re.MULTILINE)

@@ -141,7 +141,7 @@ def _covered(layer: Layer, above: Layer) -> NDArray[np.bool_]:
 
 
 def _full(part: NDArray[np.bool_]) -> bool:
-    return np.count_nonzero(part) > 0.94 * part.size
+    return bool(np.count_nonzero(part) > 0.94 * part.size)
 
 
 def build_load(

@@ -8,7 +8,7 @@ from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 
-from hub.errors import TABLE
+from hub.error_table import TABLE
 from hub.resources import ProblemDocument
 
 MEDIA_TYPE = "application/problem+json"

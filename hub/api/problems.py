@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from hub.errors import EXIT_FAILURE, INTERNAL, Problem, log_failure, plain, problem_of
+from hub.error_table import EXIT_FAILURE, INTERNAL, Problem, log_failure, plain, problem_of
 
 log = logging.getLogger("parcelhub.api")
 

@@ -57,9 +57,10 @@ def show(settings: Settings, alert_id: str, pictures: Path | None, as_json: bool
     """
     with connect(settings) as client:
         found = client.alert(alert_id)
-        for name in found.pictures if pictures is not None else ():
+        if pictures is not None:
             pictures.mkdir(parents=True, exist_ok=True)
-            (pictures / f"{found.id}-{name}.jpg").write_bytes(client.alert_picture(found.id, name))
+            for name in found.pictures:
+                (pictures / f"{found.id}-{name}.jpg").write_bytes(client.alert_picture(found.id, name))
     if as_json:
         print_json(found)
         return

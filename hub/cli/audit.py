@@ -6,7 +6,7 @@ import rich_click as click
 from rich.markup import escape
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.errors import EXIT_FAILURE
+from hub.error_table import EXIT_FAILURE
 from hub.settings import Settings
 
 

@@ -37,4 +37,4 @@ def false_packages(base_dir: Path | None, images: int, size: int, target: Path |
         rows.add_row(name, str(seen), str(answers))
     rows.add_row("all", str(found.images), f"{found.answers} ({found.a_picture:.2f} a picture)")
     out.print(rows)
-    write_figures(target, {**asdict(found), "a_picture": found.a_picture})
+    write_figures({**asdict(found), "a_picture": found.a_picture}, target)

@@ -20,7 +20,8 @@ from hub.cli.bench_common import (
     write_figures,
 )
 from hub.cli.common import counting, err, out, table
-from hub.errors import EXIT_FAILURE, InputError
+from hub.error_table import EXIT_FAILURE
+from hub.errors import InputError
 from hub.settings import SHIPPED
 
 if TYPE_CHECKING:

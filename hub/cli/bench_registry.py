@@ -10,7 +10,7 @@ import rich_click as click
 
 from hub.cli.bench_common import json_file, workplace, write_figures
 from hub.cli.common import counting, err, out, table
-from hub.errors import EXIT_FAILURE
+from hub.error_table import EXIT_FAILURE
 
 if TYPE_CHECKING:
     from hub.bench.crash import CrashResult

@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from hub.class_maps import ClassRow, in_words, labels_of, suggested
 from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
-from hub.errors import EXIT_USAGE, InputError
+from hub.error_table import EXIT_USAGE
+from hub.errors import InputError
 from hub.settings import Settings
 
 if TYPE_CHECKING:

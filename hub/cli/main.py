@@ -30,7 +30,7 @@ from hub.cli import (
     webhook,
 )
 from hub.cli.common import debugging, err
-from hub.errors import exit_code_of, is_expected
+from hub.error_table import exit_code_of, is_expected
 
 click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [

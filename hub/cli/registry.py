@@ -12,7 +12,8 @@ from rich.markup import escape
 
 from hub.cli.common import err, json_option, out, print_json, settings_options, table
 from hub.cli.keys import keys
-from hub.errors import EXIT_FAILURE, HubUnavailableError, SettingsError
+from hub.error_table import EXIT_FAILURE
+from hub.errors import HubUnavailableError, SettingsError
 from hub.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import rich_click as click
 from rich.markup import escape
 
 from hub.cli.common import err, set_up_logging, settings_options
-from hub.errors import EXIT_FAILURE
+from hub.error_table import EXIT_FAILURE
 from hub.settings import Settings
 from registry.errors import CatalogBrokenError
 

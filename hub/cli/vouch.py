@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from hub.cli.common import connect, err, json_option, out, print_json, settings_options, table
-from hub.errors import EXIT_FAILURE, InputError
+from hub.error_table import EXIT_FAILURE
+from hub.errors import InputError
 from hub.settings import Settings
 
 if TYPE_CHECKING:

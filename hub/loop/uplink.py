@@ -49,7 +49,7 @@ class AlertOpened(Struct, frozen=True, tag_field="event", tag="open"):
 
     def jpegs(self) -> dict[str, bytes]:
         """The pictures; what is no JPEG is left out."""
-        found = {}
+        found: dict[str, bytes] = {}
         for name, text in self.pictures.items():
             try:
                 data = base64.b64decode(text, validate=True)

@@ -18,7 +18,8 @@ from hub import schemas as s
 from hub.api.audit import note
 from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, life_for, require_data, visible_job
 from hub.class_maps import ClassRow, known_labels, suggested
-from hub.errors import GatedError, InputError, QuotaError, UnknownCellError, problem_of
+from hub.error_table import problem_of
+from hub.errors import GatedError, InputError, QuotaError, UnknownCellError
 from hub.plain_text import plain
 from hub.tokens import Identity, Scope
 from hub.web.guards import WebRequest, form_of, identity_of

@@ -11,7 +11,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Redirect
 
-from hub.errors import INTERNAL, UnauthorizedError, log_failure, plain, problem_of
+from hub.error_table import INTERNAL, log_failure, plain, problem_of
+from hub.errors import UnauthorizedError
 from hub.web.render import page
 
 log = logging.getLogger("parcelhub.web")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from serving.observed import reference as refs
-from serving.observed.camera_kinds import KINDS, UNKNOWN, CameraState, Kind
+from serving.observed.camera_kinds import KINDS, UNKNOWN, CameraState, Kind, Word
 from serving.observed.cusum import DAY_S, Cusum, Recovery, threshold, weight
 from serving.observed.measures import Plain, change, plain
 from serving.observed.reference import Compared
@@ -219,7 +219,7 @@ class CameraHealth:
             self._uncover(frame, found, looks)
             for name, total in sums.items():
                 total.learn(suspect == name, looks)
-        word = "ok" if kind is None else "fault"
+        word: Word = "ok" if kind is None else "fault"
         reason = "" if kind is None else self._told(kind, found)
         self.state = CameraState(word, kind, since, reason, self._blind, suspect, self._frames)
         return self.state

@@ -92,15 +92,13 @@ def detail(fine: Float, mask: Float | None = None) -> Float:
     Noise adds the same to E1 and E2, so it leaves no trace; blur takes most of it away. `mask` (float32 [16, s, s])
     says which pixels count.
     """
+    across = fine[:, :, 1:-1] - fine[:, :, :-2], fine[:, :, 2:] - fine[:, :, :-2]
+    down = fine[:, 1:-1] - fine[:, :-2], fine[:, 2:] - fine[:, :-2]
     total = np.zeros(len(fine), np.float32)
-    for axis in (1, 2):
-        lines = fine if axis == 2 else fine.transpose(0, 2, 1)
-        one = lines[:, :, 1:-1] - lines[:, :, :-2]
-        two = lines[:, :, 2:] - lines[:, :, :-2]
-        part = two * two - one * one
+    for (one, two), inner in ((across, np.s_[:, :, 1:-1]), (down, np.s_[:, 1:-1])):
+        part = (two - one) * (two + one)
         if mask is not None:
-            weights = mask if axis == 2 else mask.transpose(0, 2, 1)
-            part *= weights[:, :, 1:-1]
+            part *= mask[inner]
         total += part.sum(axis=(1, 2))
     return total
 

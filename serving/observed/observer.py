@@ -44,6 +44,8 @@ SAVE_EVERY_S: Final = 300.0
 PICTURE_EDGE, PICTURE_QUALITY = 480, 80
 GOOD_EVERY_S: Final = 60.0
 """How old the picture before a fault may be, at least: what led up to it must not be in it."""
+BESIDE_ANSWERS: Final = 0.05
+"""Share of the time that looks may take beside answers: both need Python's lock."""
 Image = npt.NDArray[np.uint8]
 
 
@@ -79,11 +81,13 @@ class _Watched:
 class Observer:
     """Looks at frames in a thread of its own. `offer` and `state_of` may be called from any thread."""
 
-    def __init__(self, folder: Path, *, max_cameras: int = MAX_CAMERAS) -> None:
-        """`folder` is the telemetry folder: `uplink/` in it takes alerts, `observed/` what was learnt."""
+    def __init__(self, folder: Path, *, max_cameras: int = MAX_CAMERAS, share: float = 1.0) -> None:
+        """`folder` is the telemetry folder: `uplink/` in it takes alerts, `observed/` what was learnt. Looks take at
+        most `share` of the time, above 0 to 1; frames that come meanwhile and find no room are not looked at."""
         self._folder = folder / OBSERVED
         self._spool = Spool(folder / UPLINK)
         self._max_cameras = max_cameras
+        self._rest = 1 / share - 1
         self._cameras: OrderedDict[CameraKey, _Watched] = OrderedDict()
         self._states: dict[CameraKey, CameraState] = {}
         self._waiting: deque[tuple[CameraKey, Image, float]] = deque()
@@ -143,13 +147,22 @@ class Observer:
                 key, image, at = self._waiting.popleft()
                 self._bytes -= image.nbytes
                 self._busy = True
+            began = time.monotonic()
             try:
                 self._look(key, image, at)
             except Exception:
                 # A frame that cannot be judged, a full disk: neither may end the looking, and never an answer.
                 log.exception("a frame of %s could not be looked at", key.cell)
+            self._pause(self._rest * (time.monotonic() - began))
         for key, watched in self._cameras.items():
             self._save(key, watched)
+
+    def _pause(self, seconds: float) -> None:
+        """Leave the processor to answers, unless the end is near."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            while not self._closed and (left := deadline - time.monotonic()) > 0:
+                self._some.wait(left)
 
     def _look(self, key: CameraKey, image: Image, at: float) -> None:
         watched = self._watched(key)

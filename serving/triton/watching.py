@@ -6,7 +6,7 @@ from pathlib import Path
 
 from serving.errors import ServingError
 from serving.observed.camera_kinds import CameraState
-from serving.observed.observer import CameraKey, Observer
+from serving.observed.observer import BESIDE_ANSWERS, CameraKey, Observer
 from serving.triton.queries import Query, Reply
 
 
@@ -15,7 +15,7 @@ class Watching:
 
     def __init__(self, telemetry: Path | None) -> None:
         """Without a folder nothing is watched."""
-        self._observer = None if telemetry is None else Observer(telemetry)
+        self._observer = None if telemetry is None else Observer(telemetry, share=BESIDE_ANSWERS)
 
     def state(self, query: Query, result: Reply | ServingError) -> CameraState | None:
         """What is known of the camera before this frame; None where nothing is watched, and for errors."""

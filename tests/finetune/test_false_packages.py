@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+from click.testing import CliRunner
 
 from finetune import false_packages
 from finetune.false_packages import measure_false_packages, packaged_pictures, pictures_without
+from hub.cli.bench import bench
 from hub.settings import SHIPPED
 
 
@@ -32,3 +36,13 @@ def test_answers_are_counted_where_they_are_sure(monkeypatch) -> None:
     assert everything.answers > found.answers
     monkeypatch.setattr(false_packages, "SURE", 1.0)
     assert measure_false_packages(SHIPPED, images=4, size=96).answers == 0
+
+
+def test_the_bench_prints_and_writes_its_figures(tmp_path) -> None:
+    target = tmp_path / "figures.json"
+    run = CliRunner().invoke(bench, ["false-packages", "--images", "2", "--size", "64", "--json", str(target)])
+    assert run.exit_code == 0, run.output
+    assert "a picture" in run.output
+    figures = json.loads(target.read_text())
+    assert figures["images"] == 2
+    assert figures["a_picture"] == figures["answers"] / 2

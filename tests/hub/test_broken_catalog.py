@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hub.client import HubClient
-from hub.errors import EXIT_FAILURE
+from hub.error_table import EXIT_FAILURE
 from hub.processes import stop
 from hub.settings import Settings
 from registry.folder import CATALOG_FILE

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from hub.cli.main import run
-from hub.errors import problem_of
+from hub.error_table import problem_of
 from registry.disk import Room
 from registry.errors import DiskFullError
 from registry.registry import Registry

@@ -8,7 +8,8 @@ import inspect
 import pytest
 
 import hub.errors
-from hub.errors import INTERNAL, TABLE, HubAnswerError, HubError, exit_code_of, is_expected, problem_of
+from hub.error_table import INTERNAL, TABLE, exit_code_of, is_expected, problem_of
+from hub.errors import HubAnswerError, HubError
 
 MODULES = ("hub.errors", "finetune.errors", "serving.errors", "registry.errors")
 # The root of each floor, and what stands in for an exception that nobody foresaw: their sentences are for the log.

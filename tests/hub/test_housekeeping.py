@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from hub.client import HubClient
-from hub.errors import AnotherServiceError, HubAnswerError, problem_of
+from hub.error_table import problem_of
+from hub.errors import AnotherServiceError, HubAnswerError
 from hub.housekeeping import Housekeeping
 from hub.job_logs import JobLogs
 from hub.settings import Settings
