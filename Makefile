@@ -33,8 +33,8 @@ demo: setup
 	$(BIN)/parcelhub demo $(DEMO_ARGS)
 
 lint: setup
-	$(BIN)/ruff format --check hub registry finetune serving tests examples
-	$(BIN)/ruff check hub registry finetune serving tests examples
+	$(BIN)/ruff format --check hub registry finetune serving benchmarks tests examples
+	$(BIN)/ruff check hub registry finetune serving benchmarks tests examples
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from serving.client import RobotClient
 from serving.errors import ServingError
+from serving.robot.client import RobotClient
 
 
 def main() -> int:

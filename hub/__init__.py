@@ -1,14 +1,12 @@
 """The hub floor: the service people meet. It composes the three floors below and is imported by none of them.
 
-    settings, errors        what is configured; what can go wrong, and what people see of it
-    app, api/               the REST service (Litestar)
-    services                the objects one hub process works with, wired once
-    tables, tokens, cells, jobs, models, bases, serving_folder
-                            the hub's own rows and what it does with the floors below
-    worker, job_run         claim a job; be a job
-    supervisor, processes   `parcelhub up`
-    client                  the typed REST client of commands, workers and jobs
-    cli/                    the `parcelhub` command
+    settings, errors, locks          what is configured; what can go wrong, and what people see of it
+    app, services                    the service (Litestar), and the objects that one process works with, wired once
+    api/ hf/ web/                    the three entrances: REST, the Hub protocol, pages; http/ is what they share
+    accounts/ datasets/ models/      the hub's own rows, and what it does with the floors below
+    jobs/ rollout/ maintenance/
+    protocol/ schemas/ migrations/   what the Hub protocol works with; the structs of REST; the hub's tables
+    client/ cli/ stack/              the typed REST client; the `parcelhub` command; `parcelhub up`
 
 The process of the REST service never imports torch: models run in Triton and in job processes.
 """

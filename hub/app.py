@@ -17,41 +17,42 @@ from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from hub import __version__, housekeeping
-from hub.access_policy import entrance
+from hub import __version__
+from hub.accounts.redaction import redact_logs
 from hub.api.alerts import AlertController
-from hub.api.audit import AuditController, record_change
-from hub.api.auth import BearerMiddleware
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
-from hub.api.documented import document_refusals
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
 from hub.api.outcomes import OutcomeController
-from hub.api.parts import repo_of_path, services_of
-from hub.api.problems import answer_error
 from hub.api.provenance import ProvenanceController
 from hub.api.repos import BlobController, RepoController
 from hub.api.rollout import RobotController, RolloutController, TrialController
 from hub.api.tokens import TeamController, TokenController, UserController, get_me
 from hub.api.webhooks import WebhookController
-from hub.collector import collecting
 from hub.hf.paths import keep_encoded_slashes
 from hub.hf.problems import answer_unrouted
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
-from hub.redaction import redact_logs
+from hub.http.access_policy import entrance
+from hub.http.audit import AuditController, record_change
+from hub.http.auth import BearerMiddleware
+from hub.http.dependencies import repo_of_path, services_of
+from hub.http.documented import document_refusals
+from hub.http.problems import answer_error
+from hub.maintenance import housekeeping
+from hub.maintenance.collector import collecting
 from hub.services import Services
 from hub.settings import Settings
 from hub.web.api_page import ApiPage
+from hub.web.dependencies import Web
 from hub.web.guards import secure
-from hub.web.parts import Web
 from hub.web.problems import answer_error as page_error
 from hub.web.routes import routers as page_routers
-from hub.webhook_delivery import Postman, delivering
+from hub.webhooks.delivery import Postman, delivering
 from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")

@@ -56,7 +56,7 @@ from hub.errors import (
     UploadStateError,
 )
 from registry import errors as registry_errors
-from registry.disk import is_full, is_read_only
+from registry.blobs.disk import is_full, is_read_only
 from serving import errors as serving_errors
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_CONFLICT = 1, 2, 3, 4, 5

@@ -9,49 +9,49 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
-from hub import remains
-from hub.audit import AuditLog
-from hub.base_lineage import BaseLineage
-from hub.bases import Bases
-from hub.cells import Cells
-from hub.datasets import Datasets
+from hub.accounts.audit import AuditLog
+from hub.accounts.possession import owner_of
+from hub.accounts.privacy import CellPrivacy
+from hub.accounts.quotas import Limits, Quotas
+from hub.accounts.tokens import Identity, Tokens
+from hub.accounts.users import Users
+from hub.datasets.datasets import Datasets
+from hub.datasets.image_index import ImageIndex
+from hub.datasets.store import Store
+from hub.datasets.uploads import Uploads
 from hub.errors import GatedError, UnknownCellError, UnknownVariantError
-from hub.evaluations import Evaluations
-from hub.finetunes import Finetunes
-from hub.hf.parts import remove_stale_parts
-from hub.hf.service import HubProtocol
-from hub.hf.uploads import owner_of
-from hub.hf.xet_access import XetAccess
-from hub.housekeeping import Housekeeping
-from hub.image_index import ImageIndex
-from hub.job_logs import JobLogs
-from hub.jobs import Jobs
-from hub.lineages import Lineages
+from hub.jobs.logs import JobLogs
+from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
-from hub.maintenance import Maintenance
-from hub.privacy import CellPrivacy
-from hub.production import Production
-from hub.promotions import Promotions
-from hub.quotas import Limits, Quotas
-from hub.serving_folder import ServingFolder
+from hub.maintenance.housekeeping import Housekeeping
+from hub.maintenance.maintenance import Maintenance
+from hub.migrations.tables import HUB
+from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_loop import LOOP
+from hub.migrations.tables_protocol import PROTOCOL
+from hub.migrations.tables_quotas import QUOTAS
+from hub.migrations.tables_rollout import ROLLOUT
+from hub.migrations.tables_webhooks import WEBHOOKS
+from hub.models import remains
+from hub.models.base_lineage import BaseLineage
+from hub.models.bases import Bases
+from hub.models.cells import Cells
+from hub.models.evaluations import Evaluations
+from hub.models.finetunes import Finetunes
+from hub.models.lineages import Lineages
+from hub.models.signing import Vouching
+from hub.models.variants import NAMESPACE, Variants, repo_of
+from hub.outbound import Guard
+from hub.protocol.service import HubProtocol
+from hub.protocol.upload_parts import remove_stale_parts
+from hub.protocol.xet_access import XetAccess
+from hub.rollout.production import Production
+from hub.rollout.promotions import Promotions
+from hub.rollout.serving_folder import ServingFolder
+from hub.rollout.verification import Verification
 from hub.settings import Settings
-from hub.store import Store
-from hub.tables import HUB
-from hub.tables_access import ACCESS
-from hub.tables_loop import LOOP
-from hub.tables_protocol import PROTOCOL
-from hub.tables_quotas import QUOTAS
-from hub.tables_rollout import ROLLOUT
-from hub.tables_webhooks import WEBHOOKS
-from hub.tokens import Identity, Tokens
-from hub.uploads import Uploads
-from hub.users import Users
-from hub.variants import NAMESPACE, Variants, repo_of
-from hub.verification import Verification
-from hub.vouching import Vouching
-from hub.webhook_events import WebhookEvents
-from hub.webhook_http import Guard
-from hub.webhooks import Webhooks
+from hub.webhooks.events import WebhookEvents
+from hub.webhooks.hooks import Webhooks
 from registry.errors import NotFoundError, RepoNotFoundError
 from registry.registry import Registry
 from registry.types import RepoId

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hub.errors import SettingsError
 from hub.locks import free_ports
-from hub.webhook_http import Guard
+from hub.outbound import Guard
 
 ENV_PREFIX = "PARCELHUB_"
 GIB = 1024**3

@@ -14,18 +14,20 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from registry.blob_writer import BlobInfo, BlobWriter
-    from registry.blobs import BlobStore
+    from registry.blobs.blobs import BlobStore
+    from registry.blobs.writer import BlobInfo, BlobWriter
     from registry.canonical import JSON, canonical_json
-    from registry.catalog import Catalog, Cursor
-    from registry.directory import Directory, Found, Listed, Readers
-    from registry.drafts import CommitDraft
-    from registry.gates import EvidenceGate
-    from registry.git_ids import GitIds
-    from registry.lineage import Edge, Lineage, Relative
-    from registry.migrations import MigrationSet
+    from registry.catalog.catalog import Catalog
+    from registry.catalog.cursor import Cursor
+    from registry.catalog.migrations import MigrationSet
+    from registry.lineage.lineage import Edge, Lineage, Relative
+    from registry.promotion.gates import EvidenceGate
+    from registry.promotion.stages import Stages
     from registry.registry import Registry
-    from registry.repos import AddFile, DeleteFile, DeleteFolder, Operation, Repos
+    from registry.repos.directory import Directory, Found, Listed, Readers
+    from registry.repos.git_ids import GitIds
+    from registry.repos.operations import CommitDraft
+    from registry.repos.repos import AddFile, DeleteFile, DeleteFolder, Operation, Repos
     from registry.stage_types import (
         Assignment,
         DecisionRecord,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
         Stage,
         Verdict,
     )
-    from registry.stages import Stages
     from registry.types import UNSET, Artifact, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo, Variant
 
 __all__ = [
@@ -84,43 +85,43 @@ __all__ = [
 
 # Robots' servers use small parts of this floor, and need neither the database nor the object store for them.
 _HOMES: Final = {
-    "AddFile": "registry.repos",
+    "AddFile": "registry.repos.repos",
     "Artifact": "registry.types",
     "Assignment": "registry.stage_types",
-    "BlobInfo": "registry.blob_writer",
-    "BlobStore": "registry.blobs",
-    "BlobWriter": "registry.blob_writer",
-    "Catalog": "registry.catalog",
+    "BlobInfo": "registry.blobs.writer",
+    "BlobStore": "registry.blobs.blobs",
+    "BlobWriter": "registry.blobs.writer",
+    "Catalog": "registry.catalog.catalog",
     "Commit": "registry.types",
-    "CommitDraft": "registry.drafts",
-    "Cursor": "registry.catalog",
+    "CommitDraft": "registry.repos.operations",
+    "Cursor": "registry.catalog.catalog",
     "DecisionRecord": "registry.stage_types",
-    "DeleteFile": "registry.repos",
-    "DeleteFolder": "registry.repos",
+    "DeleteFile": "registry.repos.repos",
+    "DeleteFolder": "registry.repos.repos",
     "Digest": "registry.types",
-    "Directory": "registry.directory",
-    "Edge": "registry.lineage",
-    "EvidenceGate": "registry.gates",
+    "Directory": "registry.repos.directory",
+    "Edge": "registry.lineage.lineage",
+    "EvidenceGate": "registry.promotion.gates",
     "FileEntry": "registry.types",
-    "Found": "registry.directory",
+    "Found": "registry.repos.directory",
     "Gate": "registry.stage_types",
-    "GitIds": "registry.git_ids",
+    "GitIds": "registry.repos.git_ids",
     "HeldStage": "registry.stage_types",
     "JSON": "registry.canonical",
-    "Lineage": "registry.lineage",
-    "Listed": "registry.directory",
-    "MigrationSet": "registry.migrations",
+    "Lineage": "registry.lineage.lineage",
+    "Listed": "registry.repos.directory",
+    "MigrationSet": "registry.catalog.migrations",
     "MoveRequest": "registry.stage_types",
-    "Operation": "registry.repos",
-    "Readers": "registry.directory",
+    "Operation": "registry.repos.repos",
+    "Readers": "registry.repos.directory",
     "Ref": "registry.types",
     "Registry": "registry.registry",
-    "Relative": "registry.lineage",
+    "Relative": "registry.lineage.lineage",
     "RepoId": "registry.types",
     "RepoInfo": "registry.types",
-    "Repos": "registry.repos",
+    "Repos": "registry.repos.repos",
     "Stage": "registry.stage_types",
-    "Stages": "registry.stages",
+    "Stages": "registry.promotion.stages",
     "UNSET": "registry.types",
     "Variant": "registry.types",
     "Verdict": "registry.stage_types",

@@ -9,28 +9,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from registry import heads, identity
-from registry.blobs import BlobStore
-from registry.catalog import Catalog
-from registry.collection import BlobsCollected, collect_blobs
-from registry.directory import Directory
-from registry.disk import Room
+from registry.blobs.blobs import BlobStore
+from registry.blobs.disk import Room
+from registry.catalog import identity
+from registry.catalog.catalog import Catalog
+from registry.catalog.migrations import REGISTRY, MigrationSet
 from registry.folder import BLOBS_FOLDER, CATALOG_FILE, KEYS_FOLDER
-from registry.fsck import examine
-from registry.fsck_report import Progress, Report, silent
-from registry.gates import EvidenceGate
-from registry.git_ids import GitIds
-from registry.lineage import Lineage
-from registry.migrations import REGISTRY, MigrationSet
-from registry.policies import Policies
-from registry.policy import FIRST
+from registry.lineage.lineage import Lineage
+from registry.maintenance.collection import BlobsCollected, collect_blobs
+from registry.maintenance.fsck import examine
+from registry.maintenance.fsck_report import Progress, Report, silent
+from registry.maintenance.row_collection import RowsCollected, collect_rows
+from registry.promotion.gates import EvidenceGate
+from registry.promotion.policies import Policies
+from registry.promotion.policy import FIRST
+from registry.promotion.stages import Stages
 from registry.provenance.keys import KeyRing
 from registry.provenance.statements import Statements
 from registry.provenance.tables import PROVENANCE
-from registry.repos import Repos
-from registry.row_collection import RowsCollected, collect_rows
+from registry.repos import listing_cache
+from registry.repos.directory import Directory
+from registry.repos.git_ids import GitIds
+from registry.repos.repos import Repos
 from registry.stage_types import Gate
-from registry.stages import Stages
 from registry.types import Digest
 from registry.xet.store import Collected, XetStore
 from registry.xet.tables import XET
@@ -72,8 +73,8 @@ class Registry:
     ) -> Self:
         """Open or create the registry in the folder `root`; blobs lie in `root/blobs` or at `blobs_url`.
 
-        `reserve` bytes of the disk are kept free for maintenance (`registry.disk`). On a full disk that reserve is
-        given back here, and nothing is written that is there already. The signing
+        `reserve` bytes of the disk are kept free for maintenance (`registry.blobs.disk`). On a full disk that reserve
+        is given back here, and nothing is written that is there already. The signing
         key in `root/keys` is made if there is none. Without a `gate`, the policy that a move names decides
         (`policies`). Raises StoreMismatchError if the catalog or the blobs are gone or not of one hub,
         CatalogLockedError, CatalogTooNewError, CatalogError, BlobStoreError, KeyRingError.
@@ -93,7 +94,7 @@ class Registry:
             identity.tie(catalog, blobs, root, place)
             if blobs.sizes([FIRST.digest])[FIRST.digest] is None:
                 blobs.put_bytes(FIRST.document, expected=FIRST.digest)
-            heads.catch_up(catalog, blobs)
+            listing_cache.catch_up(catalog, blobs)
             keys = KeyRing.open(root / KEYS_FOLDER)
             opened = cls(catalog, blobs, xet, keys, gate, room)
         except BaseException:
@@ -132,7 +133,7 @@ class Registry:
             return found, Collected(0, 0, 0) if dry_run else self.xet.collect(xet_grace), rows
 
     def examine(self, *, quick: bool = False, progress: Progress = silent) -> Report:
-        """fsck of the open registry (`registry.fsck`). Raises BlobStoreError."""
+        """fsck of the open registry (`registry.maintenance.fsck`). Raises BlobStoreError."""
         with self.sweeping:
             return examine(self.catalog, self.blobs, self.xet, quick=quick, progress=progress)
 

@@ -208,7 +208,7 @@ class FileEntry:
 class Commit:
     """A state of a repo. `id` is the sha256 of the other fields' canonical JSON; `created_at` is aware UTC.
 
-    `tree` is the sha256 of the tree's manifest (`registry.trees`).
+    `tree` is the sha256 of the tree's manifest (`registry.repos.trees`).
     """
 
     id: Digest

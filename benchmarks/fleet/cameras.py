@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from finetune.scenes import BROAD, HELD_OUT, Look
 from finetune.scenes.camera import Camera, paint_order
 from finetune.scenes.canvas import Canvas
+from finetune.scenes.environment import Maker, drop_pile
 from finetune.scenes.generator import compact
 from finetune.scenes.layouts import LAYOUTS, backdrop_name
 from finetune.scenes.materials import choose, pick
 from finetune.scenes.packages import Thing, paint_all
-from finetune.scenes.parts import Maker, drop_pile
 from finetune.scenes.textures import texture_bank
 
 Image = NDArray[np.uint8]

@@ -23,10 +23,10 @@ from benchmarks.fleet.cameras import CellCamera, Pool
 from benchmarks.fleet.faults import FAULTS
 from benchmarks.fleet.light import DAY_S, Day
 from benchmarks.fleet.streams import EVERY_S, Stream
+from hub.rollout.statistics import Rate
 from serving.observed.camera_health import CameraHealth
 from serving.observed.camera_kinds import KINDS, Kind
 from serving.observed.views import View
-from serving.statistics import Rate
 
 WITHIN_S = 60.0
 CELLS = 8

@@ -1,6 +1,6 @@
 """How much a dataset may hold before it is refused: a file from outside decides nothing about our memory.
 
-Images have their limits in `serving.preprocess`.
+Images have their limits in `serving.inference.preprocess`.
 """
 
 MAX_JSON_BYTES = 8 * 2**30

@@ -17,7 +17,7 @@ from finetune.datasets.findings import Findings
 from finetune.datasets.limits import MAX_TEXT_BYTES
 from finetune.errors import DatasetError
 from serving.errors import ImageError
-from serving.preprocess import MAX_BYTES, MAX_PIXELS, decode_image, image_size
+from serving.inference.preprocess import MAX_BYTES, MAX_PIXELS, decode_image, image_size
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Pictures that we know to be pictures but cannot serve: said clearly, rather than silently left out.

@@ -13,8 +13,8 @@ from pycocotools import mask as coco_mask
 from finetune.datasets.attributes import Attributes, is_box_only
 from finetune.errors import DatasetError
 from serving.errors import ImageError
+from serving.inference.preprocess import Image, decode_image
 from serving.instances import Instances
-from serving.preprocess import Image, decode_image
 
 SPLITS = ("train", "valid", "test")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from finetune.scenes.camera import Array, cross, rotation_matrix
+from finetune.scenes.environment import Maker
 from finetune.scenes.materials import grey, hue_colour
 from finetune.scenes.packages import SIDEWAYS, UPRIGHT, Cuboid, Cylinder, Sheet, Thing, structure
-from finetune.scenes.parts import Maker
 from finetune.scenes.strokes import Net, Shade, Tube
 from finetune.scenes.textures import Image
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from finetune.scenes.camera import Array, look_at
+from finetune.scenes.environment import Maker, World, clutter, frame_colours, pallet
 from finetune.scenes.loads import Kind, SharedSkins, bond, build_load, carton_kind, film_of, layer_of, take_away
 from finetune.scenes.materials import grey
 from finetune.scenes.packages import Thing, structure
-from finetune.scenes.parts import Maker, World, clutter, frame_colours, pallet
 from finetune.scenes.textures import FACE
 
 SMALLEST, LARGEST = 12.0, 60.0  # pixels of a carton's longer side in a picture of 320

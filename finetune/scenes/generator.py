@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from finetune.scenes import effects
 from finetune.scenes.camera import Array, paint_order
 from finetune.scenes.canvas import FILM, Canvas
+from finetune.scenes.environment import Maker, World
 from finetune.scenes.layouts import GROUND, LAYOUTS, backdrop_name
 from finetune.scenes.look import BROAD, Look
 from finetune.scenes.materials import choose, pick
 from finetune.scenes.negatives import add_negatives
 from finetune.scenes.packages import Thing, paint_all, structure
-from finetune.scenes.parts import Maker, World
 from finetune.scenes.room import hall
 from finetune.scenes.textures import Image, TextureBank, texture_bank
 

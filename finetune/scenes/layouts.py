@@ -11,9 +11,9 @@ import numpy as np
 
 from finetune.scenes.camera import look_at, rotation_matrix
 from finetune.scenes.dense import lay_cartons, lay_depalletise, lay_loads, lay_shelves
+from finetune.scenes.environment import Maker, World, above, clutter, container, drop_pile, frame_colours, pallet, stack
 from finetune.scenes.materials import grey, pick
 from finetune.scenes.packages import Cylinder, Thing, structure
-from finetune.scenes.parts import Maker, World, above, clutter, container, drop_pile, frame_colours, pallet, stack
 
 
 def lay_rack(make: Maker) -> World:

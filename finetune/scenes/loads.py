@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from finetune.scenes.camera import Array, rotation_matrix
 from finetune.scenes.canvas import Film
+from finetune.scenes.environment import Maker
 from finetune.scenes.materials import BoxSkins, grey
 from finetune.scenes.packages import FACES, Cuboid, Thing, structure
-from finetune.scenes.parts import Maker
 from finetune.scenes.textures import FACE, Image
 
 GRID = 0.02  # metres: the raster in which neighbours are found

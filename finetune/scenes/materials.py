@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.scenes.camera import Array
-from finetune.scenes.cuts import FaceCuts
+from finetune.scenes.face_occluders import FaceCuts
 from finetune.scenes.look import Look
 from finetune.scenes.packages import TOP
 from finetune.scenes.textures import FACE, UNIT, Float, Image, TextureBank

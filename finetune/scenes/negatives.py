@@ -6,9 +6,9 @@ import numpy as np
 
 from finetune.scenes.bodies import placed
 from finetune.scenes.camera import Array
+from finetune.scenes.environment import Maker, World
 from finetune.scenes.materials import choose, grey, hue_colour
 from finetune.scenes.packages import Thing
-from finetune.scenes.parts import Maker, World
 from finetune.scenes.props import STANDING
 from finetune.scenes.reaching import make_arm, make_hand, make_mast
 from finetune.scenes.strokes import Net, Shade, Tube

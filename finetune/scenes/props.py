@@ -22,9 +22,9 @@ from finetune.scenes.bodies import (
     skinned,
 )
 from finetune.scenes.camera import rotation_matrix
+from finetune.scenes.environment import Maker, container, pallet
 from finetune.scenes.materials import grey, hue_colour
 from finetune.scenes.packages import Cuboid, Cylinder, Thing, structure
-from finetune.scenes.parts import Maker, container, pallet
 from finetune.scenes.reaching import make_person
 from finetune.scenes.strokes import Net, Tube
 

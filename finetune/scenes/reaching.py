@@ -6,9 +6,9 @@ import numpy as np
 
 from finetune.scenes.bodies import ORANGE, YELLOW, banded, bar, machine_colour, rod, round_shaded
 from finetune.scenes.camera import Array, cross, rotation_matrix
+from finetune.scenes.environment import Maker
 from finetune.scenes.materials import grey, hue_colour, pick, turned
 from finetune.scenes.packages import UPRIGHT, Cylinder, Thing, structure
-from finetune.scenes.parts import Maker
 from finetune.scenes.strokes import Tube
 from finetune.scenes.textures import FACE, Image
 

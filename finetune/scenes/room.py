@@ -13,9 +13,9 @@ import numpy as np
 
 from finetune.scenes.camera import Array, Camera
 from finetune.scenes.canvas import Canvas
+from finetune.scenes.environment import Maker
 from finetune.scenes.marks import mark_floor, mark_wall
 from finetune.scenes.materials import pick
-from finetune.scenes.parts import Maker
 from finetune.scenes.textures import BACKDROP, Image
 
 FARTHEST = 40.0  # metres; beyond it the backdrop stands

@@ -16,16 +16,16 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from finetune.errors import BaseModelError, DeckError
-from finetune.model import picture_size, random_model
+from finetune.models.model import picture_size, random_model
 from finetune.scenes import BROAD
 from finetune.training.augment import AugmentedExamples, Source, Strength
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
+from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick
 from finetune.training.merged_convs import train_merged
 from finetune.training.scene_examples import Mixture, SceneExamples
-from finetune.training.start import start_from_scratch
 from serving.families.types import InstanceModel
 
 Method = Literal["lora", "full", "scratch"]

@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from finetune.training.examples import MASK_STRIDE, Example
-from serving.preprocess import Letterbox, resize
+from serving.inference.preprocess import Letterbox, resize
 
 PAD_COLOUR = (0, 0, 0)  # what serving pads with
 

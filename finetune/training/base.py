@@ -9,15 +9,15 @@ from pathlib import Path
 from torch.utils.data import Dataset
 
 from finetune.errors import BaseModelError
-from finetune.model import Architecture, load_base, new_base, resize
+from finetune.models.model import Architecture, load_base, new_base, resize
 from finetune.scenes import BROAD, LABELS, Look
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.foundation import fill_encoder, foundation_weights, inherit
+from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
 from finetune.training.scene_examples import Mixture, SceneExamples, written_examples
-from finetune.training.start import start_from_scratch
 from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from serving.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from serving.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 MASK_STRIDE = 2  # targets are kept at half the picture's resolution, twice that of the predicted masks
 

@@ -25,7 +25,7 @@ from finetune.training.loop import (
     warm_cosine,
 )
 from finetune.training.optimizer import MuonAdamW, split_parameters
-from serving.precision import quick_bfloat16
+from serving.inference.precision import quick_bfloat16
 
 
 @dataclass(frozen=True, slots=True)

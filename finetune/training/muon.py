@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from serving.precision import quick_bfloat16
+from serving.inference.precision import quick_bfloat16
 
 
 class Muon(torch.optim.Muon):

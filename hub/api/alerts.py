@@ -8,11 +8,11 @@ from litestar import Controller, Response, get, post
 from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
-from hub.schemas_loop import Alert, AlertNote, AlertState
-from hub.tokens import Scope
+from hub.accounts.tokens import Scope
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas.loop import Alert, AlertNote, AlertState
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 
 
 class AlertController(Controller):
@@ -25,7 +25,7 @@ class AlertController(Controller):
     def list_alerts(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         cell: Annotated[str | None, QueryParameter(max_length=200, description="Of one cell alone.")] = None,
@@ -37,12 +37,12 @@ class AlertController(Controller):
         return paged(request, found, limit, lambda one: one.id)
 
     @get("/{alert_id:str}", sync_to_thread=True)
-    def get_alert(self, services: Hub, request: Asked, alert_id: Text) -> Alert:
+    def get_alert(self, services: Hub, request: HubRequest, alert_id: Text) -> Alert:
         """One alert: which camera, what is wrong since when, and what to do about it."""
         return services.production.alerts.get(alert_id, services.privacy.workplaces(identity_of(request)))
 
     @get("/{alert_id:str}/pictures/{which:str}", sync_to_thread=True)
-    def get_alert_picture(self, services: Hub, request: Asked, alert_id: Text, which: Text) -> Response[bytes]:
+    def get_alert_picture(self, services: Hub, request: HubRequest, alert_id: Text, which: Text) -> Response[bytes]:
         """What the camera saw `before` the fault and `after` it: a JPEG."""
         services.production.alerts.get(alert_id, services.privacy.workplaces(identity_of(request)))
         data = services.production.alerts.picture(alert_id, which)
@@ -55,14 +55,14 @@ class AlertController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.PROMOTE)],
     )
-    def acknowledge_alert(self, services: Hub, request: Asked, alert_id: Text, data: JSONBody[AlertNote]) -> Alert:
+    def acknowledge_alert(self, services: Hub, request: HubRequest, alert_id: Text, data: JSONBody[AlertNote]) -> Alert:
         """Say that somebody looks after it."""
         who = identity_of(request)
         services.production.alerts.get(alert_id, services.privacy.workplaces(who))
         return services.production.alerts.acknowledge(alert_id, who.owner, data.note)
 
     @post("/{alert_id:str}/close", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
-    def close_alert(self, services: Hub, request: Asked, alert_id: Text, data: JSONBody[AlertNote]) -> Alert:
+    def close_alert(self, services: Hub, request: HubRequest, alert_id: Text, data: JSONBody[AlertNote]) -> Alert:
         """Say that it was dealt with. (It closes by itself when the fault is gone.)"""
         who = identity_of(request)
         services.production.alerts.get(alert_id, services.privacy.workplaces(who))

@@ -9,12 +9,12 @@ from litestar import Controller, Response, delete, get
 from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
-from hub import schemas_serving as v
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.tokens import Scope
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.migrations.tables import timestamp
+from hub.schemas import serving as v
 from hub.services import Services
-from hub.tables import timestamp
-from hub.tokens import Scope
 from serving.errors import CaptureNotFound
 
 MAX_LOOKED_AT = 20_000
@@ -30,7 +30,7 @@ class CaptureController(Controller):
     def list_captures(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
         before: Annotated[str | None, QueryParameter(max_length=40, description="Older than this capture.")] = None,
         cell: Annotated[str | None, QueryParameter(max_length=200)] = None,
@@ -53,12 +53,12 @@ class CaptureController(Controller):
         return _with_outcomes(services, found)
 
     @get("/{capture_id:str}", sync_to_thread=True)
-    def get_capture(self, services: Hub, request: Asked, capture_id: Text) -> v.Capture:
+    def get_capture(self, services: Hub, request: HubRequest, capture_id: Text) -> v.Capture:
         """One capture: what was answered, by whom, why it was kept, and what the pick did."""
         return _with_outcomes(services, [_own(services, request, capture_id)])[0]
 
     @get("/{capture_id:str}/image", sync_to_thread=True)
-    def get_capture_image(self, services: Hub, request: Asked, capture_id: Text) -> Response[bytes]:
+    def get_capture_image(self, services: Hub, request: HubRequest, capture_id: Text) -> Response[bytes]:
         """The frame, JPEG or PNG."""
         _own(services, request, capture_id)
         data, kind = services.production.captures.image(capture_id)
@@ -66,7 +66,7 @@ class CaptureController(Controller):
         return Response(data, media_type=kind, headers=headers)
 
     @delete("/{capture_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT, guards=[requires(Scope.PROMOTE)])
-    def delete_capture(self, services: Hub, request: Asked, capture_id: Text) -> None:
+    def delete_capture(self, services: Hub, request: HubRequest, capture_id: Text) -> None:
         """Forget a frame that should not have been kept; one that is gone already is fine."""
         try:
             _own(services, request, capture_id)
@@ -76,7 +76,7 @@ class CaptureController(Controller):
         services.production.captures.remove(capture_id)
 
 
-def _own(services: Services, request: Asked, capture_id: str) -> dict[str, Any]:
+def _own(services: Services, request: HubRequest, capture_id: str) -> dict[str, Any]:
     """The capture, if its cell is one that the caller works in. Raises CaptureNotFound."""
     found = services.production.captures.read(capture_id)
     if not services.privacy.works_in(identity_of(request), found["cell"]):

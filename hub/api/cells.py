@@ -9,12 +9,12 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from hub import __version__
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
-from hub.resources import CellChange
-from hub.schemas import Cell, CellIn, Health
-from hub.tokens import Identity, Kind, Scope
+from hub.accounts.tokens import Identity, Kind, Scope
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas.core import Cell, CellIn, Health
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.schemas.resources import CellChange
 
 
 @get("/health", sync_to_thread=True, tags=["service"])
@@ -33,7 +33,7 @@ class CellController(Controller):
     def list_cells(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         team: Annotated[str | None, QueryParameter(max_length=96, description="Of one team alone.")] = None,
@@ -44,7 +44,7 @@ class CellController(Controller):
         return paged(request, found, limit, lambda cell: cell.name)
 
     @post(sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
-    def create_cell(self, services: Hub, request: Asked, data: JSONBody[CellIn]) -> Cell:
+    def create_cell(self, services: Hub, request: HubRequest, data: JSONBody[CellIn]) -> Cell:
         """Create a cell, for the caller's team unless it is said for which."""
         who = identity_of(request)
         who.require_team(data.team, f"the cell {data.name!r}")
@@ -59,7 +59,7 @@ class CellController(Controller):
         return services.cells.get(cell)
 
     @patch("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
-    def change_cell(self, services: Hub, request: Asked, cell: Text, data: JSONBody[CellChange]) -> Cell:
+    def change_cell(self, services: Hub, request: HubRequest, cell: Text, data: JSONBody[CellChange]) -> Cell:
         """Change what is said of a cell and what there is in it; the operator may give it to another team."""
         who = identity_of(request)
         who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
@@ -71,7 +71,7 @@ class CellController(Controller):
         return changed
 
     @delete("/{cell:str}", sync_to_thread=True, guards=[requires(Scope.FINETUNE)], status_code=HTTP_204_NO_CONTENT)
-    def delete_cell(self, services: Hub, request: Asked, cell: Text) -> None:
+    def delete_cell(self, services: Hub, request: HubRequest, cell: Text) -> None:
         """Forget a cell that never had a variant."""
         identity_of(request).require_team(services.cells.get(cell).team, f"the cell {cell!r}")
         services.delete_cell(cell)

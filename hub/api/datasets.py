@@ -10,16 +10,16 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, PathParameter, 
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from hub import resources as r
-from hub import schemas as s
-from hub.api.audit import note
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
-from hub.content_range import parse_range
+from hub.accounts.tokens import Scope
+from hub.datasets.content_range import parse_range
+from hub.datasets.uploads import PART_BYTES
 from hub.errors import InputError
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
-from hub.tokens import Scope
-from hub.uploads import PART_BYTES
+from hub.http.audit import note
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas import core as s
+from hub.schemas import resources as r
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from registry.errors import TooLargeError
 from registry.types import RepoId
 
@@ -49,7 +49,7 @@ class DatasetController(Controller):
     def list_datasets(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         team: Annotated[str | None, QueryParameter(max_length=96, description="Of one team alone.")] = None,
@@ -64,44 +64,44 @@ class DatasetController(Controller):
 
     @put(NAME, sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.CONTRIBUTE)])
     def create_dataset(
-        self, services: Hub, request: Asked, namespace: Text, name: Text, data: JSONBody[r.DatasetIn]
+        self, services: Hub, request: HubRequest, namespace: Text, name: Text, data: JSONBody[r.DatasetIn]
     ) -> r.Dataset:
         """Make a dataset without files, unless it is there."""
         return services.datasets.create(_repo(namespace, name), identity_of(request), private=data.private)
 
     @get(NAME, sync_to_thread=True)
-    def get_dataset(self, services: Hub, request: Asked, namespace: Text, name: Text) -> r.Dataset:
+    def get_dataset(self, services: Hub, request: HubRequest, namespace: Text, name: Text) -> r.Dataset:
         """One dataset."""
         return services.datasets.get(_repo(namespace, name), identity_of(request))
 
     @patch(NAME, sync_to_thread=True, guards=[requires(Scope.CONTRIBUTE)])
     def change_dataset(
-        self, services: Hub, request: Asked, namespace: Text, name: Text, data: JSONBody[r.DatasetChange]
+        self, services: Hub, request: HubRequest, namespace: Text, name: Text, data: JSONBody[r.DatasetChange]
     ) -> r.Dataset:
         """Make a dataset private or public."""
         return services.datasets.change(_repo(namespace, name), identity_of(request), private=data.private)
 
     @delete(NAME, sync_to_thread=True, status_code=HTTP_204_NO_CONTENT, guards=[requires(Scope.CONTRIBUTE)])
-    def delete_dataset(self, services: Hub, request: Asked, namespace: Text, name: Text) -> None:
+    def delete_dataset(self, services: Hub, request: HubRequest, namespace: Text, name: Text) -> None:
         """Take a dataset away, with its history; not while a job needs it."""
         services.datasets.delete(_repo(namespace, name), identity_of(request))
 
     @put(NAME + "/offer", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.CONTRIBUTE)])
     def offer_dataset(
-        self, services: Hub, request: Asked, namespace: Text, name: Text, data: JSONBody[r.OfferIn]
+        self, services: Hub, request: HubRequest, namespace: Text, name: Text, data: JSONBody[r.OfferIn]
     ) -> r.Dataset:
         """Offer a dataset to the base: it may learn from it, whether it is private or not."""
         who = identity_of(request)
         return services.datasets.offer(_repo(namespace, name), who, offered=True, note=data.note)
 
     @delete(NAME + "/offer", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.CONTRIBUTE)])
-    def withdraw_dataset(self, services: Hub, request: Asked, namespace: Text, name: Text) -> r.Dataset:
+    def withdraw_dataset(self, services: Hub, request: HubRequest, namespace: Text, name: Text) -> r.Dataset:
         """Take an offer back; bases that are made already keep what they learnt."""
         return services.datasets.offer(_repo(namespace, name), identity_of(request), offered=False)
 
     @get(NAME + "/summary", sync_to_thread=True)
     def get_summary(
-        self, services: Hub, request: Asked, namespace: Text, name: Text, revision: Revision = "main"
+        self, services: Hub, request: HubRequest, namespace: Text, name: Text, revision: Revision = "main"
     ) -> r.DatasetSummary:
         """What a revision holds: files, images, instances per class."""
         return services.datasets.summary(_repo(namespace, name), revision, identity_of(request))
@@ -110,7 +110,7 @@ class DatasetController(Controller):
     def list_images(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         namespace: Text,
         name: Text,
         revision: Revision = "main",
@@ -128,7 +128,7 @@ class DatasetController(Controller):
     def get_image(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         namespace: Text,
         name: Text,
         pos: FromPath[Position],
@@ -150,7 +150,7 @@ class DatasetController(Controller):
 
     @post(NAME + "/uploads", sync_to_thread=True, guards=[requires(Scope.CONTRIBUTE)], status_code=HTTP_201_CREATED)
     def start_upload(
-        self, services: Hub, request: Asked, namespace: Text, name: Text, data: JSONBody[r.UploadIn]
+        self, services: Hub, request: HubRequest, namespace: Text, name: Text, data: JSONBody[r.UploadIn]
     ) -> r.Upload:
         """Begin an upload of all files of a dataset, or go on with one: the answer says what is missing."""
         who = identity_of(request)
@@ -167,12 +167,12 @@ class UploadController(Controller):
     guards = (requires(Scope.CONTRIBUTE),)
 
     @get(sync_to_thread=True)
-    def get_upload(self, services: Hub, request: Asked, upload_id: Text) -> r.Upload:
+    def get_upload(self, services: Hub, request: HubRequest, upload_id: Text) -> r.Upload:
         """What is still missing."""
         return services.uploads.get(upload_id, identity_of(request))
 
     @delete(sync_to_thread=True, status_code=HTTP_204_NO_CONTENT)
-    def abort_upload(self, services: Hub, request: Asked, upload_id: Text) -> None:
+    def abort_upload(self, services: Hub, request: HubRequest, upload_id: Text) -> None:
         """Forget the upload."""
         services.uploads.abort(upload_id, identity_of(request))
 
@@ -180,7 +180,7 @@ class UploadController(Controller):
     async def put_file(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         upload_id: Text,
         sha256: FromPath[s.Sha256],
         content_range: Annotated[
@@ -195,7 +195,7 @@ class UploadController(Controller):
         )
 
     @post("/commit", sync_to_thread=True, status_code=HTTP_200_OK)
-    def commit_upload(self, services: Hub, request: Asked, upload_id: Text) -> s.Commit:
+    def commit_upload(self, services: Hub, request: HubRequest, upload_id: Text) -> s.Commit:
         """Make the dataset hold exactly the manifest's files, in one step."""
         who = identity_of(request)
         who.require_write("dataset", str(services.uploads.dataset_of(upload_id, who)))

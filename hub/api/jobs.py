@@ -14,15 +14,15 @@ from litestar.params import HeaderParameter, JSONBody, QueryParameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
-from hub import resources as r
-from hub import schemas as s
-from hub.api.audit import note
-from hub.api.auth import identity_of, is_job, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.tokens import Identity, Scope
 from hub.errors import UnknownJobError
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.http.audit import note
+from hub.http.auth import identity_of, is_job, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas import core as s
+from hub.schemas import resources as r
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
-from hub.tokens import Identity, Scope
 from registry.types import RepoId
 
 EVENT_POLL_SECONDS = 0.25
@@ -36,7 +36,7 @@ PING_SECONDS = 10.0
     guards=[requires(Scope.FINETUNE)],
     tags=["jobs"],
 )
-def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: Asked) -> s.Job:
+def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: HubRequest) -> s.Job:
     """Ask for a variant of the base for a cell. Every revision is pinned to a commit now.
 
     While a job works on the very same request, that job is the answer.
@@ -84,7 +84,7 @@ class JobController(Controller):
     def list_jobs(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         wanted: Annotated[s.JobState | None, QueryParameter(name="state", description="In one state alone.")] = None,
@@ -104,7 +104,7 @@ class JobController(Controller):
         return paged(request, found, limit, lambda job: job.id)
 
     @get("/{job_id:str}", sync_to_thread=True)
-    def get_job(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
+    def get_job(self, services: Hub, request: HubRequest, job_id: Text) -> s.Job:
         """One job: its state, how long it has waited or worked, its newest progress, its result."""
         who = identity_of(request)
         job = visible_job(services, job_id, who)
@@ -114,7 +114,7 @@ class JobController(Controller):
     async def events(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         job_id: Text,
         last_event_id: Annotated[int, HeaderParameter(name="Last-Event-ID", ge=0)] = 0,
     ) -> ServerSentEvent:
@@ -127,7 +127,7 @@ class JobController(Controller):
     def get_log(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         job_id: Text,
         offset: Annotated[int, QueryParameter(ge=0, le=2**40, description="Where to begin, in bytes.")] = 0,
         tail: Annotated[int | None, QueryParameter(ge=0, le=10_000, description="Only the last lines.")] = None,
@@ -144,7 +144,7 @@ class JobController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.FINETUNE)],
     )
-    def cancel(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
+    def cancel(self, services: Hub, request: HubRequest, job_id: Text) -> s.Job:
         """Cancel the job: at once if it is queued, else as soon as its worker hears of it."""
         visible_job(services, job_id, identity_of(request))
         return services.jobs.cancel(job_id)
@@ -155,7 +155,7 @@ class JobController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.FINETUNE)],
     )
-    def retry(self, services: Hub, request: Asked, job_id: Text) -> s.Job:
+    def retry(self, services: Hub, request: HubRequest, job_id: Text) -> s.Job:
         """Queue a job again that failed or was cancelled; it goes on from its checkpoint."""
         who = identity_of(request)
         require_data(services, visible_job(services, job_id, who), who)
@@ -211,7 +211,7 @@ class ReportController(Controller):
         return services.jobs.progress(job_id, data)
 
     @post("/finish", sync_to_thread=True, status_code=HTTP_200_OK)
-    def finish(self, services: Hub, request: Asked, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
+    def finish(self, services: Hub, request: HubRequest, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
         """The variant is uploaded: give it its tag and lineage, and end the job."""
         job = services.finetunes.accept(job_id, data)
         note(request, version=job.version, commit=data.commit, deck=data.deck)

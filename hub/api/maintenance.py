@@ -8,10 +8,10 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
-from hub.api.auth import requires
-from hub.api.parts import Hub
-from hub.maintenance import check_target
-from hub.tokens import Scope
+from hub.accounts.tokens import Scope
+from hub.http.auth import requires
+from hub.http.dependencies import Hub
+from hub.maintenance.maintenance import check_target
 
 _LINES = "application/x-ndjson"
 
@@ -46,13 +46,13 @@ class MaintenanceController(Controller):
     def fsck(self, services: Hub, data: JSONBody[FsckIn]) -> Stream:
         """Find and name any damage."""
         care = services.maintenance
-        return Stream(care.told(lambda tell: care.fsck(quick=data.quick, progress=tell)), media_type=_LINES)
+        return Stream(care.streamed(lambda tell: care.fsck(quick=data.quick, progress=tell)), media_type=_LINES)
 
     @post("/gc", sync_to_thread=True, status_code=HTTP_200_OK, media_type=_LINES)
     def collect(self, services: Hub, data: JSONBody[GcIn]) -> Stream:
         """Remove what nothing needs and is older than its grace."""
         care = services.maintenance
-        return Stream(care.told(lambda tell: care.collect(dry_run=data.dry_run, progress=tell)), media_type=_LINES)
+        return Stream(care.streamed(lambda tell: care.collect(dry_run=data.dry_run, progress=tell)), media_type=_LINES)
 
     @post("/backup", sync_to_thread=True, status_code=HTTP_200_OK, media_type=_LINES)
     def backup(self, services: Hub, data: JSONBody[BackupIn]) -> Stream:
@@ -60,5 +60,5 @@ class MaintenanceController(Controller):
         care = services.maintenance
         check_target(data.out, care.root)
         return Stream(
-            care.told(lambda tell: care.backup(data.out, reread=data.reread, progress=tell)), media_type=_LINES
+            care.streamed(lambda tell: care.backup(data.out, reread=data.reread, progress=tell)), media_type=_LINES
         )

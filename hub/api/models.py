@@ -10,16 +10,16 @@ from litestar import Controller, Response, get, post
 from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from hub import resources as r
-from hub import schemas as s
-from hub.api.audit import note
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.tokens import Scope
 from hub.errors import UnknownEvaluationError
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.http.audit import note
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.rollout.serving_folder import of_cells
+from hub.schemas import core as s
+from hub.schemas import resources as r
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
-from hub.serving_folder import of_cells
-from hub.tokens import Scope
 from registry.stage_types import HELD_STAGES
 from registry.types import UNSET
 
@@ -34,7 +34,7 @@ class ModelController(Controller):
     def list_models(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         stage: Annotated[s.StageName | None, QueryParameter(description="At one stage alone.")] = None,
@@ -49,7 +49,7 @@ class ModelController(Controller):
 
     @get("/{cell:str}", sync_to_thread=True)
     def list_variants(
-        self, services: Hub, request: Asked, cell: Text, limit: Limit = DEFAULT_LIMIT, after: After = ""
+        self, services: Hub, request: HubRequest, cell: Text, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[s.Version]]:
         """The variants of one cell, newest first."""
         name, hidden = services.cells.get(cell).name, services.privacy.hidden(identity_of(request))
@@ -57,7 +57,7 @@ class ModelController(Controller):
         return paged(request, _shown(services, request, found), limit, lambda one: one.name)
 
     @get("/{cell:str}/{version:str}", sync_to_thread=True)
-    def get_variant(self, services: Hub, request: Asked, cell: Text, version: Text) -> s.Version:
+    def get_variant(self, services: Hub, request: HubRequest, cell: Text, version: Text) -> s.Version:
         """One variant: metrics, lineage, stage."""
         services.require_variant(identity_of(request), cell, version)
         return _shown(services, request, [services.variants.get(cell, version)])[0]
@@ -74,7 +74,7 @@ class ModelController(Controller):
         cell: Text,
         version: Text,
         data: JSONBody[s.PromoteIn],
-        request: Asked,
+        request: HubRequest,
     ) -> s.Moved:
         """Serve the variant to the robots of its cell."""
         actor = _promoter(services, request, cell)
@@ -95,7 +95,7 @@ class ModelController(Controller):
         status_code=HTTP_200_OK,
         guards=[requires(Scope.PROMOTE)],
     )
-    def rollback(self, services: Hub, cell: Text, data: JSONBody[s.RollbackIn], request: Asked) -> s.Moved:
+    def rollback(self, services: Hub, cell: Text, data: JSONBody[s.RollbackIn], request: HubRequest) -> s.Moved:
         """Serve what the cell was served before its last promotion."""
         actor = _promoter(services, request, cell)
         expected = UNSET if isinstance(data.expected, msgspec.UnsetType) else data.expected
@@ -114,7 +114,7 @@ class EvaluationController(Controller):
     def list_evaluations(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         model: Annotated[str | None, QueryParameter(max_length=300, description="Of one model alone.")] = None,
@@ -125,7 +125,7 @@ class EvaluationController(Controller):
         return paged(request, _judged(services, request, found), limit, lambda one: one.id)
 
     @get("/{evaluation_id:str}", sync_to_thread=True)
-    def get_evaluation(self, services: Hub, request: Asked, evaluation_id: Text) -> r.Evaluation:
+    def get_evaluation(self, services: Hub, request: HubRequest, evaluation_id: Text) -> r.Evaluation:
         """One evaluation."""
         found = services.evaluations.get(evaluation_id)
         if services.evaluations.cell_of(found) in services.privacy.hidden(identity_of(request)):
@@ -133,7 +133,7 @@ class EvaluationController(Controller):
         return _judged(services, request, [found])[0]
 
     @post(sync_to_thread=True, guards=[requires(Scope.FINETUNE)])
-    def add_evaluation(self, services: Hub, request: Asked, data: JSONBody[r.EvaluationIn]) -> r.Evaluation:
+    def add_evaluation(self, services: Hub, request: HubRequest, data: JSONBody[r.EvaluationIn]) -> r.Evaluation:
         """Keep how a model measured; it cannot be changed afterwards."""
         who = identity_of(request)
         name, _, version = data.model.partition("@")
@@ -162,7 +162,7 @@ def _with_places(services: Services, found: Sequence[s.Version]) -> list[s.Versi
     return [msgspec.structs.replace(one, not_in_place=bad[one.name]) if one.name in bad else one for one in found]
 
 
-def _promoter(services: Services, request: Asked, cell: str) -> str:
+def _promoter(services: Services, request: HubRequest, cell: str) -> str:
     """Who asks, if the cell is theirs to change."""
     who = identity_of(request)
     who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")
@@ -170,7 +170,7 @@ def _promoter(services: Services, request: Asked, cell: str) -> str:
     return who.owner
 
 
-def _shown(services: Services, request: Asked, found: Sequence[s.Version]) -> list[s.Version]:
+def _shown(services: Services, request: HubRequest, found: Sequence[s.Version]) -> list[s.Version]:
     """The variants, without the names of datasets that the caller does not see."""
     found = _with_places(services, found)
     names = [one.dataset.partition("@")[0] for one in found]
@@ -181,7 +181,7 @@ def _shown(services: Services, request: Asked, found: Sequence[s.Version]) -> li
     ]
 
 
-def _judged(services: Services, request: Asked, found: Sequence[r.Evaluation]) -> list[r.Evaluation]:
+def _judged(services: Services, request: HubRequest, found: Sequence[r.Evaluation]) -> list[r.Evaluation]:
     names = [one.dataset.partition("@")[0] for one in found]
     seen = services.datasets.readable_names(names, identity_of(request)) if any(names) else set()
     return [
@@ -191,7 +191,7 @@ def _judged(services: Services, request: Asked, found: Sequence[r.Evaluation]) -
 
 
 @get("/routing", sync_to_thread=True, tags=["models"])
-def routing(services: Hub, request: Asked) -> dict[str, Any]:
+def routing(services: Hub, request: HubRequest) -> dict[str, Any]:
     """The table that the robots' server reads, as it is on disk; without the cells that are not the caller's."""
     table = services.serving_folder.read()
     places = services.privacy.workplaces(identity_of(request))

@@ -13,15 +13,15 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from hub import schemas_serving as v
-from hub.api.auth import identity_of
-from hub.api.parts import Asked, Hub
-from hub.ballots import Ballot
+from hub.accounts.tokens import Identity, Scope
 from hub.errors import ForbiddenError, InputError
+from hub.http.auth import identity_of
+from hub.http.dependencies import Hub, HubRequest
+from hub.rollout.ballots import Ballot
+from hub.rollout.statistics import Rate
+from hub.rollout.telemetry import DIMENSIONS
+from hub.schemas import serving as v
 from hub.services import Services
-from hub.telemetry import DIMENSIONS
-from hub.tokens import Identity, Scope
-from serving.statistics import Rate
 
 DEFAULT_DAYS = 30.0
 Wanted = Annotated[str | None, QueryParameter(max_length=200)]
@@ -41,7 +41,7 @@ class OutcomeController(Controller):
     tags = ("outcomes",)
 
     @post(sync_to_thread=True, status_code=HTTP_200_OK, guards=[reports], opt={"robots": True})
-    def report_outcomes(self, services: Hub, request: Asked, data: JSONBody[v.OutcomesIn]) -> v.OutcomesTaken:
+    def report_outcomes(self, services: Hub, request: HubRequest, data: JSONBody[v.OutcomesIn]) -> v.OutcomesTaken:
         """Report outcomes of picks. Safe to repeat: of a request id the first outcome stays."""
         who = identity_of(request)
         production = services.production
@@ -57,7 +57,7 @@ class OutcomeController(Controller):
     def get_rates(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         by: Annotated[
             str, QueryParameter(max_length=100, description="Dimensions, comma-separated: cell, variant, stage, class…")
         ] = "cell",
@@ -80,8 +80,8 @@ class OutcomeController(Controller):
 def success_rates(
     services: Services, by: Sequence[str], where: Mapping[str, str], days: float, *, who: Identity
 ) -> v.Rates:
-    """Success rates of the last `days` by dimensions (of `hub.telemetry.DIMENSIONS`), for the API and the pages; of
-    the cells that `who` works in."""
+    """Success rates of the last `days` by dimensions (of `hub.rollout.telemetry.DIMENSIONS`), for the API and the
+    pages; of the cells that `who` works in."""
     groups, unmatched = services.production.telemetry.rates(
         by, where=where, since=time.time() - days * 86_400, cells=services.privacy.workplaces(who)
     )

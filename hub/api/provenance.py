@@ -9,16 +9,16 @@ from litestar import Controller, get, post, put
 from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
-from hub import schemas_provenance as p
-from hub.api.audit import note
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub
+from hub.accounts.tokens import Scope
+from hub.http.audit import note
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest
+from hub.migrations.tables import timestamp
+from hub.schemas import provenance as p
 from hub.services import Services
-from hub.tables import timestamp
-from hub.tokens import Scope
 from registry.errors import NotFoundError
-from registry.policies import Approval, PolicyInForce
-from registry.policy import Policy
+from registry.promotion.policies import Approval, PolicyInForce
+from registry.promotion.policy import Policy
 from registry.provenance import Statement
 
 Name = Annotated[str, QueryParameter(min_length=1, max_length=300)]
@@ -31,7 +31,7 @@ class ProvenanceController(Controller):
     tags = ("provenance",)
 
     @get("/statement", sync_to_thread=True)
-    def get_statement(self, services: Hub, request: Asked, name: Name) -> p.StatementOut:
+    def get_statement(self, services: Hub, request: HubRequest, name: Name) -> p.StatementOut:
         """The signed statement about `<cell>@<version>` or `base/<name>@<version>`; 409 if none is believed."""
         _require(services, request, name)
         made = services.vouching.statement(name)
@@ -41,7 +41,7 @@ class ProvenanceController(Controller):
         return _statement(name, made)
 
     @post("/statement", sync_to_thread=True, guards=[requires(Scope.ADMIN)], status_code=HTTP_200_OK)
-    def sign(self, services: Hub, data: JSONBody[p.SignIn], request: Asked) -> p.StatementOut:
+    def sign(self, services: Hub, data: JSONBody[p.SignIn], request: HubRequest) -> p.StatementOut:
         """Sign a base or a variant that was brought in by hand."""
         made = services.vouching.sign(data.name, by=identity_of(request).owner)
         services.serving_folder.sync()
@@ -57,7 +57,7 @@ class ProvenanceController(Controller):
         ]
 
     @get("/verify", sync_to_thread=True)
-    def verify(self, services: Hub, request: Asked, name: Name) -> p.Verification:
+    def verify(self, services: Hub, request: HubRequest, name: Name) -> p.Verification:
         """Replay the decisions about a cell and check statements and files, all from digests."""
         _require(services, request, name)
         return services.verification.of(name)
@@ -66,7 +66,7 @@ class ProvenanceController(Controller):
     def lineage(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         name: Name,
         direction: Annotated[Literal["up", "down"], QueryParameter()] = "up",
     ) -> p.LineageOut:
@@ -78,7 +78,7 @@ class ProvenanceController(Controller):
     def decisions(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         cell: Annotated[str, QueryParameter(min_length=1, max_length=96)],
         limit: Annotated[int, QueryParameter(ge=1, le=1000)] = 100,
     ) -> list[p.DecisionOut]:
@@ -93,14 +93,14 @@ class ProvenanceController(Controller):
         return _policy(services.registry.policies.current())
 
     @put("/policy", sync_to_thread=True, guards=[requires(Scope.ADMIN)])
-    def set_policy(self, services: Hub, data: JSONBody[p.PolicyIn], request: Asked) -> p.PolicyOut:
+    def set_policy(self, services: Hub, data: JSONBody[p.PolicyIn], request: HubRequest) -> p.PolicyOut:
         """Put a policy in force; decisions that were made stay under theirs."""
         made = services.registry.policies.set(Policy.parse(data.policy), identity_of(request).owner)
         note(request, policy=made.digest)
         return _policy(made)
 
     @post("/approvals", sync_to_thread=True, guards=[requires(Scope.PROMOTE)])
-    def approve(self, services: Hub, data: JSONBody[p.ApprovalIn], request: Asked) -> p.ApprovalOut:
+    def approve(self, services: Hub, data: JSONBody[p.ApprovalIn], request: HubRequest) -> p.ApprovalOut:
         """Approve of a variant's move to a stage; whoever makes the move counts not."""
         who = identity_of(request)
         who.require_team(services.cells.get(data.cell).team, f"the cell {data.cell!r}")
@@ -110,7 +110,7 @@ class ProvenanceController(Controller):
         return _approval(data.cell, given)
 
 
-def _require(services: Services, request: Asked, name: str) -> None:
+def _require(services: Services, request: HubRequest, name: str) -> None:
     """Raise UnknownVariantError for variants, and cells with such, that do not exist for the caller."""
     cell, _, version = name.partition("@")
     if "/" not in cell:

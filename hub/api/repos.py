@@ -10,14 +10,14 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
-from hub import schemas as s
-from hub.api.audit import note
-from hub.api.auth import identity_of, may_upload, may_write
-from hub.api.parts import Asked, Hub, Repo, Text
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.accounts.tokens import Identity
+from hub.http.audit import note
+from hub.http.auth import identity_of, may_upload, may_write
+from hub.http.dependencies import Hub, HubRequest, Repo, Text
+from hub.schemas import core as s
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
-from hub.tokens import Identity
-from registry.blobs import CHUNK
+from registry.blobs.blobs import CHUNK
 from registry.errors import BlobNotFoundError
 
 REPO = "/{type_:str}/{namespace:str}/{name:str}"
@@ -33,7 +33,7 @@ class RepoController(Controller):
     def list_repos(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
         type_: Annotated[s.RepoType | None, QueryParameter(name="type")] = None,
@@ -57,7 +57,7 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
-        request: Asked,
+        request: HubRequest,
     ) -> s.Repo:
         """One repository."""
         services.readable(repo, identity_of(request))
@@ -68,7 +68,7 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
-        request: Asked,
+        request: HubRequest,
     ) -> list[s.Ref]:
         """Branches and tags."""
         services.readable(repo, identity_of(request))
@@ -79,7 +79,7 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
-        request: Asked,
+        request: HubRequest,
         revision: Text,
     ) -> s.Commit:
         """The commit that a branch, tag or commit id names."""
@@ -91,7 +91,7 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
-        request: Asked,
+        request: HubRequest,
         revision: Text,
     ) -> s.Tree:
         """All files of a revision."""
@@ -103,7 +103,7 @@ class RepoController(Controller):
         self,
         services: Hub,
         repo: Repo,
-        request: Asked,
+        request: HubRequest,
         revision: Text,
         path: Text,
     ) -> Stream:
@@ -119,7 +119,7 @@ class RepoController(Controller):
         services: Hub,
         repo: Repo,
         data: JSONBody[s.CommitIn],
-        request: Asked,
+        request: HubRequest,
     ) -> s.Commit:
         """Commit uploaded blobs to `main`."""
         who = identity_of(request)
@@ -136,19 +136,19 @@ class BlobController(Controller):
     tags = ("repositories",)
 
     @head("/{sha256:str}", sync_to_thread=True)
-    def has_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
+    def has_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: HubRequest) -> None:
         """Whether the hub has the blob, and the caller has proven to have it, too: 200, or 404."""
         _size_for(services, identity_of(request), sha256)
 
     @get("/{sha256:str}", sync_to_thread=True)
-    def get_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> Stream:
+    def get_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: HubRequest) -> Stream:
         """The bytes of a blob, a training deck for instance."""
         headers = {"Content-Length": str(_size_for(services, identity_of(request), sha256))}
         chunks = services.store.blobs.iter_range(sha256)
         return Stream(chunks, media_type="application/octet-stream", headers=headers)
 
     @put("/{sha256:str}", guards=[may_upload], request_max_body_size=None, status_code=HTTP_201_CREATED)
-    async def put_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: Asked) -> None:
+    async def put_blob(self, services: Hub, sha256: FromPath[s.Sha256], request: HubRequest) -> None:
         """Upload a blob; its bytes must have the sha256 of its address."""
         who = identity_of(request)
         announced = int(request.headers.get("content-length") or 0)

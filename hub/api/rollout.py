@@ -6,13 +6,13 @@ from litestar import Controller, delete, get, post, put
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
-from hub import schemas_serving as v
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.minting import require_lifetime
+from hub.accounts.tokens import Scope
 from hub.errors import UnknownTrialError
-from hub.minting import require_lifetime
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas import serving as v
 from hub.services import Services
-from hub.tokens import Scope
 
 
 class RolloutController(Controller):
@@ -22,27 +22,27 @@ class RolloutController(Controller):
     tags = ("rollouts",)
 
     @get("/{cell:str}", sync_to_thread=True)
-    def get_rollout(self, services: Hub, request: Asked, cell: Text) -> v.Rollout:
+    def get_rollout(self, services: Hub, request: HubRequest, cell: Text) -> v.Rollout:
         """Stages, lines, the canary's share and the latest trials of a cell."""
         services.require_production(identity_of(request), cell)
         return _rollout(services, cell)
 
     @put("/{cell:str}/lines", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
-    def set_lines(self, services: Hub, request: Asked, cell: Text, data: JSONBody[v.LinesIn]) -> v.Rollout:
+    def set_lines(self, services: Hub, request: HubRequest, cell: Text, data: JSONBody[v.LinesIn]) -> v.Rollout:
         """Say which lines get the station's or the beta variant; all others are on the fleet's."""
         _own(services, request, cell)
         services.production.rollouts.set_lines(cell, data.lines)
         return _rollout(services, cell)
 
     @put("/{cell:str}/share", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
-    def set_share(self, services: Hub, request: Asked, cell: Text, data: JSONBody[v.ShareIn]) -> v.Rollout:
+    def set_share(self, services: Hub, request: HubRequest, cell: Text, data: JSONBody[v.ShareIn]) -> v.Rollout:
         """Give the beta variant to a share of the other lines and robots: the canary."""
         _own(services, request, cell)
         services.production.rollouts.set_share(cell, data.share)
         return _rollout(services, cell)
 
     @post("/{cell:str}/trials", sync_to_thread=True, guards=[requires(Scope.PROMOTE)])
-    def start_trial(self, services: Hub, request: Asked, cell: Text, data: JSONBody[v.TrialIn]) -> v.Trial:
+    def start_trial(self, services: Hub, request: HubRequest, cell: Text, data: JSONBody[v.TrialIn]) -> v.Trial:
         """Judge the variant of a stage by its outcomes from now on; a trial that runs there ends."""
         _own(services, request, cell)
         return services.production.trials.start(cell, data, identity_of(request).name)
@@ -55,7 +55,7 @@ class TrialController(Controller):
     tags = ("rollouts",)
 
     @get("/{trial_id:str}", sync_to_thread=True)
-    def get_trial(self, services: Hub, request: Asked, trial_id: Text) -> v.Trial:
+    def get_trial(self, services: Hub, request: HubRequest, trial_id: Text) -> v.Trial:
         """One trial."""
         found = services.production.trials.get(trial_id)
         if not services.privacy.works_in(identity_of(request), found.cell):
@@ -63,7 +63,7 @@ class TrialController(Controller):
         return found
 
     @delete("/{trial_id:str}", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
-    def stop_trial(self, services: Hub, request: Asked, trial_id: Text) -> v.Trial:
+    def stop_trial(self, services: Hub, request: HubRequest, trial_id: Text) -> v.Trial:
         """End a trial without a verdict. Its record stays."""
         _own(services, request, services.production.trials.get(trial_id).cell)
         return services.production.trials.stop(trial_id)
@@ -82,7 +82,7 @@ class RobotController(Controller):
         return services.production.robots.all()
 
     @post(sync_to_thread=True)
-    def create_robot(self, services: Hub, request: Asked, data: JSONBody[v.RobotIn]) -> v.NewRobot:
+    def create_robot(self, services: Hub, request: HubRequest, data: JSONBody[v.RobotIn]) -> v.NewRobot:
         """Make a robot's token. It has no end, so a token that has one makes none."""
         require_lifetime(identity_of(request), None)
         return v.NewRobot(token=services.production.robots.add(data.name, data.cells))
@@ -93,7 +93,7 @@ class RobotController(Controller):
         services.production.robots.remove(robot_id)
 
 
-def _own(services: Services, request: Asked, cell: str) -> None:
+def _own(services: Services, request: HubRequest, cell: str) -> None:
     """Raise unless the cell is of the caller's team."""
     who = identity_of(request)
     who.require_team(services.cells.get(cell).team, f"the cell {cell!r}")

@@ -6,21 +6,21 @@ from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
-from hub import resources as r
-from hub import schemas as s
-from hub.api.audit import note
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.minting import mint
+from hub.accounts.tokens import Identity, Scope, TokenInfo
+from hub.accounts.users import Team, User
 from hub.errors import UnknownTeamError, UnknownTokenError
-from hub.minting import mint
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
-from hub.tables import timestamp
-from hub.tokens import Identity, Scope, TokenInfo
-from hub.users import Team, User
+from hub.http.audit import note
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.migrations.tables import timestamp
+from hub.schemas import core as s
+from hub.schemas import resources as r
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 
 
 @get("/me", sync_to_thread=True, tags=["accounts"])
-def get_me(request: Asked) -> s.Me:
+def get_me(request: HubRequest) -> s.Me:
     """Whose token this is, and what it may do."""
     who = identity_of(request)
     return s.Me(name=who.owner, user=who.user, token=who.name, scopes=sorted(who.scopes), teams=sorted(who.namespaces))
@@ -35,7 +35,7 @@ class UserController(Controller):
 
     @get(sync_to_thread=True)
     def list_users(
-        self, services: Hub, request: Asked, limit: Limit = DEFAULT_LIMIT, after: After = ""
+        self, services: Hub, request: HubRequest, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[s.User]]:
         """All users, by name."""
         found = [_user(user) for user in services.users.page(limit=limit + 1, after=after)]
@@ -65,7 +65,7 @@ class TeamController(Controller):
 
     @get(sync_to_thread=True)
     def list_teams(
-        self, services: Hub, request: Asked, limit: Limit = DEFAULT_LIMIT, after: After = ""
+        self, services: Hub, request: HubRequest, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[r.Team]]:
         """The caller's teams, by name; all of them for the operator."""
         who = identity_of(request)
@@ -74,7 +74,7 @@ class TeamController(Controller):
         return paged(request, found, limit, lambda team: team.name)
 
     @get("/{name:str}", sync_to_thread=True)
-    def get_team(self, services: Hub, request: Asked, name: Text) -> r.Team:
+    def get_team(self, services: Hub, request: HubRequest, name: Text) -> r.Team:
         """One team and its members."""
         _require_insight(identity_of(request), name)
         return _team(services.users.team(name))
@@ -103,7 +103,7 @@ class TeamController(Controller):
         return _team(services.users.set_member(name, user, False))
 
     @get("/{name:str}/quota", sync_to_thread=True)
-    def get_quota(self, services: Hub, request: Asked, name: Text) -> r.Quota:
+    def get_quota(self, services: Hub, request: HubRequest, name: Text) -> r.Quota:
         """What a team may use, and what it uses; a user's own namespace is a team, too."""
         _require_insight(identity_of(request), name)
         return services.quotas.get(name)
@@ -121,14 +121,14 @@ class TokenController(Controller):
     tags = ("accounts",)
 
     @get(sync_to_thread=True)
-    def list_tokens(self, services: Hub, request: Asked) -> list[s.Token]:
+    def list_tokens(self, services: Hub, request: HubRequest) -> list[s.Token]:
         """The caller's tokens, oldest first; for the operator all but those of jobs."""
         who = identity_of(request)
         found = [_token(info) for info in services.tokens.all()]
         return found if who.may(Scope.ADMIN) else [token for token in found if token.user == who.user and who.user]
 
     @post(sync_to_thread=True)
-    def create_token(self, services: Hub, request: Asked, data: JSONBody[s.TokenIn]) -> s.NewToken:
+    def create_token(self, services: Hub, request: HubRequest, data: JSONBody[s.TokenIn]) -> s.NewToken:
         """Make a token: the operator for anybody, users for themselves and with no more scopes than they use now."""
         value = mint(services.tokens, services.users, identity_of(request), data)
         user = data.user or identity_of(request).user
@@ -136,7 +136,7 @@ class TokenController(Controller):
         return s.NewToken(token=value)
 
     @delete("/{token_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT)
-    def revoke_token(self, services: Hub, request: Asked, token_id: Text) -> None:
+    def revoke_token(self, services: Hub, request: HubRequest, token_id: Text) -> None:
         """End a token, at once."""
         who = identity_of(request)
         if not who.may(Scope.ADMIN):

@@ -8,15 +8,15 @@ from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
-from hub import schemas_webhooks as w
-from hub.api.audit import note
-from hub.api.auth import identity_of, requires
-from hub.api.parts import Asked, Hub, Text
+from hub.accounts.tokens import Scope
 from hub.errors import ForbiddenError, UnknownWebhookError
-from hub.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.http.audit import note
+from hub.http.auth import identity_of, requires
+from hub.http.dependencies import Hub, HubRequest, Text
+from hub.schemas import webhooks as w
+from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
-from hub.tokens import Scope
-from hub.webhooks import Hook
+from hub.webhooks.hooks import Hook
 
 _MAY_CHANGE = requires(Scope.CONTRIBUTE)
 State = Annotated[w.DeliveryState | None, QueryParameter(name="state", description="Only those in this state.")]
@@ -30,7 +30,7 @@ class WebhookController(Controller):
 
     @get(sync_to_thread=True)
     def list_webhooks(
-        self, services: Hub, request: Asked, limit: Limit = DEFAULT_LIMIT, after: After = ""
+        self, services: Hub, request: HubRequest, limit: Limit = DEFAULT_LIMIT, after: After = ""
     ) -> Response[list[w.Webhook]]:
         """The webhooks of the caller's teams; all of them for the operator."""
         who = identity_of(request)
@@ -38,7 +38,7 @@ class WebhookController(Controller):
         return paged(request, services.webhooks.page(limit=limit + 1, after=after, teams=teams), limit, lambda w: w.id)
 
     @post(sync_to_thread=True, guards=[_MAY_CHANGE])
-    def create_webhook(self, services: Hub, request: Asked, data: JSONBody[w.WebhookIn]) -> w.NewSecret:
+    def create_webhook(self, services: Hub, request: HubRequest, data: JSONBody[w.WebhookIn]) -> w.NewSecret:
         """Make one for a team of the caller's. Its secret is in this answer and in no other."""
         who = identity_of(request)
         team = data.team if data.team is not None else ("" if who.sees_all else who.home)
@@ -49,30 +49,30 @@ class WebhookController(Controller):
         return w.NewSecret(webhook=made, secret=secret)
 
     @get("/{webhook_id:str}", sync_to_thread=True)
-    def get_webhook(self, services: Hub, request: Asked, webhook_id: Text) -> w.Webhook:
+    def get_webhook(self, services: Hub, request: HubRequest, webhook_id: Text) -> w.Webhook:
         """One webhook."""
         return services.webhooks.get(_own(services, request, webhook_id).id)
 
     @patch("/{webhook_id:str}", sync_to_thread=True, guards=[_MAY_CHANGE])
     def change_webhook(
-        self, services: Hub, request: Asked, webhook_id: Text, data: JSONBody[w.WebhookChange]
+        self, services: Hub, request: HubRequest, webhook_id: Text, data: JSONBody[w.WebhookChange]
     ) -> w.Webhook:
         """Another address, other events, or off (`active` false: what happens meanwhile is not told later)."""
         return services.webhooks.change(_own(services, request, webhook_id).id, data)
 
     @delete("/{webhook_id:str}", sync_to_thread=True, status_code=HTTP_204_NO_CONTENT, guards=[_MAY_CHANGE])
-    def delete_webhook(self, services: Hub, request: Asked, webhook_id: Text) -> None:
+    def delete_webhook(self, services: Hub, request: HubRequest, webhook_id: Text) -> None:
         """Take it away, with what waits for it."""
         services.webhooks.delete(_own(services, request, webhook_id).id)
 
     @post("/{webhook_id:str}/secret", sync_to_thread=True, status_code=HTTP_200_OK, guards=[_MAY_CHANGE])
-    def renew_webhook_secret(self, services: Hub, request: Asked, webhook_id: Text) -> w.NewSecret:
+    def renew_webhook_secret(self, services: Hub, request: HubRequest, webhook_id: Text) -> w.NewSecret:
         """Another secret; the one before signs nothing any more."""
         found, secret = services.webhooks.renew_secret(_own(services, request, webhook_id).id)
         return w.NewSecret(webhook=found, secret=secret)
 
     @post("/{webhook_id:str}/test", sync_to_thread=True, status_code=HTTP_202_ACCEPTED, guards=[_MAY_CHANGE])
-    def test_webhook(self, services: Hub, request: Asked, webhook_id: Text) -> w.Delivery:
+    def test_webhook(self, services: Hub, request: HubRequest, webhook_id: Text) -> w.Delivery:
         """Send it a `ping`, as any other event is sent; the delivery says what became of it."""
         return services.webhooks.test(_own(services, request, webhook_id).id)
 
@@ -80,7 +80,7 @@ class WebhookController(Controller):
     def list_deliveries(
         self,
         services: Hub,
-        request: Asked,
+        request: HubRequest,
         webhook_id: Text,
         limit: Limit = DEFAULT_LIMIT,
         after: After = "",
@@ -92,7 +92,7 @@ class WebhookController(Controller):
         return paged(request, items, limit, lambda delivery: delivery.id)
 
     @get("/{webhook_id:str}/deliveries/{delivery_id:str}", sync_to_thread=True)
-    def get_delivery(self, services: Hub, request: Asked, webhook_id: Text, delivery_id: Text) -> w.Delivery:
+    def get_delivery(self, services: Hub, request: HubRequest, webhook_id: Text, delivery_id: Text) -> w.Delivery:
         """One delivery."""
         return services.webhooks.delivery(_own(services, request, webhook_id).id, delivery_id)
 
@@ -102,12 +102,12 @@ class WebhookController(Controller):
         status_code=HTTP_202_ACCEPTED,
         guards=[_MAY_CHANGE],
     )
-    def retry_delivery(self, services: Hub, request: Asked, webhook_id: Text, delivery_id: Text) -> w.Delivery:
+    def retry_delivery(self, services: Hub, request: HubRequest, webhook_id: Text, delivery_id: Text) -> w.Delivery:
         """Try one again now that waits or was given up."""
         return services.webhooks.retry(_own(services, request, webhook_id).id, delivery_id)
 
 
-def _own(services: Services, request: Asked, webhook_id: str) -> Hook:
+def _own(services: Services, request: HubRequest, webhook_id: str) -> Hook:
     """The webhook, if it is of a team of the caller's; others' do not exist for them."""
     hook, who = services.webhooks.hook(webhook_id), identity_of(request)
     if not who.sees_all and (not hook.team or not who.owns(hook.team)):

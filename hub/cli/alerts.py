@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.schemas_loop import Alert
+from hub.schemas.loop import Alert
 from hub.settings import Settings
 
 note_option = click.option("--note", default="", help="What you found or did.")

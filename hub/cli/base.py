@@ -14,7 +14,7 @@ from hub.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from finetune.evaluate import Judgement
+    from finetune.evaluation.evaluate import Judgement
     from finetune.training.loop import Tick
 
 judge_option = click.option(
@@ -135,8 +135,8 @@ def train(
       RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
     """
-    from finetune.base_service import make_base
-    from finetune.model import Architecture, architecture_of, load_base
+    from finetune.models.model import Architecture, architecture_of, load_base
+    from finetune.pipelines.base_service import make_base
     from finetune.training.base import BaseRecipe
     from finetune.training.fit import is_first_process
 
@@ -185,7 +185,7 @@ def train(
         if ray_workers is None:
             judgements = make_base(recipe, workspace=place, out=target, report=report, judge_folders=judges)
         else:
-            from finetune.training.ray_train import RayPlan, make_base_on_ray
+            from finetune.pipelines.ray_train import RayPlan, make_base_on_ray
 
             judgements = make_base_on_ray(
                 recipe, RayPlan(ray_workers), workspace=place, out=target, report=report, judge_folders=judges
@@ -217,7 +217,7 @@ def seed(
     """
     import tempfile
 
-    from finetune.seed import fetch_checkpoint, seed_base
+    from finetune.models.seed import fetch_checkpoint, seed_base
 
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
@@ -250,7 +250,7 @@ def judge(folder: Path, scenes: int, judges: tuple[Path, ...], as_json: bool) ->
     Example:
       parcelhub base judge ./my-base --judge ./dock-7
     """
-    from finetune.base_service import judge_base
+    from finetune.pipelines.base_service import judge_base
 
     judgements = judge_base(folder, judge_folders=judges, scenes=scenes)
     if as_json:
@@ -271,7 +271,7 @@ def calibrate(folder: Path, scenes: int) -> None:
     Example:
       parcelhub base calibrate ./my-base
     """
-    from finetune.base_service import calibrate_base
+    from finetune.pipelines.base_service import calibrate_base
 
     pivot = calibrate_base(folder, scenes=scenes)
     out.print(f"scores of {pivot:.3f} are answered as 0.5 from now on: written to {folder / 'config.json'}")
@@ -284,7 +284,7 @@ def _facts(judgement: Judgement) -> dict[str, float]:
 
 
 def _show(judgements: Sequence[Judgement]) -> None:
-    from finetune.base_service import left_out
+    from finetune.pipelines.base_service import left_out
 
     rows = table("zero-shot", "judged on", "images", "AP", "AP50", "AP75", "class-agnostic AP50")
     for judgement in judgements:

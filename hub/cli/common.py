@@ -16,15 +16,15 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
+from hub.accounts.redaction import redact_logs
 from hub.errors import InputError
-from hub.redaction import redact_logs
 from hub.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from hub.client import HubClient, ProgressCallback
+    from hub.client.client import HubClient, ProgressCallback
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +66,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 def connect(settings: Settings) -> HubClient:
     """The client of these settings (imported here: it brings an HTTP library along)."""
-    from hub.client import HubClient
+    from hub.client.client import HubClient
 
     return HubClient.of(settings)
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import rich_click as click
 from rich.markup import escape
 
-from hub.class_maps import ClassRow, in_words, labels_of, suggested
 from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
 from hub.error_table import EXIT_USAGE
 from hub.errors import InputError
+from hub.models.class_maps import ClassRow, in_words, labels_of, suggested
 from hub.settings import Settings
 
 if TYPE_CHECKING:
     from finetune.datasets import Dataset
-    from finetune.quality import QualityReport
-    from hub.client import HubClient, ProgressCallback
-    from hub.schemas import Commit
+    from finetune.datasets.quality import QualityReport
+    from hub.client.client import HubClient, ProgressCallback
+    from hub.schemas.core import Commit
 
 # Written out: the help of a command must not wait for the import of the floor below. A test holds the two together.
 FORMAT_NAMES = (
@@ -163,7 +163,7 @@ def pull(settings: Settings, name: str, folder: Path, as_json: bool) -> None:
       parcelhub dataset pull acme/dock-7 ./dock-7
       parcelhub dataset pull acme/dock-7@v2 ./dock-7-v2
     """
-    from hub.transfer import pull_folder
+    from hub.client.transfer import pull_folder
 
     repo, _, revision = name.partition("@")
     with connect(settings) as client, weighing(f"pulling {repo}") as progress:
@@ -319,7 +319,7 @@ def push_dataset(
 ) -> Commit:
     """Write the dataset in the form that the hub stores, and make the repository's `main` hold it."""
     from finetune.datasets import write_dataset
-    from hub.transfer import push_folder
+    from hub.client.transfer import push_folder
 
     with tempfile.TemporaryDirectory(prefix="parcelhub-push-") as folder:
         target = Path(folder) / name.replace("/", "-")
@@ -329,7 +329,7 @@ def push_dataset(
 
 
 def _quality(found: Dataset) -> QualityReport:
-    from finetune.quality import check_quality
+    from finetune.datasets.quality import check_quality
 
     with counting(f"looking at {found.name}") as progress:
         return check_quality(found, progress=progress)

@@ -11,7 +11,7 @@ from hub.cli.common import counting, debug_option, err, out, table
 from hub.cli.watch import follow, percent
 
 if TYPE_CHECKING:
-    from hub.demo import Figures
+    from hub.stack.demo import Figures
 
 
 CELLS = ("demo", "robin", "cardinal", "gantry", "dock")  # finetune.scenes.CELLS, without importing it
@@ -54,7 +54,7 @@ def demo(
     """
     import msgspec
 
-    from hub.demo import Demo, Narrator
+    from hub.stack.demo import Demo, Narrator
 
     tell = Narrator(lambda words: err.print(f"[bold]·[/] {words}"), counting, follow)
     figures = Demo(source, cell, images, folder, max_minutes, keep).run(tell)

@@ -22,7 +22,7 @@ def doctor(settings: Settings, as_json: bool) -> int:
       parcelhub doctor
       parcelhub doctor --json | jq '.[] | select(.status == "fail")'
     """
-    from hub.doctor import examine
+    from hub.stack.doctor import examine
 
     checks = examine(settings)
     if as_json:

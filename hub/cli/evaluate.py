@@ -44,7 +44,7 @@ def evaluate(
       parcelhub eval finetune/bases/universal ./dock-7 --out ./examined
       parcelhub eval ./my-variant ./dock-7 --map carton=box --json
     """
-    from finetune.examine import examine, summary
+    from finetune.report.examine import examine, summary
 
     chosen: dict[str, str] = {}
     for pair in pairs:

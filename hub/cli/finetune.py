@@ -12,11 +12,11 @@ from rich.markup import escape
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import follow, progress_note, show_result
 from hub.errors import InputError
-from hub.plain_text import plain
+from hub.jobs.plain_text import plain
 from hub.settings import Settings
 
 if TYPE_CHECKING:
-    from hub.schemas import Job
+    from hub.schemas.core import Job
 
 LOG_PAUSE = 1.0
 
@@ -62,7 +62,7 @@ def submit(
       parcelhub finetune submit --cell dock-7 --dataset acme/dock-7 --watch
       parcelhub finetune submit --cell dock-7 --dataset acme/dock-7 --map tote=box --map jiffy=padded_mailer
     """
-    from hub.schemas import FinetuneIn
+    from hub.schemas.core import FinetuneIn
 
     name, _, revision = dataset.partition("@")
     request = FinetuneIn(

@@ -11,7 +11,7 @@ from hub.cli import (
     alerts,
     audit,
     base,
-    bench,
+    benchmarks,
     cell,
     dataset,
     demo,
@@ -102,7 +102,7 @@ for command in (
         base.base,
         evaluate.evaluate,
         scenes.scenes,
-        bench.bench,
+        benchmarks.bench,
     ),
 ):
     cli.add_command(command)

@@ -15,7 +15,7 @@ from hub.errors import InputError
 from hub.settings import Settings
 
 if TYPE_CHECKING:
-    from hub.schemas import Moved
+    from hub.schemas.core import Moved
 
 stage_option = click.option(
     "--stage", type=click.Choice(["station", "beta", "fleet"]), default="fleet", show_default=True

@@ -11,7 +11,7 @@ import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.settings import Settings
-from serving.outcomes import OUTCOMES
+from serving.robot.outcomes import OUTCOMES
 
 
 @click.group()
@@ -71,7 +71,7 @@ def rates(
 def report(
     settings: Settings, request_id: str, outcome: str, cell: str | None, label: str | None, as_json: bool
 ) -> None:
-    """Report by hand what a pick did. (Robots do it with `serving.client`.)
+    """Report by hand what a pick did. (Robots do it with `serving.robot.client`.)
 
     \b
     Example:

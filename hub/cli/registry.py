@@ -17,9 +17,9 @@ from hub.errors import HubUnavailableError, SettingsError
 from hub.settings import Settings
 
 if TYPE_CHECKING:
-    from hub.client_maintenance import MaintenanceClient
-    from hub.maintenance import Maintenance, ReportView
-    from registry.fsck_report import Progress
+    from hub.client.maintenance import MaintenanceClient
+    from hub.maintenance.maintenance import Maintenance, ReportView
+    from registry.maintenance.fsck_report import Progress
 
 T = TypeVar("T")
 
@@ -46,9 +46,9 @@ def fsck(settings: Settings, quick: bool, as_json: bool) -> int:
       parcelhub registry fsck --data ./parcelhub-data
       parcelhub registry fsck --quick --json
     """
-    from hub.maintenance import ReportView
+    from hub.maintenance.maintenance import ReportView
     from registry.errors import CatalogLockedError
-    from registry.fsck import examine_folder
+    from registry.maintenance.fsck import examine_folder
 
     if not settings.hub_url and not settings.data.is_dir():
         raise SettingsError(f"there is no data folder {settings.data}")
@@ -100,7 +100,7 @@ def reserve(settings: Settings, give_back: bool) -> None:
     Example:
       parcelhub registry reserve --give-back --data ./parcelhub-data
     """
-    from registry.disk import Room
+    from registry.blobs.disk import Room
 
     if not settings.data.is_dir():
         raise SettingsError(f"there is no data folder {settings.data}")
@@ -187,9 +187,9 @@ def restore(settings: Settings, source: str, name: str | None, listing: bool, as
     Example:
       parcelhub restore --from /mnt/backups/hub --data ./parcelhub-data
     """
-    from hub.maintenance import ReportView
-    from registry.backup import restore as bring_back
-    from registry.backup_vault import Vault
+    from hub.maintenance.maintenance import ReportView
+    from registry.backup.backup import restore as bring_back
+    from registry.backup.vault import Vault
 
     if listing:
         names = Vault(source).names()
@@ -212,7 +212,7 @@ def restore(settings: Settings, source: str, name: str | None, listing: bool, as
 
 def _either(settings: Settings, local: Callable[[Maintenance], T], remote: Callable[[MaintenanceClient], T]) -> T:
     """Over the data folder if no hub has it open, else through the hub."""
-    from hub.maintenance import Maintenance
+    from hub.maintenance.maintenance import Maintenance
     from registry.errors import CatalogLockedError
     from registry.folder import CATALOG_FILE
     from registry.registry import Registry
@@ -230,7 +230,7 @@ def _either(settings: Settings, local: Callable[[Maintenance], T], remote: Calla
 
 def _remote(settings: Settings, ask: Callable[[MaintenanceClient], T], locked: Exception | None = None) -> T:
     """Through the hub; `locked` is the error to show if somebody has the catalog open, and no hub answers."""
-    from hub.client_maintenance import MaintenanceClient
+    from hub.client.maintenance import MaintenanceClient
 
     try:
         with MaintenanceClient.of(settings) as client:

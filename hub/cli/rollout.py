@@ -5,9 +5,9 @@ from __future__ import annotations
 import rich_click as click
 from rich.markup import escape
 
-from hub import schemas_serving as v
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import InputError
+from hub.schemas import serving as v
 from hub.settings import Settings
 
 

@@ -117,7 +117,7 @@ def show(look: str, picture: Path, tier: Tier, size: int, samples: int, assets: 
     """
     import numpy as np
 
-    from finetune.overlays import draw_instances
+    from finetune.report.overlays import draw_instances
     from finetune.scenes import ScenePlan
     from serving.instances import Instances
 

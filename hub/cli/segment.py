@@ -54,7 +54,7 @@ def segment(
         data = image.read_bytes()
     except OSError as error:
         raise InputError(f"{image}: {error.strerror}") from error
-    from serving.client import RobotClient
+    from serving.robot.client import RobotClient
 
     with RobotClient(
         settings.triton_grpc, cell=cell, line=line, timeout_s=timeout, token=settings.local_robot_token()
@@ -78,7 +78,7 @@ def segment(
 
 
 def _draw(data: bytes, instances: Instances, target: Path) -> None:
-    from finetune.overlays import draw_instances
-    from serving.preprocess import decode_image
+    from finetune.report.overlays import draw_instances
+    from serving.inference.preprocess import decode_image
 
     write_picture(target, draw_instances(decode_image(data), instances))

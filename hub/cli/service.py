@@ -36,8 +36,8 @@ def up(settings: Settings, host: str | None, port: int | None) -> None:
       parcelhub up --data ./parcelhub-data
     """
     from hub.locks import data_folder_lock
-    from hub.stack import build_parts, check_machine
-    from hub.supervisor import Supervisor
+    from hub.stack.stack import build_parts, check_machine
+    from hub.stack.supervisor import Supervisor
 
     set_up_logging()
     # These parts belong together, wherever the clients of this machine's environment turn to.
@@ -82,8 +82,8 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
 
     from hub.app import create_app
     from hub.locks import check_ports, data_folder_lock
-    from hub.processes import die_with_parent
     from hub.services import Services
+    from hub.stack.processes import die_with_parent
 
     die_with_parent()
     set_up_logging()
@@ -145,8 +145,8 @@ def serve(
       parcelhub serve --data ./parcelhub-data
       parcelhub serve --check-robots --tls-cert server.pem --tls-key server.key --tls-client-ca robots-ca.pem
     """
-    from hub.processes import die_with_parent
-    from hub.stack import triton_config
+    from hub.stack.processes import die_with_parent
+    from hub.stack.stack import triton_config
     from serving.triton.launcher import TritonServer
 
     die_with_parent()
@@ -177,9 +177,9 @@ def worker(settings: Settings) -> None:
     Example:
       parcelhub worker --hub http://hub.example:8400
     """
-    from hub.client import HubClient
-    from hub.processes import die_with_parent
-    from hub.worker import Worker
+    from hub.client.client import HubClient
+    from hub.jobs.worker import Worker
+    from hub.stack.processes import die_with_parent
 
     die_with_parent()
     set_up_logging()
@@ -204,8 +204,8 @@ def run(settings: Settings, job_id: str) -> int:
     Example:
       PARCELHUB_TOKEN=... parcelhub job run 3f9a2c61
     """
-    from hub.job_run import run_job
-    from hub.processes import die_with_parent, give_way
+    from hub.jobs.run import run_job
+    from hub.stack.processes import die_with_parent, give_way
 
     die_with_parent()
     give_way()

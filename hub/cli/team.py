@@ -151,7 +151,7 @@ def quota(
     Example:
       parcelhub team quota acme --running 2 --minutes 240
     """
-    from hub.resources import QuotaIn
+    from hub.schemas.resources import QuotaIn
 
     size = None if gib is None else int(gib * GIB)
     wanted = QuotaIn(running=running, queued=queued, bytes=size, minutes_per_day=minutes)

@@ -15,7 +15,7 @@ from hub.errors import InputError
 from hub.settings import Settings
 
 if TYPE_CHECKING:
-    from hub.schemas_provenance import LineageOut
+    from hub.schemas.provenance import LineageOut
 
 MAX_POLICY_FILE = 256 * 1024
 stage_option = click.option(

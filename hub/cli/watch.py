@@ -13,8 +13,8 @@ from hub.cli.common import err, out, table
 from hub.errors import HubError, JobFailedError
 
 if TYPE_CHECKING:
-    from hub.client import HubClient
-    from hub.schemas import Job, JobEvent, Judgement
+    from hub.client.client import HubClient
+    from hub.schemas.core import Job, JobEvent, Judgement
 
 QUIET_SECONDS = 3.0
 

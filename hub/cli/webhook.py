@@ -8,7 +8,7 @@ import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import ReceiverError
-from hub.schemas_webhooks import Delivery, WebhookChange, WebhookIn
+from hub.schemas.webhooks import Delivery, WebhookChange, WebhookIn
 from hub.settings import Settings
 
 

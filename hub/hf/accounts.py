@@ -8,16 +8,16 @@ from litestar import MediaType, Response, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from hub.accounts.access import signed_in
+from hub.accounts.tokens import Identity, Scope
 from hub.errors import UnknownUserError
-from hub.hf import wire
-from hub.hf.access import signed_in
+from hub.hf import schemas
 from hub.hf.cards import problems_of
-from hub.hf.context import Asked, Hf
-from hub.tokens import Identity, Scope
+from hub.hf.context import Hf, HubRequest
 
 
 @get("/api/whoami-v2", sync_to_thread=True)
-def whoami(hf: Hf, request: Asked) -> dict[str, Any]:
+def whoami(hf: Hf, request: HubRequest) -> dict[str, Any]:
     """The user of the token."""
     who = signed_in(request.user)
     fullname, email, teams = who.owner, "", tuple(sorted(who.teams))
@@ -57,7 +57,7 @@ def _team(name: str, fullname: str, who: Identity) -> dict[str, Any]:
 
 
 @get("/api/users/{user:str}/overview", sync_to_thread=True)
-def user_overview(hf: Hf, user: FromPath[str], request: Asked) -> dict[str, Any]:
+def user_overview(hf: Hf, user: FromPath[str], request: HubRequest) -> dict[str, Any]:
     """What users may know of one another."""
     signed_in(request.user)
     found = hf.users.get(user)
@@ -73,7 +73,7 @@ def user_overview(hf: Hf, user: FromPath[str], request: Asked) -> dict[str, Any]
 
 
 @post("/api/validate-yaml", sync_to_thread=True, status_code=HTTP_200_OK)
-def validate_yaml(request: Asked, data: JSONBody[wire.ValidateYaml]) -> Response[Any]:
+def validate_yaml(request: HubRequest, data: JSONBody[schemas.ValidateYaml]) -> Response[Any]:
     """Whether a README's head can be used; told as JSON, or as lines of text to whom asks for that."""
     errors, warnings = problems_of(data.content, data.repo_type)
     if request.headers.get("accept", "").startswith("text/plain"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hub.hf.licenses import LICENSES
-from registry.cards import CardError, read_head, strings
+from registry.repos.cards import CardError, read_head, strings
 
 
 def problems_of(readme: str, repo_type: str) -> tuple[list[str], list[str]]:

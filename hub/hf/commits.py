@@ -13,18 +13,18 @@ from litestar import Controller, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from hub.hf import wire
-from hub.hf.access import require_contributor, signed_in
-from hub.hf.attributes import MAX_FILE, Attributes, ignored_files, large_files
-from hub.hf.context import Asked, Hf, Repo, Text, flag, open_repo, repo_url
-from hub.hf.discussions import pull_number
-from hub.hf.notices import unwanted
+from hub.accounts.access import require_contributor, signed_in
+from hub.hf import schemas
+from hub.hf.context import Hf, HubRequest, Repo, Text, flag, open_repo, repo_url
 from hub.hf.paths import text
 from hub.hf.problems import UnprocessableError
-from hub.hf.service import HubProtocol
-from hub.hf.views import REGULAR_LIMIT, Json, oid_of
+from hub.protocol.attributes import MAX_FILE, Attributes, ignored_files, large_files
+from hub.protocol.discussions import pull_number
+from hub.protocol.notices import unwanted
+from hub.protocol.service import HubProtocol
+from hub.protocol.views import REGULAR_LIMIT, Json, oid_of
 from registry.canonical import sha256_of
-from registry.catalog import Cursor
+from registry.catalog.cursor import Cursor
 from registry.content.names import check_new_path
 from registry.errors import (
     BlobNotFoundError,
@@ -34,8 +34,8 @@ from registry.errors import (
     TooLargeError,
     UnsafeFileError,
 )
-from registry.git_ids import git_sha1, insert_ids
-from registry.repos import MAIN, DeleteFile, DeleteFolder, Operation
+from registry.repos.git_ids import git_sha1, insert_ids
+from registry.repos.repos import MAIN, DeleteFile, DeleteFolder, Operation
 from registry.types import UNSET, Digest, FileEntry, RepoId, RepoInfo, Unset, check_path
 
 MAX_LINE = 24 * 1024**2
@@ -43,7 +43,7 @@ MAX_LINE = 24 * 1024**2
 BUNDLE_BYTES, BUNDLE_LINES = 1024**2, 500
 MAX_OPERATIONS = 100_000
 MAX_SUMMARY = 2000
-_decode_line = msgspec.json.Decoder(wire.CommitLine).decode
+_decode_line = msgspec.json.Decoder(schemas.CommitLine).decode
 
 
 async def lines_of(chunks: AsyncIterator[bytes], limit: int = MAX_LINE) -> AsyncIterator[bytes]:
@@ -73,10 +73,10 @@ def _check_line(pending: bytearray, limit: int) -> None:
 class Draft:
     """A commit that is being received: the bytes are in the store already, nothing of it is visible."""
 
-    header: wire.HeaderValue | None = None
+    header: schemas.HeaderValue | None = None
     deletions: list[Operation] = field(default_factory=list)
     regular: list[FileEntry] = field(default_factory=list)
-    large: list[wire.LfsFileValue] = field(default_factory=list)
+    large: list[schemas.LfsFileValue] = field(default_factory=list)
     git_ids: dict[Digest, str] = field(default_factory=dict)
     count: int = 0
 
@@ -97,9 +97,9 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
     if draft.count - (draft.header is not None) > MAX_OPERATIONS:
         raise UnprocessableError(f"more than {MAX_OPERATIONS} operations")
     match parsed:
-        case wire.HeaderLine(value):
+        case schemas.HeaderLine(value):
             draft.header = value
-        case wire.FileLine(value):
+        case schemas.FileLine(value):
             check_new_path(check_path(value.path))
             data = _content(value)
             sha256 = sha256_of(data)
@@ -107,16 +107,16 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
                 hf.registry.blobs.put_bytes(data)
                 draft.git_ids[sha256] = git_sha1(data)
             draft.regular.append(FileEntry(value.path, sha256, len(data)))
-        case wire.LfsFileLine(value):
+        case schemas.LfsFileLine(value):
             check_new_path(check_path(value.path))
             draft.large.append(value)
-        case wire.DeletedFileLine(value):
+        case schemas.DeletedFileLine(value):
             draft.deletions.append(DeleteFile(value.path, or_folder=True))
-        case wire.DeletedFolderLine(value):
+        case schemas.DeletedFolderLine(value):
             draft.deletions.append(DeleteFolder(value.path.rstrip("/")))
 
 
-def _content(value: wire.FileValue) -> bytes:
+def _content(value: schemas.FileValue) -> bytes:
     if value.encoding == "utf-8":
         return value.content.encode("utf-8", "surrogatepass")
     try:
@@ -134,10 +134,10 @@ class CommitController(Controller):
     def preupload(
         self,
         hf: Hf,
-        request: Asked,
+        request: HubRequest,
         repo: Repo,
         revision: Text,
-        data: JSONBody[wire.Preupload],
+        data: JSONBody[schemas.Preupload],
     ) -> Json:
         """How each file is to come, and what is there already."""
         info = _open(hf, request, repo, text(revision))
@@ -179,7 +179,7 @@ class CommitController(Controller):
         return {"files": answers}
 
     @post("/commit/{revision:str}", status_code=HTTP_200_OK, request_max_body_size=None)
-    async def commit(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Json:
+    async def commit(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text) -> Json:
         """Apply a stream of changes, all or none."""
         info = await anyio.to_thread.run_sync(_open, hf, request, repo, text(revision))
         draft = Draft()
@@ -196,7 +196,7 @@ class CommitController(Controller):
         return await anyio.to_thread.run_sync(_commit_or_note, hf, request, info, text(revision), draft)
 
 
-def _open(hf: HubProtocol, request: Asked, repo: RepoId, revision: str) -> RepoInfo:
+def _open(hf: HubProtocol, request: HubRequest, repo: RepoId, revision: str) -> RepoInfo:
     """For a proposal it is enough to be able to read; its ref is its author's until it is merged."""
     # A proposal is made for a branch; what else the address names, is no place for one, and is refused as such.
     number = None if flag(request, "create_pr") else pull_number(revision)
@@ -213,7 +213,7 @@ def _small(hf: HubProtocol, entry: FileEntry | None) -> bytes:
     return hf.registry.blobs.read(entry.sha256) if entry is not None and entry.size <= MAX_FILE else b""
 
 
-def _comes_large(file: wire.PreuploadFile, attributes: Attributes) -> bool:
+def _comes_large(file: schemas.PreuploadFile, attributes: Attributes) -> bool:
     if file.size == 0:
         return False
     if file.size > REGULAR_LIMIT or attributes.match_file(file.path):
@@ -225,7 +225,7 @@ def _comes_large(file: wire.PreuploadFile, attributes: Attributes) -> bool:
     return b"\0" in sample
 
 
-def _commit_or_note(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draft: Draft) -> Json:
+def _commit_or_note(hf: HubProtocol, request: HubRequest, info: RepoInfo, revision: str, draft: Draft) -> Json:
     """As `_commit`; that a file was refused, and all others with it, is shown on the repo's page as well."""
     try:
         return _commit(hf, request, info, revision, draft)
@@ -237,7 +237,7 @@ def _commit_or_note(hf: HubProtocol, request: Asked, info: RepoInfo, revision: s
         raise
 
 
-def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draft: Draft) -> Json:
+def _commit(hf: HubProtocol, request: HubRequest, info: RepoInfo, revision: str, draft: Draft) -> Json:
     who = signed_in(request.user)
     header = draft.header
     if header is None or not header.summary.strip():
@@ -294,7 +294,7 @@ def _commit(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, draf
     return answer | {"commitOid": oid, "commitUrl": f"{repo_url(hf, request, info.id)}/commit/{oid}", "hookOutput": ""}
 
 
-def _large_entries(hf: HubProtocol, request: Asked, asked: Sequence[wire.LfsFileValue]) -> list[FileEntry]:
+def _large_entries(hf: HubProtocol, request: HubRequest, asked: Sequence[schemas.LfsFileValue]) -> list[FileEntry]:
     """Large files by their sha256, which the caller must have proven to possess. Raises BlobNotFoundError."""
     sizes = hf.ledger.sizes_of(signed_in(request.user), [file.oid for file in asked])
     entries = []

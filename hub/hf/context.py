@@ -17,19 +17,19 @@ from litestar.di import NamedDependency
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.params import FromPath
 
+from hub.accounts.access import Need
+from hub.accounts.tokens import Identity
 from hub.errors import UnauthorizedError
-from hub.hf.access import Need
 from hub.hf.paths import moved_to
 from hub.hf.problems import BAD_TOKEN, BadTokenError, MovedError, NotOfferedError, UnprocessableError, not_offered
-from hub.hf.service import HubProtocol
-from hub.tokens import Identity
+from hub.protocol.service import HubProtocol
 from registry.errors import InvalidNameError, RepoNotFoundError
 from registry.types import RepoId, RepoInfo, RepoType
 
 Hf: TypeAlias = NamedDependency[HubProtocol]
 Repo: TypeAlias = NamedDependency[RepoId]
 Text: TypeAlias = FromPath[str]
-Asked: TypeAlias = Request[Identity | None, None, State]
+HubRequest: TypeAlias = Request[Identity | None, None, State]
 T = TypeVar("T")
 
 KINDS: dict[str, RepoType] = {"models": "model", "datasets": "dataset"}
@@ -109,7 +109,7 @@ def _without_git(namespace: str, name: str) -> str:
     return name.removesuffix(".git")
 
 
-def open_repo(hf: HubProtocol, request: Asked, repo: RepoId, need: Need) -> RepoInfo:
+def open_repo(hf: HubProtocol, request: HubRequest, repo: RepoId, need: Need) -> RepoInfo:
     """The repo, if the caller may; readers of an old name are sent to the new one, writers are served.
 
     Raises RepoNotFoundError, GatedError, UnauthorizedError, ForbiddenError, MovedError.
@@ -120,7 +120,7 @@ def open_repo(hf: HubProtocol, request: Asked, repo: RepoId, need: Need) -> Repo
     return found.info
 
 
-def endpoint_of(hf: HubProtocol, request: Asked) -> str:
+def endpoint_of(hf: HubProtocol, request: HubRequest) -> str:
     """Where clients reach this hub: as configured, or as this one did."""
     if hf.public_url:
         return hf.public_url
@@ -130,12 +130,12 @@ def endpoint_of(hf: HubProtocol, request: Asked) -> str:
     return f"{request.scope['scheme']}://{host}"
 
 
-def repo_url(hf: HubProtocol, request: Asked, repo: RepoId) -> str:
+def repo_url(hf: HubProtocol, request: HubRequest, repo: RepoId) -> str:
     """The repo's own address, as clients parse it."""
     return f"{endpoint_of(hf, request)}/{'datasets/' if repo.type == 'dataset' else ''}{repo}"
 
 
-def next_link(hf: HubProtocol, request: Asked, **changed: str | int) -> dict[str, str]:
+def next_link(hf: HubProtocol, request: HubRequest, **changed: str | int) -> dict[str, str]:
     """The header that leads to the next page: this address with other parameters."""
     kept = [(key, value) for key, value in request.query_params.multi_items() if key not in changed]
     raw = (request.scope.get("raw_path") or request.url.path.encode()).partition(b"?")[0].decode("ascii", "replace")
@@ -143,17 +143,17 @@ def next_link(hf: HubProtocol, request: Asked, **changed: str | int) -> dict[str
     return {"Link": f'<{endpoint_of(hf, request)}{raw}?{query}>; rel="next"'}
 
 
-def flag(request: Asked, name: str) -> bool:
+def flag(request: HubRequest, name: str) -> bool:
     """A true-or-false parameter; clients write it in many ways."""
     return str(request.query_params.get(name, "")).lower() in ("true", "1", "yes", "on")
 
 
-def many(request: Asked, *names: str) -> list[str]:
+def many(request: HubRequest, *names: str) -> list[str]:
     """All values of a repeatable parameter."""
     return [str(value) for name in names for value in request.query_params.getall(name, [])]
 
 
-def number(request: Asked, name: str, default: int, most: int) -> int:
+def number(request: HubRequest, name: str, default: int, most: int) -> int:
     """A whole number between 1 and `most`. Raises UnprocessableError."""
     raw = str(request.query_params.get(name, default))
     if not raw.isdecimal() or len(raw) > 9:

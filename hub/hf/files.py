@@ -16,11 +16,11 @@ from litestar.enums import HttpMethod
 from litestar.response.base import ASGIResponse
 from litestar.types import HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
-from hub.hf.context import Asked, Hf, Repo, Text, dataset_of_path, endpoint_of, model_of_path, open_repo
+from hub.hf.context import Hf, HubRequest, Repo, Text, dataset_of_path, endpoint_of, model_of_path, open_repo
 from hub.hf.paths import text
-from hub.hf.service import HubProtocol
-from hub.hf.views import is_large, oid_of
-from registry.blobs import BlobStore
+from hub.protocol.service import HubProtocol
+from hub.protocol.views import is_large, oid_of
+from registry.blobs.blobs import BlobStore
 from registry.types import Digest, RepoId
 
 READING = [HttpMethod.GET, HttpMethod.HEAD]
@@ -125,7 +125,7 @@ def _next(chunks: Iterator[bytes]) -> bytes:
     return next(chunks, b"")
 
 
-def answer_file(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, path: str) -> BytesAnswer:
+def answer_file(hf: HubProtocol, request: HubRequest, repo: RepoId, revision: str, path: str) -> BytesAnswer:
     """A file of a revision, with all headers by which clients know it."""
     info = open_repo(hf, request, repo, "download")
     commit = hf.registry.repos.resolve(info.id, text(revision))
@@ -153,7 +153,7 @@ def answer_file(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, pa
     http_method=READING,
     dependencies={"repo": Provide(model_of_path, sync_to_thread=False)},
 )
-async def model_file(hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
+async def model_file(hf: Hf, request: HubRequest, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
     """A file of a model."""
     return await anyio.to_thread.run_sync(answer_file, hf, request, repo, revision, path)
 
@@ -166,6 +166,6 @@ async def model_file(hf: Hf, request: Asked, repo: Repo, revision: Text, path: T
     http_method=READING,
     dependencies={"repo": Provide(dataset_of_path, sync_to_thread=False)},
 )
-async def dataset_file(hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
+async def dataset_file(hf: Hf, request: HubRequest, repo: Repo, revision: Text, path: Text) -> BytesAnswer:
     """A file of a dataset."""
     return await anyio.to_thread.run_sync(answer_file, hf, request, repo, revision, path)

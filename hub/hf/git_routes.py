@@ -12,9 +12,9 @@ from litestar.di import Provide
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
-from hub.hf.context import Asked, Hf, Repo, Text, open_repo, repo_id
-from hub.hf.git_wire import GitRequestError, Wish, advertisement, fetch, list_refs, parse, refusal
-from hub.hf.service import HubProtocol
+from hub.hf.context import Hf, HubRequest, Repo, Text, open_repo, repo_id
+from hub.protocol.git_wire import GitRequestError, Wish, advertisement, fetch, list_refs, parse, refusal
+from hub.protocol.service import HubProtocol
 from registry.types import RepoId
 
 log = logging.getLogger("parcelhub.git")
@@ -39,7 +39,7 @@ def dataset_of_git(namespace: Text, name: Text) -> RepoId:
     return repo_id("datasets", namespace, name.removesuffix(".git"))
 
 
-def _refs(hf: HubProtocol, request: Asked, repo: RepoId) -> Response[bytes]:
+def _refs(hf: HubProtocol, request: HubRequest, repo: RepoId) -> Response[bytes]:
     open_repo(hf, request, repo, "download")
     service = request.query_params.get("service")
     if service == RECEIVE_PACK:
@@ -57,7 +57,7 @@ def _text(sentence: str, status: int) -> Response[bytes]:
     return Response(sentence.encode(), status_code=status, media_type=MediaType.TEXT)
 
 
-async def _serve(hf: HubProtocol, request: Asked, repo: RepoId) -> Stream | Response[bytes]:
+async def _serve(hf: HubProtocol, request: HubRequest, repo: RepoId) -> Stream | Response[bytes]:
     info = await anyio.to_thread.run_sync(open_repo, hf, request, repo, "download")
     media = f"application/x-{UPLOAD_PACK}-result"
     try:
@@ -74,7 +74,7 @@ async def _serve(hf: HubProtocol, request: Asked, repo: RepoId) -> Stream | Resp
     return Stream(_sent(pieces), status_code=HTTP_200_OK, media_type=media, headers=_FRESH)
 
 
-async def _body(request: Asked) -> bytes:
+async def _body(request: HubRequest) -> bytes:
     """The request's body, unpacked as far as `MAX_BODY`. Raises GitRequestError."""
     packed = request.headers.get("content-encoding", "") in ("gzip", "x-gzip")
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16) if packed else None
@@ -99,25 +99,25 @@ _DATASET = {"repo": Provide(dataset_of_git, sync_to_thread=False)}
 
 
 @get("/{namespace:str}/{name:str}/info/refs", sync_to_thread=True, dependencies=_MODEL)
-def model_refs(hf: Hf, request: Asked, repo: Repo) -> Response[bytes]:
+def model_refs(hf: Hf, request: HubRequest, repo: Repo) -> Response[bytes]:
     """How git begins with a model."""
     return _refs(hf, request, repo)
 
 
 @get("/datasets/{namespace:str}/{name:str}/info/refs", sync_to_thread=True, dependencies=_DATASET)
-def dataset_refs(hf: Hf, request: Asked, repo: Repo) -> Response[bytes]:
+def dataset_refs(hf: Hf, request: HubRequest, repo: Repo) -> Response[bytes]:
     """How git begins with a dataset."""
     return _refs(hf, request, repo)
 
 
 @post("/{namespace:str}/{name:str}/git-upload-pack", status_code=HTTP_200_OK, dependencies=_MODEL)
-async def model_upload_pack(hf: Hf, request: Asked, repo: Repo) -> Stream | Response[bytes]:
+async def model_upload_pack(hf: Hf, request: HubRequest, repo: Repo) -> Stream | Response[bytes]:
     """A model's refs, and packs of its objects."""
     return await _serve(hf, request, repo)
 
 
 @post("/datasets/{namespace:str}/{name:str}/git-upload-pack", status_code=HTTP_200_OK, dependencies=_DATASET)
-async def dataset_upload_pack(hf: Hf, request: Asked, repo: Repo) -> Stream | Response[bytes]:
+async def dataset_upload_pack(hf: Hf, request: HubRequest, repo: Repo) -> Stream | Response[bytes]:
     """A dataset's refs, and packs of its objects."""
     return await _serve(hf, request, repo)
 

@@ -14,12 +14,14 @@ from litestar.di import Provide
 from litestar.params import FromPath
 from litestar.status_codes import HTTP_200_OK
 
+from hub.accounts.access import require_contributor, signed_in
+from hub.accounts.possession import owner_of
+from hub.accounts.tokens import Identity, Kind
 from hub.errors import ForbiddenError, InputError
-from hub.hf import wire
-from hub.hf.access import require_contributor, signed_in
+from hub.hf import schemas
 from hub.hf.context import (
-    Asked,
     Hf,
+    HubRequest,
     Repo,
     Text,
     decode,
@@ -30,11 +32,9 @@ from hub.hf.context import (
     repo_url,
 )
 from hub.hf.files import BytesAnswer
-from hub.hf.parts import LINK_SECONDS, remove_parts
-from hub.hf.service import HubProtocol
-from hub.hf.uploads import owner_of
-from hub.tokens import Identity, Kind
-from registry.blobs import CHUNK
+from hub.protocol.service import HubProtocol
+from hub.protocol.upload_parts import LINK_SECONDS, remove_parts
+from registry.blobs.blobs import CHUNK
 from registry.durable import make_folder, publish
 from registry.errors import BlobNotFoundError, DigestMismatchError, TooLargeError
 from registry.types import RepoId, RepoInfo
@@ -83,13 +83,13 @@ class DownloadGrant(msgspec.Struct, frozen=True):
     size: int
 
 
-async def _batch(hf: HubProtocol, request: Asked, repo: RepoId) -> Response[Any]:
-    asked = decode(await request.body(), wire.LfsBatch)
+async def _batch(hf: HubProtocol, request: HubRequest, repo: RepoId) -> Response[Any]:
+    asked = decode(await request.body(), schemas.LfsBatch)
     answer = await anyio.to_thread.run_sync(_answer_batch, hf, request, repo, asked)
     return Response(answer, status_code=HTTP_200_OK, media_type=LFS_JSON)
 
 
-def _answer_batch(hf: HubProtocol, request: Asked, repo: RepoId, asked: wire.LfsBatch) -> wire.Json:
+def _answer_batch(hf: HubProtocol, request: HubRequest, repo: RepoId, asked: schemas.LfsBatch) -> schemas.Json:
     upload = asked.operation == "upload"
     if upload:  # an upload shows nothing to anybody until a commit, or a proposal, names it
         require_contributor(request.user)
@@ -110,9 +110,9 @@ def _answer_batch(hf: HubProtocol, request: Asked, repo: RepoId, asked: wire.Lfs
     return {"transfer": "multipart" if multipart else "basic", "objects": objects, "hash_algo": "sha256"}
 
 
-def _download(hf: HubProtocol, info: RepoInfo, base: str, asked: wire.LfsObject) -> wire.Json:
+def _download(hf: HubProtocol, info: RepoInfo, base: str, asked: schemas.LfsObject) -> schemas.Json:
     held = {holder.key: size for holder, size in hf.registry.directory.holders(asked.oid)}
-    view: wire.Json = {"oid": asked.oid, "size": asked.size}
+    view: schemas.Json = {"oid": asked.oid, "size": asked.size}
     if held.get(info.key) != asked.size:
         return view | {"error": {"code": 404, "message": "no file of this repo"}}
     token = hf.signer.sign(DownloadGrant(asked.oid, asked.size), seconds=LINK_SECONDS)
@@ -123,13 +123,13 @@ def _upload(
     hf: HubProtocol,
     who: Identity,
     base: str,
-    asked: wire.LfsObject,
+    asked: schemas.LfsObject,
     *,
     known: int | None,
     multipart: bool,
     verify: str,
-) -> wire.Json:
-    view: wire.Json = {"oid": asked.oid, "size": asked.size}
+) -> schemas.Json:
+    view: schemas.Json = {"oid": asked.oid, "size": asked.size}
     if known is not None:
         if known != asked.size:
             return view | {"error": {"code": 422, "message": f"these bytes are {known} long, not {asked.size}"}}
@@ -143,7 +143,7 @@ def _upload(
     # Git LFS sends no password along with links that are said to prove themselves, and verifies by one as well.
     check = {"href": f"{verify}?grant={token}", "header": {}}
     if not multipart:
-        upload: wire.Json = {"href": f"{base}/lfs/objects/{token}", "header": {}}
+        upload: schemas.Json = {"href": f"{base}/lfs/objects/{token}", "header": {}}
     else:
         urls = {str(number): f"{base}/lfs/parts/{token}/{number}" for number in range(1, grant.parts + 1)}
         upload = {"href": f"{base}/lfs/complete/{token}", "header": {"chunk_size": str(part)} | urls}
@@ -155,7 +155,7 @@ def _upload(
     status_code=HTTP_200_OK,
     dependencies={"repo": Provide(git_model_of_path, sync_to_thread=False)},
 )
-async def model_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
+async def model_batch(hf: Hf, request: HubRequest, repo: Repo) -> Response[Any]:
     """Where a model's large files go and come from."""
     return await _batch(hf, request, repo)
 
@@ -165,7 +165,7 @@ async def model_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
     status_code=HTTP_200_OK,
     dependencies={"repo": Provide(git_dataset_of_path, sync_to_thread=False)},
 )
-async def dataset_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
+async def dataset_batch(hf: Hf, request: HubRequest, repo: Repo) -> Response[Any]:
     """Where a dataset's large files go and come from."""
     return await _batch(hf, request, repo)
 
@@ -174,9 +174,9 @@ async def dataset_batch(hf: Hf, request: Asked, repo: Repo) -> Response[Any]:
     ["/{namespace:str}/{name:str}/info/lfs/verify", "/datasets/{namespace:str}/{name:str}/info/lfs/verify"],
     status_code=HTTP_200_OK,
 )
-async def verify(hf: Hf, request: Asked) -> wire.Json:
+async def verify(hf: Hf, request: HubRequest) -> schemas.Json:
     """Whether an upload arrived."""
-    asked = decode(await request.body(), wire.LfsObject)
+    asked = decode(await request.body(), schemas.LfsObject)
     who = request.user
     if who is None and (token := str(request.query_params.get("grant", ""))):
         grant = hf.signer.check(token, UploadGrant)
@@ -190,7 +190,7 @@ async def verify(hf: Hf, request: Asked) -> wire.Json:
 
 
 @put("/lfs/objects/{token:str}", request_max_body_size=None, status_code=HTTP_200_OK)
-async def put_object(hf: Hf, request: Asked, token: Text) -> None:
+async def put_object(hf: Hf, request: HubRequest, token: Text) -> None:
     """Receive a file whose sha256 the link names; visible only when all of it has arrived and is right."""
     grant = hf.signer.check(token, UploadGrant)
     with hf.registry.blobs.writer(expected=grant.oid, max_bytes=grant.size) as writer:
@@ -207,7 +207,7 @@ def get_object(hf: Hf, token: Text) -> BytesAnswer:
 
 
 @put("/lfs/parts/{token:str}/{number:int}", request_max_body_size=None, status_code=HTTP_200_OK)
-async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -> Response[None]:
+async def put_part(hf: Hf, request: HubRequest, token: Text, number: FromPath[int]) -> Response[None]:
     """Receive a part; it waits in a file of its own until the last one is there."""
     grant = hf.signer.check(token, UploadGrant)
     if not (grant.part_bytes and 1 <= number <= grant.parts):
@@ -238,10 +238,10 @@ async def put_part(hf: Hf, request: Asked, token: Text, number: FromPath[int]) -
 
 
 @post("/lfs/complete/{token:str}", status_code=HTTP_200_OK)
-async def complete(hf: Hf, request: Asked, token: Text) -> wire.Json:
+async def complete(hf: Hf, request: HubRequest, token: Text) -> schemas.Json:
     """Put the parts together."""
     grant = hf.signer.check(token, UploadGrant)
-    asked = decode(await request.body(), wire.LfsComplete)
+    asked = decode(await request.body(), schemas.LfsComplete)
     if asked.oid != grant.oid or {part.part_number for part in asked.parts} != set(range(1, grant.parts + 1)):
         raise InputError("the parts are not those of this upload")
     await anyio.to_thread.run_sync(_assemble, hf, grant)
@@ -267,7 +267,7 @@ def _assemble(hf: HubProtocol, grant: UploadGrant) -> None:
     remove_parts(folder)
 
 
-async def _receive(request: Asked, write: Any) -> None:  # noqa: ANN401  # any sink of bytes
+async def _receive(request: HubRequest, write: Any) -> None:  # noqa: ANN401  # any sink of bytes
     """The body, in pieces of about a megabyte: each trip to a thread costs, the network's pieces are small."""
     pending = bytearray()
     async for chunk in request.stream():

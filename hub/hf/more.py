@@ -8,22 +8,22 @@ from litestar import Response, get, post
 from litestar.params import FromPath, JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from hub.accounts.access import signed_in
+from hub.accounts.tokens import Identity
 from hub.errors import ForbiddenError, InputError
-from hub.hf import wire
-from hub.hf.access import signed_in
-from hub.hf.context import Asked, Hf, Repo, many, next_link, number, open_repo, repo_url
-from hub.hf.service import HubProtocol
-from hub.hf.views import Json, time_of
-from hub.tokens import Identity
+from hub.hf import schemas
+from hub.hf.context import Hf, HubRequest, Repo, many, next_link, number, open_repo, repo_url
+from hub.protocol.service import HubProtocol
+from hub.protocol.views import Json, time_of
 from registry.errors import RepoExistsError
-from registry.repos import MAIN
+from registry.repos.repos import MAIN
 from registry.types import RepoId, RepoType
 
 PAGE = 100
 
 
 @post("/api/{kind:str}/{namespace:str}/{name:str}/duplicate", sync_to_thread=True, status_code=HTTP_200_OK)
-def duplicate_repo(hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Duplicate]) -> Response[Json]:
+def duplicate_repo(hf: Hf, request: HubRequest, repo: Repo, data: JSONBody[schemas.Duplicate]) -> Response[Json]:
     """Make a repo with another one's files, as its main branch is; no byte is copied, no history taken along."""
     who = signed_in(request.user)
     source = open_repo(hf, request, repo, "download")
@@ -50,13 +50,13 @@ def duplicate_repo(hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Dupli
 
 
 @get("/api/settings/repositories", sync_to_thread=True)
-def own_repositories(hf: Hf, request: Asked) -> Response[list[Json]]:
+def own_repositories(hf: Hf, request: HubRequest) -> Response[list[Json]]:
     """What the caller's own namespace stores."""
     return _stored(hf, request, signed_in(request.user).home)
 
 
 @get("/api/organizations/{team:str}/settings/repositories", sync_to_thread=True)
-def team_repositories(hf: Hf, request: Asked, team: FromPath[str]) -> Response[list[Json]]:
+def team_repositories(hf: Hf, request: HubRequest, team: FromPath[str]) -> Response[list[Json]]:
     """What a team's namespace stores, for its members."""
     who = signed_in(request.user)
     if who.job is not None or not who.sees(team):
@@ -64,7 +64,7 @@ def team_repositories(hf: Hf, request: Asked, team: FromPath[str]) -> Response[l
     return _stored(hf, request, team)
 
 
-def _stored(hf: HubProtocol, request: Asked, namespace: str) -> Response[list[Json]]:
+def _stored(hf: HubProtocol, request: HubRequest, namespace: str) -> Response[list[Json]]:
     kinds: list[RepoType] = ["model", "dataset"]
     if asked := [one for value in many(request, "type", "repoType") for one in value.split(",")]:
         kinds = [kind for kind in kinds if kind in asked]
@@ -100,7 +100,7 @@ def _stored(hf: HubProtocol, request: Asked, namespace: str) -> Response[list[Js
 
 
 @get("/api/organizations/{team:str}/overview", sync_to_thread=True)
-def team_overview(hf: Hf, request: Asked, team: FromPath[str]) -> Json:
+def team_overview(hf: Hf, request: HubRequest, team: FromPath[str]) -> Json:
     """What people may know of a team."""
     found = hf.users.team(team)
     who = signed_in(request.user)
@@ -124,7 +124,7 @@ def team_overview(hf: Hf, request: Asked, team: FromPath[str]) -> Json:
 
 
 @get("/api/organizations/{team:str}/members", sync_to_thread=True)
-def team_members(hf: Hf, request: Asked, team: FromPath[str]) -> list[Json]:
+def team_members(hf: Hf, request: HubRequest, team: FromPath[str]) -> list[Json]:
     """Who is in a team, for its members."""
     who = signed_in(request.user)
     if who.job is not None or not who.sees(team):

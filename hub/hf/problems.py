@@ -14,9 +14,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from hub import errors as hub_errors
+from hub.accounts.limits import StorageFullError, TooManyRequestsError
 from hub.error_table import INTERNAL, log_failure, plain, problem_of
-from hub.hf.limits import StorageFullError, TooManyRequestsError
-from hub.hf.views import oid_of
+from hub.protocol.views import oid_of
 from registry import errors as registry_errors
 from registry.types import split_ref
 

@@ -10,21 +10,21 @@ from litestar import Controller, Response, delete, get, post, put
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
+from hub.accounts.access import ReaderStatus, signed_in
 from hub.errors import InputError
-from hub.hf import wire
-from hub.hf.access import ReaderStatus, signed_in
-from hub.hf.attributes import default_attributes
-from hub.hf.context import KINDS, Asked, Hf, Repo, Text, flag, many, next_link, number, open_repo, repo_url
+from hub.hf import schemas
+from hub.hf.context import KINDS, Hf, HubRequest, Repo, Text, flag, many, next_link, number, open_repo, repo_url
 from hub.hf.paths import text
 from hub.hf.problems import NotOfferedError, not_offered
-from hub.hf.service import HubProtocol
-from hub.hf.views import Json, info_view, oid_of
-from hub.tables import timestamp
-from registry.cards import Card
-from registry.directory import Listed, Order
+from hub.migrations.tables import timestamp
+from hub.protocol.attributes import default_attributes
+from hub.protocol.service import HubProtocol
+from hub.protocol.views import Json, info_view, oid_of
 from registry.errors import NotFoundError, RepoExistsError, RepoNotFoundError, RevisionNotFoundError
-from registry.heads import read_card
-from registry.repos import MAIN
+from registry.repos.cards import Card
+from registry.repos.directory import Listed, Order
+from registry.repos.listing_cache import read_card
+from registry.repos.repos import MAIN
 from registry.types import Commit, FileEntry, Gating, RepoId, RepoInfo
 
 FIRST_COMMIT = "initial commit"
@@ -34,7 +34,7 @@ _ALWAYS = ("_id", "id")
 _FULL = ("siblings", "sha", "lastModified")
 
 
-def named(request: Asked, asked: wire.CreateRepo | wire.DeleteRepo) -> RepoId:
+def named(request: HubRequest, asked: schemas.CreateRepo | schemas.DeleteRepo) -> RepoId:
     """The repo a body names: its organization or the name's own prefix, else the caller's namespace."""
     who = signed_in(request.user)
     prefix, slash, name = asked.name.rpartition("/")
@@ -49,7 +49,7 @@ def _type(asked: str | None) -> Any:  # noqa: ANN401  # one of two words, narrow
 
 
 @post("/api/repos/create", sync_to_thread=True, status_code=HTTP_200_OK)
-def create_repo(hf: Hf, request: Asked, data: JSONBody[wire.CreateRepo]) -> Response[Json]:
+def create_repo(hf: Hf, request: HubRequest, data: JSONBody[schemas.CreateRepo]) -> Response[Json]:
     """Create a repo with its first commit; 409 if it is there."""
     repo = named(request, data)
     who = signed_in(request.user)
@@ -77,7 +77,7 @@ def create_repo(hf: Hf, request: Asked, data: JSONBody[wire.CreateRepo]) -> Resp
 
 
 @delete("/api/repos/delete", sync_to_thread=True, status_code=HTTP_200_OK)
-def delete_repo(hf: Hf, request: Asked, data: JSONBody[wire.DeleteRepo]) -> Json:
+def delete_repo(hf: Hf, request: HubRequest, data: JSONBody[schemas.DeleteRepo]) -> Json:
     """Delete a repo."""
     found = hf.access.find(named(request, data), request.user, "manage")
     if found.moved:  # an old name is good for reading, not for deleting what has another one now
@@ -87,7 +87,7 @@ def delete_repo(hf: Hf, request: Asked, data: JSONBody[wire.DeleteRepo]) -> Json
 
 
 @post("/api/repos/move", sync_to_thread=True, status_code=HTTP_200_OK)
-def move_repo(hf: Hf, request: Asked, data: JSONBody[wire.MoveRepo]) -> Response[Json]:
+def move_repo(hf: Hf, request: HubRequest, data: JSONBody[schemas.MoveRepo]) -> Response[Json]:
     """Rename a repo; its old name leads to the new one."""
     who = signed_in(request.user)
     source = RepoId.parse(data.from_repo, _type(data.type))
@@ -109,7 +109,7 @@ class RepoInfoController(Controller):
     path = "/api/{kind:str}"
 
     @get("/", sync_to_thread=True)
-    def list_repos(self, hf: Hf, request: Asked, kind: Text) -> Response[list[Json]]:
+    def list_repos(self, hf: Hf, request: HubRequest, kind: Text) -> Response[list[Json]]:
         """Search."""
         if kind not in KINDS:
             raise NotOfferedError(not_offered(f"/api/{kind}"))
@@ -142,7 +142,7 @@ class RepoInfoController(Controller):
         return Response(views, headers=next_link(hf, request, offset=offset + limit, limit=limit) if more else None)
 
     @get("/{namespace:str}/{name:str}", sync_to_thread=True)
-    def repo_info(self, hf: Hf, request: Asked, repo: Repo) -> Json:
+    def repo_info(self, hf: Hf, request: HubRequest, repo: Repo) -> Json:
         """A repo as its main branch is."""
         info = open_repo(hf, request, repo, "read")
         try:
@@ -152,13 +152,13 @@ class RepoInfoController(Controller):
         return _info(hf, request, info, commit)
 
     @get("/{namespace:str}/{name:str}/revision/{revision:str}", sync_to_thread=True)
-    def repo_info_at(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Json:
+    def repo_info_at(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text) -> Json:
         """A repo as it is, or was, at a revision."""
         info = open_repo(hf, request, repo, "read")
         return _info(hf, request, info, hf.registry.repos.resolve(info.id, text(revision)))
 
     @put("/{namespace:str}/{name:str}/settings", sync_to_thread=True, status_code=HTTP_200_OK)
-    def change_settings(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.Settings]) -> Json:
+    def change_settings(self, hf: Hf, request: HubRequest, repo: Repo, data: JSONBody[schemas.Settings]) -> Json:
         """Who may see the repo."""
         info = open_repo(hf, request, repo, "manage")
         private = data.visibility == "private" if data.visibility else data.private
@@ -169,19 +169,19 @@ class RepoInfoController(Controller):
         return {"private": info.private, "gated": False if info.gated == "no" else info.gated}
 
     @get("/{namespace:str}/{name:str}/auth-check", sync_to_thread=True)
-    def auth_check(self, hf: Hf, request: Asked, repo: Repo) -> Json:
+    def auth_check(self, hf: Hf, request: HubRequest, repo: Repo) -> Json:
         """Whether the caller may have the repo's files."""
         open_repo(hf, request, repo, "download")
         return {}
 
     @get("/{namespace:str}/{name:str}/auth-check/write", sync_to_thread=True)
-    def auth_check_write(self, hf: Hf, request: Asked, repo: Repo) -> Json:
+    def auth_check_write(self, hf: Hf, request: HubRequest, repo: Repo) -> Json:
         """Whether the caller may write."""
         open_repo(hf, request, repo, "write")
         return {}
 
 
-def _listed(hf: HubProtocol, request: Asked, one: Listed, files: tuple[FileEntry, ...] | None) -> Json:
+def _listed(hf: HubProtocol, request: HubRequest, one: Listed, files: tuple[FileEntry, ...] | None) -> Json:
     """A repo in a listing; `files` are shown if they were asked for."""
     view = info_view(one.info, one.head, one.modified, one.card)
     if files is not None:
@@ -199,14 +199,14 @@ class ReaderController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}"
 
     @post("/ask-access", sync_to_thread=True, status_code=HTTP_200_OK)
-    def ask(self, hf: Hf, request: Asked, repo: Repo) -> Json:
+    def ask(self, hf: Hf, request: HubRequest, repo: Repo) -> Json:
         """Ask to be let in."""
         who = signed_in(request.user)
         info = open_repo(hf, request, repo, "read")
         return {"status": hf.access.ask(info, who)}
 
     @get("/user-access-request/{status:str}", sync_to_thread=True)
-    def readers(self, hf: Hf, request: Asked, repo: Repo, status: Text) -> list[Json]:
+    def readers(self, hf: Hf, request: HubRequest, repo: Repo, status: Text) -> list[Json]:
         """Users who ask, were let in, or were refused."""
         info = open_repo(hf, request, repo, "manage")
         if status not in ("pending", "accepted", "rejected"):
@@ -223,7 +223,7 @@ class ReaderController(Controller):
         ]
 
     @post("/user-access-request/grant", sync_to_thread=True, status_code=HTTP_200_OK)
-    def grant(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
+    def grant(self, hf: Hf, request: HubRequest, repo: Repo, data: JSONBody[schemas.ReaderChange]) -> Json:
         """Let a user in who did not ask."""
         info = open_repo(hf, request, repo, "manage")
         if info.gated == "no":
@@ -233,7 +233,7 @@ class ReaderController(Controller):
         return _set_reader(hf, info, hf.users.get(data.user).name, "accepted")
 
     @post("/user-access-request/handle", sync_to_thread=True, status_code=HTTP_200_OK)
-    def handle(self, hf: Hf, request: Asked, repo: Repo, data: JSONBody[wire.ReaderChange]) -> Json:
+    def handle(self, hf: Hf, request: HubRequest, repo: Repo, data: JSONBody[schemas.ReaderChange]) -> Json:
         """Let a user in who asked, or not; by name, or by the id of what they asked."""
         info = open_repo(hf, request, repo, "manage")
         if (data.user is None) is (data.request_id is None):
@@ -260,7 +260,7 @@ def _set_reader(hf: HubProtocol, info: RepoInfo, user: str, status: ReaderStatus
     return {}
 
 
-def _info(hf: HubProtocol, request: Asked, info: RepoInfo, commit: Commit | None) -> Json:
+def _info(hf: HubProtocol, request: HubRequest, info: RepoInfo, commit: Commit | None) -> Json:
     files = hf.registry.repos.tree(info.id, commit.id) if commit else ()
     expand = many(request, "expand", "expand[]")
     modified = commit.created_at if commit else info.created_at

@@ -9,11 +9,11 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.di import Provide
 from litestar.types import Message, Scope
 
-from hub.api.parts import services_of
-from hub.hf import accounts, commits, files, git_routes, large, lfs, more, repos, talk, trees
+from hub.hf import accounts, commits, discussion_routes, files, git_routes, lfs, lfs_admin, more, repos, trees
 from hub.hf.context import TokenMiddleware, protocol_of, repo_of_path
 from hub.hf.problems import answer_error
 from hub.hf.xet import XetTokenController
+from hub.http.dependencies import services_of
 
 
 def router() -> Router:
@@ -32,7 +32,7 @@ def router() -> Router:
             trees.TreeController,
             trees.HistoryController,
             commits.CommitController,
-            talk.DiscussionController,
+            discussion_routes.DiscussionController,
             files.model_file,
             files.dataset_file,
             lfs.model_batch,
@@ -42,7 +42,7 @@ def router() -> Router:
             lfs.get_object,
             lfs.put_part,
             lfs.complete,
-            large.LargeFileController,
+            lfs_admin.LargeFileController,
             XetTokenController,
             *git_routes.HANDLERS,
             *more.HANDLERS,

@@ -10,15 +10,15 @@ from litestar import Controller, Response, delete, get, post
 from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
-from hub.hf import wire
-from hub.hf.access import signed_in
-from hub.hf.context import Asked, Hf, Repo, Text, decode, flag, many, next_link, number, open_repo
+from hub.accounts.access import signed_in
+from hub.hf import schemas
+from hub.hf.context import Hf, HubRequest, Repo, Text, decode, flag, many, next_link, number, open_repo
 from hub.hf.paths import text
 from hub.hf.problems import UnprocessableError
-from hub.hf.service import HubProtocol
-from hub.hf.views import Json, Node, commit_view, nodes_of, oid_of, refs_view
+from hub.protocol.service import HubProtocol
+from hub.protocol.views import Json, Node, commit_view, nodes_of, oid_of, refs_view
 from registry.errors import EntryNotFoundError, RefExistsError, RevisionNotFoundError
-from registry.repos import MAIN
+from registry.repos.repos import MAIN
 from registry.types import Commit, FileEntry, RepoId, RepoInfo
 
 PAGE, PAGE_EXPANDED, PAGE_COMMITS = 1000, 50, 50
@@ -34,18 +34,18 @@ class TreeController(Controller):
     path = REPO
 
     @get("/tree/{revision:str}", sync_to_thread=True)
-    def root(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Response[list[Json]]:
+    def root(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text) -> Response[list[Json]]:
         """The root folder."""
         return _listing(hf, request, open_repo(hf, request, repo, "read"), revision, "")
 
     @get("/tree/{revision:str}/{path:path}", sync_to_thread=True)
-    def folder(self, hf: Hf, request: Asked, repo: Repo, revision: Text, path: Text) -> Response[list[Json]]:
+    def folder(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text, path: Text) -> Response[list[Json]]:
         """A folder."""
         info = open_repo(hf, request, repo, "read")
         return _listing(hf, request, info, revision, text(path))
 
     @post("/paths-info/{revision:str}", status_code=HTTP_200_OK)
-    async def paths_info(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> list[Json]:
+    async def paths_info(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text) -> list[Json]:
         """Files and folders by their paths; unknown ones are left out."""
         body = await request.body()
         if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
@@ -54,15 +54,17 @@ class TreeController(Controller):
             except (ValueError, UnicodeDecodeError) as error:
                 raise UnprocessableError(str(error)) from error
             expand = form.get("expand", ["false"])[-1].lower() in ("true", "1")
-            asked = wire.PathsInfo(form.get("paths", []), expand)
+            asked = schemas.PathsInfo(form.get("paths", []), expand)
         else:
-            asked = decode(body, wire.PathsInfo)
+            asked = decode(body, schemas.PathsInfo)
         if len(asked.paths) > PAGE:
             raise UnprocessableError(f"at most {PAGE} paths")
         return await anyio.to_thread.run_sync(_paths_info, hf, request, repo, text(revision), asked)
 
 
-def _paths_info(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, asked: wire.PathsInfo) -> list[Json]:
+def _paths_info(
+    hf: HubProtocol, request: HubRequest, repo: RepoId, revision: str, asked: schemas.PathsInfo
+) -> list[Json]:
     info = open_repo(hf, request, repo, "read")
     commit = hf.registry.repos.resolve(info.id, revision)
     files = hf.registry.repos.tree(info.id, commit.id)
@@ -71,7 +73,7 @@ def _paths_info(hf: HubProtocol, request: Asked, repo: RepoId, revision: str, as
     return hf.views.tree(nodes, _last_changes(hf, info, commit, nodes) if asked.expand else None)
 
 
-def _listing(hf: HubProtocol, request: Asked, info: RepoInfo, revision: str, folder: str) -> Response[list[Json]]:
+def _listing(hf: HubProtocol, request: HubRequest, info: RepoInfo, revision: str, folder: str) -> Response[list[Json]]:
     commit = hf.registry.repos.resolve(info.id, text(revision))
     files = hf.registry.repos.tree(info.id, commit.id)
     nodes = nodes_of(files, folder, recursive=flag(request, "recursive"))
@@ -120,14 +122,14 @@ class HistoryController(Controller):
     path = REPO
 
     @get("/refs", sync_to_thread=True)
-    def list_refs(self, hf: Hf, request: Asked, repo: Repo) -> Json:
+    def list_refs(self, hf: Hf, request: HubRequest, repo: Repo) -> Json:
         """Branches, tags, and pull requests if asked for."""
         info = open_repo(hf, request, repo, "read")
         pulls = flag(request, "include_prs") or flag(request, "include_pull_requests")
         return refs_view(hf.registry.repos.refs(info.id), pulls=pulls)
 
     @get("/commits/{revision:str}", sync_to_thread=True)
-    def list_commits(self, hf: Hf, request: Asked, repo: Repo, revision: Text) -> Response[list[Json]]:
+    def list_commits(self, hf: Hf, request: HubRequest, repo: Repo, revision: Text) -> Response[list[Json]]:
         """Newest first."""
         info = open_repo(hf, request, repo, "read")
         start = str(request.query_params.get("cursor", text(revision)))
@@ -143,10 +145,10 @@ class HistoryController(Controller):
     def create_branch(
         self,
         hf: Hf,
-        request: Asked,
+        request: HubRequest,
         repo: Repo,
         branch: Text,
-        data: JSONBody[wire.NewBranch],
+        data: JSONBody[schemas.NewBranch],
     ) -> Json:
         """Start a branch."""
         info = open_repo(hf, request, repo, "write")
@@ -158,7 +160,7 @@ class HistoryController(Controller):
         return {}
 
     @delete("/branch/{branch:str}", sync_to_thread=True, status_code=HTTP_200_OK)
-    def delete_branch(self, hf: Hf, request: Asked, repo: Repo, branch: Text) -> Json:
+    def delete_branch(self, hf: Hf, request: HubRequest, repo: Repo, branch: Text) -> Json:
         """Take a branch away."""
         info = open_repo(hf, request, repo, "write")
         hf.registry.repos.delete_ref(info.id, text(branch).removeprefix("refs/heads/"), "branch")
@@ -168,10 +170,10 @@ class HistoryController(Controller):
     def create_tag(
         self,
         hf: Hf,
-        request: Asked,
+        request: HubRequest,
         repo: Repo,
         revision: Text,
-        data: JSONBody[wire.NewTag],
+        data: JSONBody[schemas.NewTag],
     ) -> Json:
         """Tag a revision."""
         info = open_repo(hf, request, repo, "write")
@@ -183,7 +185,7 @@ class HistoryController(Controller):
         return {}
 
     @delete("/tag/{tag:str}", sync_to_thread=True, status_code=HTTP_200_OK)
-    def delete_tag(self, hf: Hf, request: Asked, repo: Repo, tag: Text) -> Json:
+    def delete_tag(self, hf: Hf, request: HubRequest, repo: Repo, tag: Text) -> Json:
         """Take a tag away."""
         info = open_repo(hf, request, repo, "write")
         hf.registry.repos.delete_ref(info.id, text(tag), "tag")
@@ -193,10 +195,10 @@ class HistoryController(Controller):
     def squash(
         self,
         hf: Hf,
-        request: Asked,
+        request: HubRequest,
         repo: Repo,
         branch: Text,
-        data: JSONBody[wire.Squash],
+        data: JSONBody[schemas.Squash],
     ) -> Json:
         """Replace a branch's history by one commit."""
         info = open_repo(hf, request, repo, "manage")

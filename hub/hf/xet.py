@@ -19,16 +19,16 @@ from litestar.params import FromPath
 from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_206_PARTIAL_CONTENT
 
-from hub import schemas as s
-from hub.api.auth import Connection
-from hub.api.parts import Hub, services_of
+from hub.accounts.access import require_contributor
 from hub.errors import ForbiddenError, InputError, UnauthorizedError
-from hub.hf import xet_wire as wire
-from hub.hf.access import require_contributor
-from hub.hf.context import Asked, Hf, Repo, endpoint_of, flag, open_repo
-from hub.hf.xet_access import CasGrant, XetAccess
+from hub.hf.context import Hf, HubRequest, Repo, endpoint_of, flag, open_repo
+from hub.http.auth import Connection
+from hub.http.dependencies import Hub, services_of
+from hub.protocol import xet_schemas as wire
+from hub.protocol.xet_access import CasGrant, XetAccess
+from hub.schemas import core as s
 from hub.services import Services
-from registry.blobs import CHUNK
+from registry.blobs.blobs import CHUNK
 from registry.errors import InvalidRangeError, TooLargeError
 from registry.xet import Reconstruction
 from registry.xet.shards import MAX_SHARD
@@ -189,13 +189,13 @@ class XetTokenController(Controller):
     path = "/api/{kind:str}/{namespace:str}/{name:str}"
 
     @get("/xet-read-token/{revision:path}", sync_to_thread=True)
-    def read_token(self, services: Hub, hf: Hf, repo: Repo, request: Asked) -> Response[wire.TokenOut]:
+    def read_token(self, services: Hub, hf: Hf, repo: Repo, request: HubRequest) -> Response[wire.TokenOut]:
         """A token for reading the files of a repository."""
         info = open_repo(hf, request, repo, "download")
         return _answer(services.xet.token(request.user, info, "read", endpoint_of(hf, request)))
 
     @get("/xet-write-token/{revision:path}", sync_to_thread=True)
-    def write_token(self, services: Hub, hf: Hf, repo: Repo, request: Asked) -> Response[wire.TokenOut]:
+    def write_token(self, services: Hub, hf: Hf, repo: Repo, request: HubRequest) -> Response[wire.TokenOut]:
         """A token for adding files: for those who may write to the repository, or propose a change to it."""
         proposing = flag(request, "create_pr")
         if proposing:

@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from hub.errors import AlertStateError, UnknownAlertError
 from hub.loop.uplink import AlertClosed, AlertOpened, Message, Uplink
-from hub.schemas_loop import Alert, AlertState
-from hub.tables import timestamp
-from registry.catalog import Catalog, Cursor
-from serving.captures import CaptureStore
+from hub.migrations.tables import timestamp
+from hub.schemas.loop import Alert, AlertState
+from registry.catalog.catalog import Catalog
+from registry.catalog.cursor import Cursor
 from serving.errors import CaptureNotFound
 from serving.observed.camera_kinds import ADVICE
+from serving.observed.captures import CaptureStore
 
 log = logging.getLogger("parcelhub.alerts")
 

@@ -17,7 +17,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from registry.catalog import Catalog, Cursor
+from registry.catalog.catalog import Catalog
+from registry.catalog.cursor import Cursor
 from serving.observed.camera_kinds import Kind
 from serving.observed.spool import Spool
 

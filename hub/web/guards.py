@@ -18,8 +18,8 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import Message, Scope
 
+from hub.accounts.tokens import Identity
 from hub.errors import ForbiddenError, UnauthorizedError
-from hub.tokens import Identity
 from hub.web.sessions import COOKIE, Session, form_token
 
 Connection = ASGIConnection[Any, Any, Any, Any]

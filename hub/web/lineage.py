@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from html import escape
 
-from finetune.plots import shorten
-from registry.lineage import Lineage
+from finetune.report.plots import shorten
+from registry.lineage.lineage import Lineage
 from registry.types import Artifact
 
 MAX_NODES = 40

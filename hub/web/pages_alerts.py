@@ -9,10 +9,10 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from hub.schemas_loop import Alert, AlertState
-from hub.tokens import Identity, Scope
+from hub.accounts.tokens import Identity, Scope
+from hub.schemas.loop import Alert, AlertState
+from hub.web.dependencies import Parts, Text, Web, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
-from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
 
 LISTED = 30

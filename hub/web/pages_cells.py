@@ -11,13 +11,13 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from hub import schemas as s
-from hub.api.audit import note
-from hub.tokens import Scope
+from hub.accounts.tokens import Scope
+from hub.http.audit import note
+from hub.schemas import core as s
+from hub.web.dependencies import Parts, Text, Web, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
-from hub.web.moves import asked_move, mover, told
 from hub.web.pages_alerts import open_alerts
-from hub.web.parts import Parts, Text, Web, last, to
+from hub.web.promotion_forms import asked_move, decision_row, mover
 from hub.web.render import page
 from registry.stage_types import HELD_STAGES
 from registry.types import UNSET
@@ -134,7 +134,9 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         serving={} if secret else _serving(web, [found.name]).get(found.name, {}),
         stages=HELD_STAGES,
         places={} if secret else _places(web, found.name),
-        decisions=[] if secret else [told(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
+        decisions=[]
+        if secret
+        else [decision_row(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
         jobs=web.jobs(who, limit=5, cell=found.name),
         alerts=open_alerts(web, who, found.name),
         mine=who.owns(found.team) or not found.team,

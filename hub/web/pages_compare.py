@@ -7,14 +7,14 @@ from typing import Any, cast
 
 from litestar import Response, get
 
-from finetune.picture_svg import labelled, layer, legend, tally
-from hub import schemas as s
+from finetune.report.picture_svg import labelled, layer, legend, tally
+from hub.accounts.tokens import Identity
 from hub.errors import GatedError
-from hub.tokens import Identity
-from hub.web import marks as m
+from hub.schemas import core as s
+from hub.web import mask_svg as m
+from hub.web.dependencies import Parts, Web, last, whole
 from hub.web.guards import WebRequest, identity_of
 from hub.web.pages_models import picture_addresses
-from hub.web.parts import Parts, Web, last, whole
 from hub.web.render import page, safe
 from hub.web.reports import Predictions, Shown, told_apart_in
 from registry.errors import NotFoundError

@@ -11,11 +11,11 @@ from litestar import Response, get, post
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from hub.resources import DatasetImage, DatasetSummary
-from hub.tokens import Identity
-from hub.web import marks as m
+from hub.accounts.tokens import Identity
+from hub.schemas.resources import DatasetImage, DatasetSummary
+from hub.web import mask_svg as m
+from hub.web.dependencies import Number, Parts, Text, Web, last, to, whole
 from hub.web.guards import WebRequest, form_of, identity_of
-from hub.web.parts import Number, Parts, Text, Web, last, to, whole
 from hub.web.pictures import FULL, THUMB, text_key
 from hub.web.quality_runs import Quality
 from hub.web.render import page

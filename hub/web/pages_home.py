@@ -15,13 +15,13 @@ from litestar.exceptions import NotFoundException
 from litestar.response import Redirect
 from litestar.status_codes import HTTP_200_OK, HTTP_303_SEE_OTHER, HTTP_404_NOT_FOUND
 
-from hub import schemas as s
-from hub.api.audit import note
+from hub.accounts.minting import mint
+from hub.accounts.tokens import Identity, Scope
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownUserError
-from hub.minting import mint
-from hub.tokens import Identity, Scope
+from hub.http.audit import note
+from hub.schemas import core as s
+from hub.web.dependencies import Parts, Text, Web, to, whole
 from hub.web.guards import CSRF_FIELD, WebRequest, check_form, form_of, identity_of, session_of
-from hub.web.parts import Parts, Text, Web, to, whole
 from hub.web.render import page, static_files
 from hub.web.sessions import COOKIE, FORM_COOKIE, form_token
 from registry.stage_types import HELD_STAGES

@@ -13,18 +13,18 @@ from litestar.params import HeaderParameter
 from litestar.response import Redirect, ServerSentEvent, ServerSentEventMessage
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from finetune.plots import loss_chart
-from hub import schemas as s
-from hub.api.audit import note
+from finetune.report.plots import loss_chart
+from hub.accounts.tokens import Identity, Scope
 from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, life_for, require_data, visible_job
-from hub.class_maps import ClassRow, known_labels, suggested
 from hub.error_table import problem_of
 from hub.errors import GatedError, InputError, QuotaError, UnknownCellError
-from hub.plain_text import plain
-from hub.tokens import Identity, Scope
+from hub.http.audit import note
+from hub.jobs.plain_text import plain
+from hub.models.class_maps import ClassRow, known_labels, suggested
+from hub.schemas import core as s
+from hub.web.dependencies import Parts, Text, Web, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.pages_datasets import open_dataset, why_unusable
-from hub.web.parts import Parts, Text, Web, last, to
 from hub.web.render import page
 from registry.errors import InvalidNameError, NotFoundError
 from registry.types import RepoId

@@ -9,22 +9,22 @@ import anyio.to_thread
 from litestar import Response, get, post
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
-from finetune.picture_svg import legend, picture, tally
-from finetune.plots import Bar, Series, bar_plot, line_plot, loss_chart
-from hub import schemas as s
-from hub.api.audit import note
+from finetune.report.picture_svg import legend, picture, tally
+from finetune.report.plots import Bar, Series, bar_plot, line_plot, loss_chart
+from hub.accounts.tokens import Identity
 from hub.errors import GatedError, UnknownVariantError
-from hub.tokens import Identity
-from hub.variants import repo_of
+from hub.http.audit import note
+from hub.models.variants import repo_of
+from hub.schemas import core as s
+from hub.web.dependencies import Parts, Text, Web, to
 from hub.web.guards import REPORT_POLICY, WebRequest, form_of, identity_of
 from hub.web.lineage import lineage_svg
-from hub.web.moves import asked_move, mover, told
 from hub.web.pages_datasets import positions_of
-from hub.web.parts import Parts, Text, Web, to
+from hub.web.promotion_forms import asked_move, decision_row, mover
 from hub.web.render import page, safe
 from hub.web.reports import Report, told_apart_in
 from registry.errors import MoveRefusedError, NotFoundError, StageError
-from registry.readiness import LEARNT_STEPS
+from registry.promotion.readiness import LEARNT_STEPS
 from registry.stage_types import HELD_STAGES
 from registry.types import Artifact, RepoId
 
@@ -60,7 +60,7 @@ def _model(
         report=report,
         charts=_charts(report) if report else _plain_charts(variant.metrics),
         lineage=safe(lineage_svg(services.registry.lineage, artifact, seen=lambda name: name in read([name], who))),
-        decisions=[told(one) for one in history if one.variant.version == version][:DECISIONS],
+        decisions=[decision_row(one) for one in history if one.variant.version == version][:DECISIONS],
         mine=who.owns(team) or not team,
         stages=HELD_STAGES,
         others=others,
@@ -89,13 +89,13 @@ def _fails(web: Web, who: Identity, variant: s.Version, report: Report | None) -
     answers = {one.name: one for one in known.images if one.name in names} if known else {}
     found = []
     for number, one in enumerate(report.worst):
-        told = f"{one.found} found, {one.missed} missed, {one.extra} false find{'' if one.extra == 1 else 's'}"
+        decision_row = f"{one.found} found, {one.missed} missed, {one.extra} false find{'' if one.extra == 1 else 's'}"
         svg, address, shown = "", addresses.get(one.image, ""), answers.get(one.image)
         if address and shown:
             drawn = told_apart_in(shown, "variant")
-            told = str(tally(drawn))
+            decision_row = str(tally(drawn))
             svg = picture(shown.width, shown.height, drawn, href=address.format("thumb"), key=f"worst{number}")
-        found.append({"image": one.image, "svg": safe(svg), "tally": told})
+        found.append({"image": one.image, "svg": safe(svg), "tally": decision_row})
     return found
 
 

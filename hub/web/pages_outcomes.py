@@ -11,13 +11,13 @@ from urllib.parse import urlencode
 from litestar import Response, get
 from markupsafe import Markup
 
-from finetune.plots import Bar, Series, bar_plot, line_plot
-from hub import schemas_serving as v
+from finetune.report.plots import Bar, Series, bar_plot, line_plot
+from hub.accounts.tokens import Identity
 from hub.api.outcomes import success_rates
+from hub.schemas import serving as v
 from hub.services import Services
-from hub.tokens import Identity
+from hub.web.dependencies import Parts, last, whole
 from hub.web.guards import WebRequest, identity_of
-from hub.web.parts import Parts, last, whole
 from hub.web.render import page
 
 GROUPINGS: Mapping[str, str] = {
@@ -127,4 +127,4 @@ def _timeline(services: Services, where: Mapping[str, str], days: int, who: Iden
 
 
 def _svg(text: str) -> Any:  # noqa: ANN401  # Markup is untyped to mypy
-    return Markup(text)  # noqa: S704  # `finetune.plots` escapes every text
+    return Markup(text)  # noqa: S704  # `finetune.report.plots` escapes every text

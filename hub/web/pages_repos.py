@@ -5,13 +5,13 @@ from __future__ import annotations
 from litestar import Response, get
 
 from hub.errors import InputError
-from hub.hf.views import oid_of
-from hub.tables import timestamp
+from hub.migrations.tables import timestamp
+from hub.protocol.views import oid_of
+from hub.web.dependencies import Parts, Text
 from hub.web.guards import WebRequest, identity_of
-from hub.web.parts import Parts, Text
 from hub.web.render import page
 from registry.errors import RevisionNotFoundError
-from registry.repos import MAIN
+from registry.repos.repos import MAIN
 from registry.types import RepoId
 
 MAX_FILES = 500

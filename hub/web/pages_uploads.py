@@ -16,17 +16,17 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.params import FromPath, HeaderParameter, JSONBody
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
-from hub import resources as r
-from hub import schemas as s
-from hub.api.audit import note
+from hub.accounts.tokens import Identity, Scope
 from hub.api.datasets import read_part
-from hub.door import KINDS, check_names
+from hub.datasets.content_checks import KINDS, check_names
+from hub.datasets.uploads import PART_BYTES
 from hub.errors import InputError
-from hub.plain_text import plain
-from hub.tokens import Identity, Scope
-from hub.uploads import PART_BYTES
+from hub.http.audit import note
+from hub.jobs.plain_text import plain
+from hub.schemas import core as s
+from hub.schemas import resources as r
+from hub.web.dependencies import Parts, Text, last
 from hub.web.guards import CSRF_HEADER, Connection, WebRequest, check_form, identity_of, session_of
-from hub.web.parts import Parts, Text, last
 from hub.web.render import page
 from registry.types import RepoId
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from hub.errors import RefusedFileError
-from registry.blobs import BlobStore
-from registry.disk import is_full, is_read_only
+from registry.blobs.blobs import BlobStore
+from registry.blobs.disk import is_full, is_read_only
 from serving.errors import ImageError
 from serving.image_header import MAX_BYTES, MAX_PIXELS, image_size
 

@@ -21,13 +21,13 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from hub.plain_text import plain
-from hub.processes import parcelhub_command
+from hub.jobs.plain_text import plain
 from hub.settings import Settings
-from registry.blobs import BlobStore
+from hub.stack.processes import parcelhub_command
+from registry.blobs.blobs import BlobStore
 from registry.durable import write_file
 from registry.errors import RefConflictError
-from registry.repos import DeleteFile, Operation, Repos
+from registry.repos.repos import DeleteFile, Operation, Repos
 from registry.types import FileEntry, RepoId
 
 log = logging.getLogger("parcelhub.web.quality")

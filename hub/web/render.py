@@ -15,9 +15,9 @@ from litestar import MediaType, Response
 from litestar.status_codes import HTTP_200_OK
 from markupsafe import Markup
 
-from finetune.plots import STYLE
+from finetune.report.plots import STYLE
 from hub import __version__
-from hub.tokens import Identity, Scope
+from hub.accounts.tokens import Identity, Scope
 from hub.web.guards import WebRequest
 from hub.web.sessions import Session
 

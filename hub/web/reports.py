@@ -7,15 +7,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from finetune.picture_svg import Drawn, told_apart
-from hub.store import Store
-from hub.variants import repo_of
-from hub.web.marks import ImageMarks, Mark, instances
+from finetune.report.picture_svg import Drawn, told_apart
+from hub.datasets.store import Store
+from hub.models.variants import repo_of
+from hub.web.mask_svg import ImageMarks, Mark, instances
 from registry.errors import NotFoundError
 
 REPORT, PAGE, PREDICTIONS = "report.json", "report.html", "predictions.json"
 FOUND_SCORE = 0.5
-"""From which score on robots act on an answer (`finetune.evaluate`, which brings torch along)."""
+"""From which score on robots act on an answer (`finetune.evaluation.evaluate`, which brings torch along)."""
 T = TypeVar("T")
 MAX_BYTES = 64 * 1024**2
 

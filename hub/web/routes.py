@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Router
 from litestar.di import Provide
 
-from hub.api.problems import answer_error as answer_problem
+from hub.http.problems import answer_error as answer_problem
 from hub.web import (
     pages_alerts,
     pages_cells,
@@ -18,8 +18,8 @@ from hub.web import (
     pages_repos,
     pages_uploads,
 )
+from hub.web.dependencies import web_of
 from hub.web.guards import SessionMiddleware, same_origin
-from hub.web.parts import web_of
 from hub.web.problems import answer_error
 
 

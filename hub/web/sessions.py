@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hub.accounts.tokens import Identity, Kind, Tokens
 from hub.errors import UnauthorizedError
-from hub.tokens import Identity, Kind, Tokens
-from registry.catalog import Catalog
+from registry.catalog.catalog import Catalog
 
 COOKIE = "parcelhub_session"
 FORM_COOKIE = "parcelhub_form"

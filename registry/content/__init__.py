@@ -4,7 +4,7 @@
 `read_header` parses the header of a safetensors file; `find_danger` says what in a file could run code.
 """
 
-from registry.content.door import ContentDoor
+from registry.content.guard import ContentDoor
 from registry.content.safetensors_header import TensorInfo, read_header
 from registry.content.sniff import find_danger
 from registry.content.window import Window

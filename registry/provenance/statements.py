@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from registry.canonical import JSON, canonical_json
-from registry.catalog import Catalog, from_db, to_db
+from registry.catalog.catalog import Catalog, from_db, to_db
 from registry.errors import InvalidValueError, StatementError
 from registry.provenance.dsse import EnvelopeError, seal, unseal
 from registry.provenance.keys import KeyRing
-from registry.repos import Repos
+from registry.repos.repos import Repos
 from registry.types import Digest, FileEntry, RepoId, check_digest, check_name
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.catalog import Catalog
+from registry.catalog.catalog import Catalog
 from registry.errors import UnknownXorbError, XetFormatError, XetProofError
 from registry.types import Digest
 from registry.xet import hashes, rows

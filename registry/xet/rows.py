@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from registry.catalog import Catalog, Cursor, to_db
+from registry.catalog.catalog import Catalog, to_db
+from registry.catalog.cursor import Cursor
 from registry.errors import BlobNotFoundError, UnknownXorbError, XetFileNotFoundError
 from registry.types import Digest
 from registry.xet.hashes import XetHash

@@ -13,12 +13,13 @@ from typing import Final, Self, TypeAlias
 
 import numpy as np
 
-from registry.blob_writer import BlobWriter
-from registry.blobs import CHUNK, BlobStore
-from registry.caches import BoundedCache
-from registry.catalog import Catalog, Cursor, to_db
-from registry.disk import Room
+from registry.blobs.blobs import CHUNK, BlobStore
+from registry.blobs.disk import Room
+from registry.blobs.writer import BlobWriter
+from registry.catalog.catalog import Catalog, to_db
+from registry.catalog.cursor import Cursor
 from registry.errors import InvalidRangeError, ShardWorkError, TooLargeError, XetFileNotFoundError
+from registry.repos.caches import BoundedCache
 from registry.types import Digest, check_digest
 from registry.xet import hashes, rows
 from registry.xet.hashes import XetHash

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.migrations import MigrationSet
+from registry.catalog.migrations import MigrationSet
 
 XET = MigrationSet(
     "xet",

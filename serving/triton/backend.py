@@ -23,7 +23,6 @@ import torch
 import torch.utils.dlpack
 import triton_python_backend_utils as pb
 
-from serving.captures import Capture, CaptureStore
 from serving.errors import (
     DeadlinePassed,
     InternalError,
@@ -35,9 +34,10 @@ from serving.errors import (
     VariantWarming,
     bounded,
 )
-from serving.preprocess import Image
-from serving.runners import EngineChoice
-from serving.telemetry import Prediction, Recorder
+from serving.inference.preprocess import Image
+from serving.inference.runners import EngineChoice
+from serving.observed.captures import Capture, CaptureStore
+from serving.observed.telemetry import Prediction, Recorder
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
 from serving.triton.heartbeat import Heartbeat

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from serving.captures import CapturePolicy
 from serving.errors import TritonError
+from serving.observed.captures import CapturePolicy
 from serving.triton.scheduler import Batching
 
 

@@ -8,8 +8,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.captures import CapturePolicy
 from serving.errors import TritonError
+from serving.observed.captures import CapturePolicy
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.installation import Installation
 from serving.triton.model_repository import MODEL

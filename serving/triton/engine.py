@@ -15,8 +15,6 @@ from pathlib import Path
 import torch
 from torchvision.io import encode_jpeg
 
-from serving.access import RobotAccess
-from serving.digests import check_base
 from serving.errors import (
     AdapterError,
     AdapterUnreadable,
@@ -26,11 +24,13 @@ from serving.errors import (
     UnknownVariant,
     VariantWarming,
 )
-from serving.preprocess import check_pixels, decode_image
-from serving.routing import Resolved, RoutingTable, ServingFolder
-from serving.runners import EAGER, EngineChoice
-from serving.segmenter import Order, Segmenter
-from serving.server_status import ServerStatus
+from serving.folder.access import RobotAccess
+from serving.folder.digests import check_base
+from serving.folder.routing import Resolved, RoutingTable, ServingFolder
+from serving.inference.preprocess import check_pixels, decode_image
+from serving.inference.runners import EAGER, EngineChoice
+from serving.inference.segmenter import Segmenter, SegmentOptions
+from serving.observed.server_status import ServerStatus
 from serving.triton.looks import Looks
 from serving.triton.queries import Counts, Held, Query, Ready, Reply, as_serving_error
 from serving.triton.refusals import FIRST_S, LONGEST_S, Refusals, stamp_of
@@ -239,7 +239,7 @@ class Engine:
             image = decode_image(query.image) if isinstance(query.image, bytes) else check_pixels(query.image)
         except Exception as error:
             return as_serving_error(error)
-        order = Order(resolved.variant, query.min_score, resolved.classes)
+        order = SegmentOptions(resolved.variant, query.min_score, resolved.classes)
         route = state.source.cells.get(query.cell or "")
         classes = route.classes if route is not None else ()
         return Ready(image, order, resolved.stage, classes, resolved.instead_of)

@@ -22,13 +22,13 @@ from itertools import islice
 
 import numpy as np
 
-from serving.adapter_files import WEIGHTS
 from serving.errors import AdapterError, NotFinite, StatusError, UnknownVariant, WrongBase
+from serving.folder.routing import PINNED, ServingFolder
+from serving.inference.adapter_files import WEIGHTS
+from serving.inference.preprocess import Image
+from serving.inference.segmenter import Segmenter, SegmentOptions
 from serving.instances import Instances
-from serving.preprocess import Image
-from serving.routing import PINNED, ServingFolder
-from serving.segmenter import Order, Segmenter
-from serving.server_status import LOOKS, MAX_LISTED, looked_key, read_status
+from serving.observed.server_status import LOOKS, MAX_LISTED, looked_key, read_status
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def look(segmenter: Segmenter, variant: str) -> str:
     """What is wrong with what a variant that is in memory says; empty where nothing is. Raises UnknownVariant."""
     quiet = True
     for image in pictures():
-        (own,) = segmenter.answer([image], [Order(variant, 0.0)])
+        (own,) = segmenter.answer([image], [SegmentOptions(variant, 0.0)])
         if isinstance(own, NotFinite):
             return "what it says of the packaged pictures is not finite numbers"
         quiet = quiet and _best(own) < LEAST_SCORE
@@ -81,7 +81,7 @@ def look(segmenter: Segmenter, variant: str) -> str:
 
 def _sees_much(segmenter: Segmenter, images: Sequence[Image]) -> bool:
     for image in images:
-        (said,) = segmenter.answer([image], [Order(None, LEAST_SCORE)])
+        (said,) = segmenter.answer([image], [SegmentOptions(None, LEAST_SCORE)])
         if isinstance(said, NotFinite) or len(said) < MUCH:
             return False
     return True

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serving.errors import InternalError, ServingError
+from serving.inference.preprocess import Image
+from serving.inference.segmenter import SegmentOptions
 from serving.instances import Instances
-from serving.preprocess import Image
-from serving.segmenter import Order
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Ready:
     """A query that was understood: what to compute, and `classes` for the case that the base has to step in."""
 
     image: Image
-    order: Order
+    order: SegmentOptions
     stage: str | None
     classes: tuple[str, ...] = ()
     instead_of: str | None = None

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.adapter_files import FILES
 from serving.errors import AdapterError
-from serving.server_status import Refused
+from serving.inference.adapter_files import FILES
+from serving.observed.server_status import Refused
 
 FIRST_S, LONGEST_S = 1.0, 60.0
 FORGET_S = 600.0

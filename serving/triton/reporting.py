@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from serving.server_status import EVERY_S, ServerStatus, write_status
+from serving.observed.server_status import EVERY_S, ServerStatus, write_status
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from serving.routing import Resolved, RoutingTable
-from serving.segmenter import Segmenter
+from serving.folder.routing import Resolved, RoutingTable
+from serving.inference.segmenter import Segmenter
 from serving.triton.queries import Query
 from serving.triton.refusals import Refusals
 

@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 from hub.cli.dataset import push_dataset, read
-from hub.client import HubClient
+from hub.client.client import HubClient
 from hub.errors import HubAnswerError
-from hub.processes import stop
-from hub.schemas import FinetuneIn
+from hub.schemas.core import FinetuneIn
 from hub.settings import Settings
-from hub.stack import triton_ready
-from serving.client import RobotClient
+from hub.stack.processes import stop
+from hub.stack.stack import triton_ready
 from serving.errors import RequestRejected
+from serving.robot.client import RobotClient
 from tests.hub.material import start, wait_for, write_rectangles, write_tiny_base
 
 pytestmark = pytest.mark.triton

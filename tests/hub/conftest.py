@@ -14,12 +14,12 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from hub.app import create_app
-from hub.client import HubClient
+from hub.client.client import HubClient
+from hub.migrations.tables import HUB
 from hub.services import Services
 from hub.settings import Settings
-from hub.tables import HUB
-from registry.catalog import Catalog
-from registry.migrations import REGISTRY
+from registry.catalog.catalog import Catalog
+from registry.catalog.migrations import REGISTRY
 from tests.hub.material import running_hub, write_base_files
 
 # Answers of tiny random networks are compared here, which bfloat16 would change by more than a wrong row does.

@@ -15,8 +15,8 @@ import numpy as np
 import safetensors.numpy
 
 from hub.locks import port_is_free
-from hub.processes import parcelhub_command, spawn, stop
 from hub.settings import Settings
+from hub.stack.processes import parcelhub_command, spawn, stop
 
 COLOURS = ((60, 140, 200), (80, 180, 90), (190, 120, 60))
 
@@ -77,7 +77,7 @@ def write_tiny_base(folder: Path, *, seed: int = 0, family: str = "parcelseg") -
     """A base that loads, answers and can be fine-tuned, in well under a second."""
     import torch
 
-    from finetune.model import Architecture, new_base, save_base
+    from finetune.models.model import Architecture, new_base, save_base
 
     architecture = Architecture(
         family=family, image_size=64, hidden_size=32, layers=3, heads=2, blocks=1, queries=10, spare_labels=3

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from hub.webhook_delivery import signature
+from hub.webhooks.delivery import signature
 from tests.hub.material import wait_for
 
 

@@ -14,10 +14,10 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from hub.settings import Settings
+from tests.hub.cli.test_disk_full import disk, fill  # noqa: F401  # `disk` is a fixture
 from tests.hub.material import write_base_files
-from tests.hub.test_disk_full import disk, fill  # noqa: F401  # `disk` is a fixture
-from tests.hub.test_production import outcome
-from tests.hub.test_votes import bearer, manifest
+from tests.hub.rollout.test_production import outcome
+from tests.hub.rollout.test_votes import bearer, manifest
 from tests.registry.xet_material import file_rows, make_shard, make_xorb, noise
 
 Headers = dict[str, str]

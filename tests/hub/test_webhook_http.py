@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hub.errors import InputError, ReceiverError, SettingsError
-from hub.webhook_http import Guard, RefusedAddressError, _Line, check_reachable, check_url, post, resolve
+from hub.outbound import Guard, RefusedAddressError, _Line, check_reachable, check_url, post, resolve
 from tests.hub.receivers import receiving
 
 LOCAL = Guard.of("127.0.0.1/32")

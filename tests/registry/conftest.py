@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry import AddFile, Commit, Registry, RepoId, Variant
-from registry.policy import FIRST
+from registry.promotion.policy import FIRST
 from registry.xet import XetStore
 
 POLICY = FIRST.digest

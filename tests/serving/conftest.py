@@ -15,15 +15,15 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import EomtConfig, Mask2FormerConfig, RfDetrConfig, SwinConfig
 
-from serving.adapter_files import FILES
 from serving.families.eomt import Eomt
 from serving.families.load import FAMILIES, load_model
 from serving.families.mask2former import Mask2Former
 from serving.families.parcelseg import ParcelSeg, ParcelSegConfig
 from serving.families.rf_detr import RfDetr
-from serving.preprocess import preprocessor_config
-from serving.routing import CellRoute, RoutingTable, materialise, write_routing
-from serving.segmenter import Segmenter
+from serving.folder.routing import CellRoute, RoutingTable, materialise, write_routing
+from serving.inference.adapter_files import FILES
+from serving.inference.preprocess import preprocessor_config
+from serving.inference.segmenter import Segmenter
 
 # The models here are so small that threads only wait for each other.
 torch.set_num_threads(1)

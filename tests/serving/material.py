@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serving.client import RobotClient
 from serving.errors import ClientError
+from serving.robot.client import RobotClient
 from tests.serving.conftest import scene
 
 

@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import HfApi
 
-from hub.client import HubClient
+from hub.client.client import HubClient
 from hub.settings import Settings
 
 ANN, BOB, EVE = "ann", "Bob", "eve"

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from hub.hf.attributes import ignored_files, large_files
+from hub.protocol.attributes import ignored_files, large_files
 from tests.scale import scaled
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")

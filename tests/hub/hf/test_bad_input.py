@@ -19,10 +19,10 @@ from litestar.testing import TestClient
 
 import hub.hf.commits
 import hub.hf.lfs
-from hub.hf.limits import FRESH_SECONDS, RequestRate, TooManyRequestsError, UploadQuota
-from hub.hf.signing import Signer
-from hub.quotas import Quotas
-from hub.resources import QuotaIn
+from hub.accounts.limits import FRESH_SECONDS, RequestRate, TooManyRequestsError, UploadQuota
+from hub.accounts.links import Signer
+from hub.accounts.quotas import Quotas
+from hub.schemas.resources import QuotaIn
 from hub.services import Services
 from hub.settings import Settings
 from registry.types import RepoId

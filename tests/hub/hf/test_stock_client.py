@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hub.client import HubClient
+from hub.client.client import HubClient
 from hub.errors import HubAnswerError
 from hub.settings import Settings
 

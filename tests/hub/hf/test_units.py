@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.accounts.links import Signer
 from hub.errors import ForbiddenError
-from hub.hf.attributes import default_attributes, ignored_files, large_files
 from hub.hf.cards import problems_of
 from hub.hf.commits import lines_of
 from hub.hf.files import ByteRange, parse_range
 from hub.hf.paths import keep_encoded_slashes, text
-from hub.hf.signing import Signer
-from hub.hf.views import nodes_of
-from registry.cards import CardError, read_head
+from hub.protocol.attributes import default_attributes, ignored_files, large_files
+from hub.protocol.views import nodes_of
 from registry.errors import TooLargeError
+from registry.repos.cards import CardError, read_head
 from registry.types import FileEntry
 
 

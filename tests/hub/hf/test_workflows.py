@@ -19,8 +19,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RevisionNotFoundError
 
-from hub.client import HubClient
-from hub.hf.notices import unwanted
+from hub.client.client import HubClient
+from hub.protocol.notices import unwanted
 from hub.settings import Settings
 from tests.hub.material import tiny_weights
 

@@ -11,8 +11,8 @@ from typing import Any
 from litestar.testing import TestClient
 
 from finetune.datasets import read_dataset, write_dataset
-from hub.client import HubClient
-from hub.schemas import FinetuneIn, FinishIn, Job, ProgressIn
+from hub.client.client import HubClient
+from hub.schemas.core import FinetuneIn, FinishIn, Job, ProgressIn
 from hub.services import Services
 from registry.types import FileEntry, RepoId
 from tests.hub.material import write_rectangles, write_variant

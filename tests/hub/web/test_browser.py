@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.client import HubClient
-from hub.processes import parcelhub_command, spawn, stop
+from hub.client.client import HubClient
 from hub.settings import Settings
+from hub.stack.processes import parcelhub_command, spawn, stop
 from tests.hub.material import running_hub, write_tiny_base
 from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, sign_in, signed_in, until
 from tests.hub.web.material import push_rectangles

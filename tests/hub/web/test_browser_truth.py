@@ -18,9 +18,9 @@ from PIL import Image
 from finetune.contract import FinetuneResult
 from finetune.datasets import Sample, write_dataset
 from finetune.datasets.types import Dataset
-from hub.client import HubClient
-from hub.job_run import _publish
-from hub.schemas import FinetuneIn
+from hub.client.client import HubClient
+from hub.jobs.run import _publish
+from hub.schemas.core import FinetuneIn
 from hub.settings import Settings
 from serving.instances import Instances
 from tests.hub.material import running_hub, write_base_files, write_rectangles, write_variant

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.client import HubClient
+from hub.client.client import HubClient
 from hub.settings import Settings
 from tests.hub.material import running_hub, wait_for, write_base_files, write_rectangles
 from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, signed_in, until

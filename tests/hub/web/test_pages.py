@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hub.client import HubClient
-from hub.schemas import FinetuneIn
+from hub.accounts.tokens import Scope
+from hub.client.client import HubClient
+from hub.schemas.core import FinetuneIn
 from hub.services import Services
-from hub.tokens import Scope
 from hub.web.guards import REPORT_POLICY
 from registry.types import FileEntry, RepoId
 from tests.hub.web.material import EVIL, Browser, finish_job, made_variant, push_rectangles

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from litestar.testing import TestClient
 
+from benchmarks.hub.api import Size, fill
 from hub.app import create_app
-from hub.bench.api import Size, fill
 from hub.services import Services
 from hub.settings import Settings
 from tests.hub.material import write_base_files

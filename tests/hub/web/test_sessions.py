@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
+from hub.accounts.tokens import Scope, Tokens
 from hub.errors import UnauthorizedError
 from hub.services import Services
 from hub.settings import Settings
-from hub.tokens import Scope, Tokens
 from hub.web.guards import POLICY, Attempts
 from hub.web.sessions import COOKIE, Sessions
-from registry.catalog import Catalog
+from registry.catalog.catalog import Catalog
 from tests.hub.web.material import Browser
 
 

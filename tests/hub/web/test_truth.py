@@ -10,12 +10,12 @@ from typing import Literal
 import pytest
 
 from hub.cli.service import tell_up
-from hub.client import HubClient
-from hub.resources import QuotaIn
-from hub.schemas import FinetuneIn, ProgressIn
+from hub.client.client import HubClient
+from hub.schemas.core import FinetuneIn, ProgressIn
+from hub.schemas.resources import QuotaIn
 from hub.services import Services
 from hub.settings import Settings
-from hub.web.moves import in_words, outcome
+from hub.web.promotion_forms import in_words, outcome
 from hub.web.render import NOTICES
 from hub.web.sessions import OnceShown
 from registry.stage_types import DecisionRecord, Stage

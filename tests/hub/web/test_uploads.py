@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from hub.client import HubClient
+from hub.accounts.tokens import Scope
+from hub.client.client import HubClient
 from hub.services import Services
-from hub.tokens import Scope
 from registry.types import RepoId
 from tests.hub.material import write_rectangles
 from tests.hub.web.material import Browser

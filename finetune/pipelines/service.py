@@ -1,0 +1,340 @@
+"""From a dataset and a base to a variant with its evidence: the one function behind every fine-tune.
+
+Stages, in order: `check` (read the dataset), `deck` (split and class map), `train`, `evaluate` (base and variant on the
+holdout, through the same segmenter that serves), `curve` (short trainings on fewer images, where the budget has room),
+`report` (what was learnt and forgotten, in words and pictures), `write` (the variant's folder).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
+from finetune.datasets import Sample, read_dataset
+from finetune.datasets.deck import Deck, make_deck
+from finetune.errors import TrainingError
+from finetune.evaluation.calibration import best_pivot, store_pivot
+from finetune.evaluation.learning_curve import LearningCurve, budget, measure_curve
+from finetune.evaluation.weight_interpolation import scale_adapter
+from finetune.models.model import base_labels, load_base, picture_size
+from finetune.report.cards import variant_card
+from finetune.report.report import Judged, evaluations
+from finetune.report.service import Measured, Stopwatch, judge, keep_best, short_training, write_report
+from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
+from finetune.training.augment import Source, fit_source
+from finetune.training.loop import Tick
+from serving.inference.adapter_files import VARIANT
+from serving.inference.score_calibration import LEAST, answered
+from serving.inference.segmenter import Segmenter
+
+SOURCE_SCALE = 1.5  # pictures are kept at this multiple of the model's size, so that crops have detail to show
+__all__ = ["FinetuneRequest", "FinetuneResult", "Progress", "run_finetune"]
+
+NAME = "candidate"  # the variant's name inside this process; it gets its real one when the hub publishes it
+
+
+def run_finetune(
+    request: FinetuneRequest,
+    *,
+    dataset_dir: Path,
+    base_dir: Path,
+    workspace: Path,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool] = lambda: False,
+    earlier: Earlier | None = None,
+) -> FinetuneResult:
+    """Fine-tune `request.cell`'s variant; `earlier` is what the report compares with.
+
+    `workspace` holds checkpoints: an interrupted run that is started again there goes on where it was. Raises
+    DatasetError or DeckError before anything is trained, BaseModelError for a bad base, TrainingError when training
+    diverges or is stopped.
+    """
+    watch = Stopwatch()
+    report(Progress("check", 0, 1, message="reading the dataset"))
+    with watch("check"):
+        dataset = read_dataset(dataset_dir)
+    model = load_base(base_dir)
+    labels = base_labels(model)
+    report(Progress("deck", 0, 1, message=f"{len(dataset.samples)} images, classes {', '.join(dataset.classes)}"))
+    deck = make_deck(
+        dataset,
+        base_labels=labels,
+        images=request.images,
+        seed=request.seed,
+        class_map=request.class_map,
+        dataset_ref=request.dataset_ref,
+    )
+    train, holdout = deck.select(dataset)
+    side = int(picture_size(model) * SOURCE_SCALE)
+    sources = load_sources(train, deck, labels, side)
+
+    started = time.monotonic()
+    seconds_each = budget(request.max_seconds, len(sources), share=request.curve_share)
+    main_seconds = request.max_seconds * (1 - request.curve_share) if seconds_each else request.max_seconds
+    recipe = recipe_for("lora", str(model.config.model_type), seconds=main_seconds, seed=request.seed)
+    losses: list[tuple[int, float]] = []
+
+    def tick(t: Tick) -> None:
+        losses.append((t.step, round(t.loss, 4)))
+        report(
+            Progress(
+                "train",
+                round(1000 * t.progress),
+                1000,
+                t.images_per_second,
+                t.eta_seconds,
+                f"step {t.step}, loss {t.loss:.3f}",
+                {"loss": t.loss},
+            )
+        )
+
+    adapted = adapt(
+        model, sources, recipe, workspace / "checkpoints", weights=deck.weights, report=tick, should_stop=should_stop
+    )
+    _stop_if_asked(should_stop)
+    train_seconds = time.monotonic() - started
+    watch.seconds["train"] = round(train_seconds, 1)
+
+    variant_dir = workspace / "variant"
+    shutil.rmtree(variant_dir, ignore_errors=True)
+    save_variant(adapted, variant_dir, request, deck)
+    with watch("evaluate"):
+        segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
+        base_eval, variant_eval = evaluations(judged)
+    curve, curve_note = None, _why_no_curve(request, len(sources))
+    if seconds_each and not kept:
+        curve_note = (
+            "No learning curve: the variant keeps nothing of what it learnt, and neither would shorter trainings."
+        )
+    elif seconds_each:
+        with watch("curve"):
+            curve = _curve(
+                request, recipe, base_dir, workspace, sources, deck, segmenter, judged, kept, report, should_stop
+            )
+        curve_note = (
+            f"Each point is one training of {seconds_each:.0f} s on evenly spread images, shorter than the variant's "
+            "own; all are judged on the same holdout. The band is the holdout's uncertainty; another seed's would come "
+            "on top."
+        )
+    metrics: dict[str, Any] = {
+        "images_train": len(train),
+        "images_holdout": len(holdout),
+        "score_pivot": segmenter.pivot(NAME),
+        "kept_share": kept,
+        "base_ap": base_eval.ap,
+        "base_ap50": base_eval.ap50,
+        "base_ap75": base_eval.ap75,
+        "variant_ap": variant_eval.ap,
+        "variant_ap50": variant_eval.ap50,
+        "variant_ap75": variant_eval.ap75,
+        "base_agnostic_ap50": base_eval.agnostic_ap50,
+        "variant_agnostic_ap50": variant_eval.agnostic_ap50,
+        "adapter_bytes": (variant_dir / "adapter_model.safetensors").stat().st_size,
+        "base_bytes": (base_dir / "model.safetensors").stat().st_size,
+        "train_seconds": round(train_seconds, 1),
+        "steps": losses[-1][0] if losses else 0,
+        "per_class": variant_eval.per_class,
+        "losses": losses,
+        "left_out": list(deck.left_out),
+        "warnings": list(dataset.warnings),
+    }
+    facts = write_report(
+        Measured(segmenter, NAME, deck, dataset, judged, base_eval, variant_eval),
+        variant_dir,
+        cell=request.cell,
+        recipe=_made_of(request, recipe, deck, metrics, variant_dir, base_dir),
+        losses=losses,
+        curve=curve,
+        curve_note=curve_note,
+        earlier=earlier,
+        watch=watch,
+        report=report,
+    )
+    metrics |= facts["measured"]  # what the verdict and a promotion ask
+    metrics |= {name: facts[name] for name in ("verdict", "reason", "next_step", "against_base", "seconds")}
+    metrics["summary"] = facts["sentences"]
+    card = variant_card(request, recipe, deck, base_eval, variant_eval, metrics)
+    (variant_dir / "README.md").write_text(card, encoding="utf-8")
+    report(Progress("write", 1, 1, message="variant written"))
+    return FinetuneResult(variant_dir, deck.to_json(), metrics)
+
+
+def _stop_if_asked(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise TrainingError("stopped on request; the checkpoint stays in the workspace")
+
+
+def _why_no_curve(request: FinetuneRequest, images: int) -> str:
+    return (
+        f"No learning curve: {images} images and {request.max_seconds:.0f} s are too little for short trainings on "
+        "parts of them."
+    )
+
+
+def _curve(
+    request: FinetuneRequest,
+    recipe: AdaptRecipe,
+    base_dir: Path,
+    workspace: Path,
+    sources: Sequence[Source],
+    deck: Deck,
+    segmenter: Segmenter,
+    judged: Judged,
+    kept: float,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> LearningCurve:
+    """Short trainings on nested subsets, each from the base anew; they keep as much as the variant does."""
+
+    def train(chosen: Sequence[int], seconds: float) -> tuple[float, npt.NDArray[np.float64]]:
+        title = f"a short training on {len(chosen)} images, for the learning curve"
+
+        def tick(t: Tick) -> None:
+            report(Progress("curve", round(1000 * t.progress), 1000, t.images_per_second, t.eta_seconds, title))
+
+        place = workspace / f"curve-{len(chosen)}"
+        shutil.rmtree(place, ignore_errors=True)
+        short = adapt(
+            load_base(base_dir),
+            [sources[k] for k in chosen],
+            replace(recipe, max_seconds=seconds),
+            place / "checkpoints",
+            weights=[deck.weights[k] for k in chosen],
+            report=tick,
+            should_stop=should_stop,
+        )
+        _stop_if_asked(should_stop)
+        save_variant(short, place / "variant", request, deck)
+        scale_adapter(place / "variant", kept)
+        try:
+            return short_training(segmenter, place / "variant", judged, deck)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    seconds = budget(request.max_seconds, len(sources), share=request.curve_share)
+    return measure_curve(len(sources), seconds or 0.0, train, keep=workspace / "curve")
+
+
+def _made_of(
+    request: FinetuneRequest,
+    recipe: AdaptRecipe,
+    deck: Deck,
+    metrics: Mapping[str, Any],
+    variant_dir: Path,
+    base_dir: Path,
+) -> dict[str, Any]:
+    """All that decides about the variant: names, digests, seeds and settings."""
+    return {
+        "base": request.base_ref,
+        "base_commit": request.base_commit,
+        "base_weights_sha256": _sha256(base_dir / "model.safetensors"),
+        "dataset": request.dataset_ref,
+        "deck_sha256": deck.digest,
+        "adapter_sha256": _sha256(variant_dir / "adapter_model.safetensors"),
+        "images_train": metrics["images_train"],
+        "images_holdout": metrics["images_holdout"],
+        "steps": metrics["steps"],
+        "train_seconds": metrics["train_seconds"],
+        "max_seconds": recipe.max_seconds,
+        "method": recipe.method,
+        "rank": recipe.rank,
+        "alpha": recipe.alpha,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "average": recipe.average,
+        "kept_share": metrics["kept_share"],
+        "seed": request.seed,
+        "class_map": json.dumps(dict(deck.class_map), ensure_ascii=False, sort_keys=True),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_sources(samples: Sequence[Sample], deck: Deck, labels: Sequence[str], side: int) -> list[Source]:
+    """Training pictures in memory, long edge at most `side` pixels, classes as indices into the base's `labels`.
+
+    Instances of classes that the deck leaves out are dropped.
+    """
+    index = {label: k for k, label in enumerate(labels)}
+    sources: list[Source] = []
+    for sample in samples:
+        truth = sample.truth()
+        mapped = [deck.class_map.get(name) for name in truth.labels]
+        kept = np.array([label is not None for label in mapped], np.bool_)
+        classes = np.array([index[label] for label in mapped if label is not None], np.int64)
+        boxed = np.array(sample.box_only, np.bool_)[kept]
+        masks = truth.decode_masks()[kept]
+        source = Source(sample.read_image(), masks, classes, boxed if boxed.any() else None)
+        sources.append(fit_source(source, side))
+    return sources
+
+
+def save_variant(model: Any, folder: Path, request: FinetuneRequest, deck: Deck) -> None:  # noqa: ANN401 - a PeftModel
+    """Write the adapter in half precision and `variant.json`; B matrices of a small rank lose nothing that a
+    mask shows.
+    """
+    state = {name: tensor.half() for name, tensor in _adapter_state(model).items()}
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    repo, _, revision = request.base_ref.partition("@")
+    config["base_model_name_or_path"], config["revision"] = repo, revision
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    document = {
+        "base": {"repo": repo, "revision": revision, "commit": request.base_commit},
+        "labels": dict(sorted(deck.label_map.items())),
+        "rank": config["r"],
+        "deck": deck.digest,
+    }
+    (folder / VARIANT).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def _adapter_state(model: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}
+
+
+def measure(
+    base_dir: Path,
+    variant_dir: Path,
+    request: FinetuneRequest,
+    deck: Deck,
+    holdout: Sequence[Sample],
+    report: Callable[[Progress], None],
+) -> tuple[Segmenter, Judged, float]:
+    """Base and variant on the holdout through serving's segmenter; what is measured is what is served.
+
+    How much of what it learnt the variant keeps is chosen here, and so is its pivot: from now on its scores are
+    answered with that. Both are stored with it.
+    """
+    repo, _, revision = request.base_ref.partition("@")
+    segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
+    segmenter.add_variant(NAME, variant_dir)
+
+    def progress(title: str, done: int, total: int) -> None:
+        report(Progress("evaluate", done, total, message=f"{title} on the holdout"))
+
+    judged = judge(segmenter, NAME, holdout, deck, progress)
+    kept, judged = keep_best(segmenter, NAME, variant_dir, judged, deck, progress)
+    pivot = best_pivot(judged.truths, judged.variant)
+    if pivot is None:
+        return segmenter, judged, kept
+    store_pivot(variant_dir / VARIANT, pivot)
+    segmenter.add_variant(NAME, variant_dir)
+    mine, said = (
+        tuple(one.rescored(answered(one.scores, pivot)).filter(LEAST) for one in all_of)
+        for all_of in (judged.variant, judged.variant_said)
+    )
+    return segmenter, replace(judged, variant=mine, variant_said=said), kept

@@ -1,0 +1,1 @@
+"""What people read: reports of fine-tunes, overlays, charts, model cards and the examination of an outside model."""

@@ -1,0 +1,88 @@
+"""The client's side of production: outcomes, captures, roll-outs, trials, robots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from hub.client.calls import Calls
+from hub.schemas import serving as v
+from hub.schemas.loop import Alert, AlertNote
+
+
+class ProductionCalls(Calls):
+    """These calls, as part of `HubClient`."""
+
+    def report_outcomes(self, outcomes: list[dict[str, Any]]) -> v.OutcomesTaken:
+        return self._call("POST", "/outcomes", v.OutcomesTaken, {"outcomes": outcomes})
+
+    def rates(self, by: str = "cell", **wanted: str) -> v.Rates:
+        """`wanted`: `cell`, `variant`, `stage`, `class`, `days`."""
+        return self._call("GET", "/outcomes/rates", v.Rates, params={"by": by, **wanted})
+
+    def captures(self, **wanted: str) -> list[v.Capture]:
+        """Newest first; `wanted`: `cell`, `reason`, `before` (a capture's id), `limit`."""
+        return self._call("GET", "/captures", list[v.Capture], params=wanted)
+
+    def capture_image(self, capture_id: str, folder: Path) -> Path:
+        """Write a capture's frame into a folder. Returns its path."""
+        answer = self._send("GET", f"/captures/{quote(capture_id, safe='')}/image")
+        suffix = ".png" if answer.headers.get("content-type") == "image/png" else ".jpg"
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{capture_id}{suffix}"
+        target.write_bytes(answer.content)
+        return target
+
+    def alerts(self, **wanted: str) -> list[Alert]:
+        """Newest first; `wanted`: `cell`, `state`, `after` (an alert's id), `limit`."""
+        return self._call("GET", "/alerts", list[Alert], params=wanted)
+
+    def alert(self, alert_id: str) -> Alert:
+        return self._call("GET", _alert(alert_id), Alert)
+
+    def alert_picture(self, alert_id: str, name: str) -> bytes:
+        """`before` or `after`, a JPEG."""
+        return self._send("GET", f"{_alert(alert_id)}/pictures/{quote(name, safe='')}").content
+
+    def acknowledge_alert(self, alert_id: str, note: str = "") -> Alert:
+        return self._call("POST", _alert(alert_id) + "/acknowledge", Alert, AlertNote(note=note))
+
+    def close_alert(self, alert_id: str, note: str = "") -> Alert:
+        return self._call("POST", _alert(alert_id) + "/close", Alert, AlertNote(note=note))
+
+    def rollout(self, cell: str) -> v.Rollout:
+        return self._call("GET", _rollout(cell), v.Rollout)
+
+    def set_lines(self, cell: str, lines: Mapping[str, str]) -> v.Rollout:
+        return self._call("PUT", _rollout(cell) + "/lines", v.Rollout, {"lines": dict(lines)})
+
+    def set_share(self, cell: str, share: float) -> v.Rollout:
+        return self._call("PUT", _rollout(cell) + "/share", v.Rollout, {"share": share})
+
+    def start_trial(self, cell: str, trial: v.TrialIn) -> v.Trial:
+        return self._call("POST", _rollout(cell) + "/trials", v.Trial, trial)
+
+    def trial(self, trial_id: str) -> v.Trial:
+        return self._call("GET", f"/trials/{quote(trial_id, safe='')}", v.Trial)
+
+    def stop_trial(self, trial_id: str) -> v.Trial:
+        return self._call("DELETE", f"/trials/{quote(trial_id, safe='')}", v.Trial)
+
+    def robots(self) -> list[v.Robot]:
+        return self._call("GET", "/robots", list[v.Robot])
+
+    def add_robot(self, name: str, cells: list[str]) -> str:
+        return self._call("POST", "/robots", v.NewRobot, {"name": name, "cells": cells}).token
+
+    def remove_robot(self, robot_id: str) -> None:
+        self._send("DELETE", f"/robots/{quote(robot_id, safe='')}")
+
+
+def _alert(alert_id: str) -> str:
+    return f"/alerts/{quote(alert_id, safe='')}"
+
+
+def _rollout(cell: str) -> str:
+    return f"/rollouts/{quote(cell, safe='')}"

@@ -1,0 +1,76 @@
+"""What the hub knows of production, wired once: telemetry, captures, roll-outs, trials and the robots' tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from hub.accounts.tokens import Tokens
+from hub.loop.alerts import Alerts
+from hub.loop.uplink import Uplink
+from hub.models.cells import Cells
+from hub.models.remains import forgotten_cells
+from hub.rollout.promotions import Promotions
+from hub.rollout.robots import Robots
+from hub.rollout.rollouts import Plans, Rollouts
+from hub.rollout.serving_folder import ServingFolder
+from hub.rollout.telemetry import Telemetry
+from hub.rollout.trials import Trials, TrialWatch
+from hub.settings import Settings
+from registry.registry import Registry
+from serving.observed.captures import CaptureStore
+from serving.observed.spool import UPLINK, Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """These parts; `close` ends their threads."""
+
+    telemetry: Telemetry
+    captures: CaptureStore
+    rollouts: Rollouts
+    trials: Trials
+    watch: TrialWatch
+    robots: Robots
+    alerts: Alerts
+
+    @classmethod
+    def over(
+        cls,
+        settings: Settings,
+        registry: Registry,
+        tokens: Tokens,
+        cells: Cells,
+        folder: ServingFolder,
+        promotions: Promotions,
+    ) -> Self:
+        """Open them. The serving folder follows the plans from now on: call its `sync` after this."""
+        catalog = registry.catalog
+        plans = Plans(catalog)
+        folder.plans = plans.all
+        telemetry = Telemetry(
+            settings.telemetry_folder, keep_days=settings.telemetry_days, forgotten=lambda: forgotten_cells(catalog)
+        )
+        trials = Trials(
+            catalog, registry.blobs, registry.stages, promotions, telemetry, automatic=bool(settings.trials)
+        )  # fmt: skip
+        robots = Robots(catalog, tokens, cells, settings.serving_folder)
+        if settings.check_robots:
+            robots.ensure_local(settings.robot_token_file)
+        robots.sync()
+        captures = CaptureStore(settings.telemetry_folder / "captures")
+        cells.before_delete.append(captures.remove_of)
+        uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
+        return cls(
+            telemetry=telemetry,
+            captures=captures,
+            rollouts=Rollouts(catalog, cells, plans, folder),
+            trials=trials,
+            watch=TrialWatch(trials),
+            robots=robots,
+            alerts=Alerts(catalog, uplink, captures, settings.data / "alerts"),
+        )
+
+    def close(self) -> None:
+        self.watch.close()
+        self.telemetry.close()

@@ -1,0 +1,1 @@
+"""Processes on one machine: `parcelhub up`, `doctor` and `demo`."""

@@ -1,0 +1,1 @@
+"""What was made from what: `lineage.Lineage` keeps the edges, `graph` walks them."""

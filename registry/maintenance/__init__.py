@@ -1,0 +1,1 @@
+"""Finding damage (`fsck`) and removing garbage (`collection`, `row_collection`)."""

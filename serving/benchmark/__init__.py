@@ -1,3 +1,0 @@
-"""Measures the server as robots see it: `folder` makes a serving folder with many variants, `load` asks without
-hiding waits (no coordinated omission), `parts` runs each measurement against a real Triton server.
-"""

@@ -1,0 +1,1 @@
+"""The serving folder as files: routing table, robots' access, digests. Imports no torch."""

@@ -1,0 +1,1 @@
+"""One inference path: pictures in, instances out. `segmenter.Segmenter` is the entry; adapters and engines below it."""
