@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import anyio.to_thread
@@ -57,6 +58,8 @@ from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
 
+UPLINK_EVERY = timedelta(seconds=5)
+"""How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
 MAX_JSON_BYTES = 32 * 1024**2
 """A commit of 100,000 files fits; blobs have a limit of their own."""
 
@@ -105,6 +108,7 @@ def create_app(
             with (
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
+                collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
                 delivering(postman),
             ):
                 yield

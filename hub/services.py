@@ -172,6 +172,7 @@ class Services:
         cells.on_create.append(remains.begin_cell)
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         events.watch_trials(production.trials)
+        events.watch_alerts(production.alerts)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)

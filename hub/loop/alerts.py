@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -49,8 +49,14 @@ class Alerts:
         self._uplink = uplink
         self._captures = captures
         self._folder = folder
+        self.observers: list[Callable[[Cursor, str, str, str], None]] = []
+        """Told of an alert that opens or closes (id, cell, state), inside the transaction that says so."""
         uplink.before.append(self._keep_pictures)
         uplink.handlers.append(self._apply)
+
+    def take_up(self) -> int:
+        """Take up what sites said meanwhile; how many messages were new. Questions do so by themselves."""
+        return self._uplink.take_up()
 
     def page(
         self,
@@ -164,14 +170,19 @@ class Alerts:
 
     def _apply(self, tx: Cursor, message: Message) -> None:
         if isinstance(message, AlertClosed):
-            tx.execute(
+            changed = tx.execute(
                 "UPDATE loop_alerts SET state = 'closed', closed_at = ?, closed_by = ?"
-                " WHERE id = ? AND state <> 'closed'",
+                " WHERE id = ? AND state <> 'closed' RETURNING cell",
                 [message.at, ITSELF, message.alert],
-            )
+            ).fetchall()
+            self._tell(tx, message.alert, [str(row[0]) for row in changed], "closed")
             return
-        tx.execute(
-            "INSERT OR IGNORE INTO loop_alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', NULL, NULL, NULL, NULL, '')",
+        if not tx.execute("SELECT 1 FROM hub_cells WHERE name = ?", [message.cell]).fetchone():
+            log.warning("an alert of a cell that is not there was left out")
+            return  # a cell that is made anew, perhaps of another team, must not inherit it
+        made = tx.execute(
+            "INSERT OR IGNORE INTO loop_alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', NULL, NULL, NULL, NULL, '')"
+            " RETURNING cell",
             [
                 message.alert,
                 message.cell,
@@ -182,7 +193,20 @@ class Alerts:
                 message.since,
                 message.at,
             ],
-        )
+        ).fetchall()
+        self._tell(tx, message.alert, [str(row[0]) for row in made], "open")
+
+    def _tell(self, tx: Cursor, alert: str, cells: Collection[str], state: str) -> None:
+        for cell in cells:
+            for observer in self.observers:
+                observer(tx, alert, cell, state)
+
+    def forget(self, tx: Cursor, cell: str) -> None:
+        """The alerts of a cell that is deleted go with it, and so do their pictures."""
+        gone = tx.execute("DELETE FROM loop_alerts WHERE cell = ? RETURNING id", [cell]).fetchall()
+        for (alert,) in gone:
+            for name in PICTURES:
+                (self._folder / f"{alert}-{name}.jpg").unlink(missing_ok=True)
 
     def _bound(self) -> None:
         files = sorted(self._folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime)

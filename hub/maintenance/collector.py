@@ -22,7 +22,7 @@ EVERY: Final = timedelta(days=1)
 def collecting(collect: Callable[[], object], *, first: timedelta = FIRST, every: timedelta = EVERY) -> Iterator[None]:
     """Collect in a thread while the block runs; leaving it waits for a collection that has begun.
 
-    What `collect` gives goes into the log.
+    What `collect` gives goes into the log, unless it is nothing.
     """
     stop = threading.Event()
 
@@ -31,7 +31,8 @@ def collecting(collect: Callable[[], object], *, first: timedelta = FIRST, every
         while not stop.wait(wait.total_seconds()):
             wait = every
             try:
-                log.info("collected %s", collect())
+                if found := collect():
+                    log.info("collected %s", found)
             except RegistryError as error:
                 log.warning("the collection failed, and will be tried again: %s", error)
             except Exception:  # this thread is the only one that collects

@@ -61,6 +61,8 @@ class Production:
         captures = CaptureStore(settings.telemetry_folder / "captures")
         cells.before_delete.append(captures.remove_of)
         uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
+        alerts = Alerts(catalog, uplink, captures, settings.data / "alerts")
+        cells.on_delete.append(alerts.forget)
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -68,7 +70,7 @@ class Production:
             trials=trials,
             watch=TrialWatch(trials),
             robots=robots,
-            alerts=Alerts(catalog, uplink, captures, settings.data / "alerts"),
+            alerts=alerts,
         )
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from hub.accounts.privacy import CELLS
 from hub.errors import InputError
 from hub.jobs.queue import Jobs
+from hub.loop.alerts import Alerts
 from hub.migrations.tables import timestamp
 from hub.protocol.discussions import OID, Discussions, Event
 from hub.rollout.trials import Trials
@@ -25,6 +26,7 @@ from registry.repos.changes import RepoChange
 from registry.repos.repo_rows import REPO, info_of_row, names_of
 from registry.stage_types import HELD_STAGES, DecisionRecord
 from registry.types import RepoInfo
+from serving.observed.camera_kinds import ADVICE
 
 MAX_TEXT: Final = 4000
 MAX_COMMITS: Final = 20
@@ -68,6 +70,10 @@ class WebhookEvents:
         """A trial that fails is an alert."""
         trials.observers.append(self._judged)
 
+    def watch_alerts(self, alerts: Alerts) -> None:
+        """A camera's fault is an alert: `alert.camera.open` and `alert.camera.closed`."""
+        alerts.observers.append(self._camera)
+
     def alert(
         self,
         name: str,
@@ -101,6 +107,15 @@ class WebhookEvents:
         name = cell_name(cell) if cell is not None else team
         told = {"text": text[:MAX_TEXT], **data}
         self._webhooks.tell(tx, Happening(event, subject, name, owner, about, told))
+
+    def _camera(self, tx: Cursor, alert: str, cell: str, state: str) -> None:
+        row = tx.execute("SELECT kind, line, camera FROM loop_alerts WHERE id = ?", [alert]).fetchone()
+        if row is None:
+            return
+        kind, line, camera = row
+        text = f"{ADVICE[kind].what} {ADVICE[kind].remedy}" if state == "open" else f"{kind}: it is gone"
+        data = {"alert": alert, "kind": kind, "line": line, "camera": camera}
+        self.alert(f"camera.{state}", text, cell=cell, data=data, tx=tx)
 
     def _repo(self, tx: Cursor, change: RepoChange) -> None:
         event = _REPO_EVENTS[change.kind]

@@ -98,6 +98,18 @@ def test_a_message_counts_once_and_a_person_has_the_last_word(services: Services
     assert alert.closed_by != "the camera"
 
 
+def test_a_cells_alerts_go_with_it_and_none_comes_for_a_cell_that_is_not_there(
+    services: Services, client: HubClient, cell: str
+) -> None:
+    send(services, opened(), "1" * 32)
+    assert len(client.alerts()) == 1
+    services.cells.delete(cell)
+    send(services, opened("b" * 32), "2" * 32)  # the site did not know yet
+    services.cells.create(cell, "", "rival")
+    assert client.alerts() == []
+    assert not list((services.settings.data / "alerts").glob("*.jpg"))
+
+
 def test_pages_of_alerts_go_on_where_the_last_one_ended(services: Services, client: HubClient, cell: str) -> None:
     for k in range(7):
         alert = f"{k:032x}"

@@ -17,6 +17,7 @@ from hub.services import Services
 from hub.settings import Settings
 from hub.webhooks.delivery import MAX_WAITING, Postman
 from registry.types import FileEntry, RepoId
+from serving.observed.spool import UPLINK, Spool
 from tests.hub.http.test_access_table import _variant
 from tests.hub.material import wait_for, write_base_files
 from tests.hub.receivers import Letter, Receiver, receiving
@@ -283,6 +284,21 @@ def test_a_team_that_goes_takes_its_webhooks_along(services: Services, ann: HubC
     services.users.delete("ann")
     assert services.webhooks.page(limit=9) == []
     assert services.registry.catalog.query("SELECT * FROM hub_webhook_deliveries") == []
+
+
+def test_a_cameras_fault_is_told_though_nobody_looks(services: Services, ann: HubClient, receiver: Receiver) -> None:
+    made = hook(ann, receiver, "alert.camera")
+    services.cells.create("dock-7", "", "acme")
+    about = {"type": "alert", "alert": "a" * 32}
+    fault = {"cell": "dock-7", "line": "l1", "camera": None, "kind": "blocked", "since": 1.0, "at": 20.0, "reason": ""}
+    spool = Spool(services.settings.telemetry_folder / UPLINK)
+    spool.put("1" * 32, 20.0, about | {"event": "open", **fault, "pictures": {}})
+    spool.put("2" * 32, 900.0, about | {"event": "close", "at": 900.0})
+    wait_for(lambda: len(receiver.letters) == 2, 120)
+    assert {one.told["event"] for one in receiver.letters} == {"alert.camera.open", "alert.camera.closed"}
+    assert all(one.is_signed_with(made.secret) for one in receiver.letters)
+    (first,) = (one.told for one in receiver.letters if one.told["event"] == "alert.camera.open")
+    assert (first["cell"], first["data"]["kind"], first["data"]["line"]) == ("dock-7", "blocked", "l1")
 
 
 def test_alerts_have_any_name(services: Services, ann: HubClient, receiver: Receiver) -> None:
