@@ -84,7 +84,7 @@ def _stand(make: Maker, world: World, view: View) -> None:
     rng = make.rng
     weights = {name: weight for name, (_, weight) in STANDING.items()}
     for _ in range(ATTEMPTS):
-        across, down = rng.uniform(-0.1, 1.1, 2)
+        across, down = rng.uniform(-0.1, 1.1, 2).tolist()
         place = view.on_floor(across, down, world.floor)
         if place is None:
             continue
@@ -101,7 +101,7 @@ def _target(make: Maker, view: View) -> Array:
     if rng.random() < 0.65:
         k = int(rng.integers(len(view.middles)))
         return np.array([*view.middles[k, :2], view.high[k, 2] + rng.uniform(0.0, 0.12)])
-    across, down = rng.uniform(0.1, 0.9, 2)
+    across, down = rng.uniform(0.1, 0.9, 2).tolist()
     return view.at(across, down, view.depth * rng.uniform(0.7, 1.0))
 
 

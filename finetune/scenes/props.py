@@ -184,8 +184,8 @@ def make_pallets(make: Maker) -> list[Thing]:
     rng, top = make.rng, 0.0
     parts: list[Thing] = []
     for _ in range(int(rng.integers(1, 9)) if rng.random() < 0.6 else 1):
-        dx, dy = rng.normal(0, 0.012, 2)
-        board, top = pallet(make, dx, dy, top, 1.2, 0.8)
+        x, y = rng.normal(0, 0.012, 2).tolist()
+        board, top = pallet(make, x, y, top, 1.2, 0.8)
         parts += board
     return parts
 

@@ -177,9 +177,11 @@ class Alerts:
             ).fetchall()
             self._tell(tx, message.alert, [str(row[0]) for row in changed], "closed")
             return
-        if not tx.execute("SELECT 1 FROM hub_cells WHERE name = ?", [message.cell]).fetchone():
-            log.warning("an alert of a cell that is not there was left out")
-            return  # a cell that is made anew, perhaps of another team, must not inherit it
+        known = "SELECT 1 FROM hub_cells WHERE name = ? AND NOT EXISTS"
+        gone = "(SELECT 1 FROM rollout_forgotten WHERE cell = ? AND before >= ?)"
+        if not tx.execute(f"{known} {gone}", [message.cell, message.cell, message.since]).fetchone():
+            log.warning("an alert of a cell that is not there any more was left out")
+            return  # one that is made anew, perhaps of another team, must not inherit it
         made = tx.execute(
             "INSERT OR IGNORE INTO loop_alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'open', NULL, NULL, NULL, NULL, '')"
             " RETURNING cell",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import DatasetError
+from finetune.model import new_base
 from finetune.scenes import BROAD, DEMO_CELL, LABELS, write_cell
-from finetune.training.examples import MASK_STRIDE, Example
+from finetune.training.examples import MASK_STRIDE, Example, collate
+from finetune.training.learner import learner_for
 from finetune.training.scene_examples import Mixture, SceneExamples, WrittenScenes, cut, written_examples
 from tests.finetune.folders import yolo_folder
+from tests.finetune.test_training import TINY_OF
 
 SIZE = 64
 
@@ -40,7 +45,8 @@ def test_an_example_is_the_same_whenever_it_is_asked_for(close_ups: float, greys
 
 @pytest.mark.slow
 def test_close_ups_show_larger_packages() -> None:
-    far, near = (SceneExamples(BROAD, size=SIZE, seed=3, count=60, close_ups=share) for share in (0.0, 1.0))
+    look = replace(BROAD, empty=0.0)
+    far, near = (SceneExamples(look, size=SIZE, seed=3, count=60, close_ups=share) for share in (0.0, 1.0))
     area = [np.mean([examples[k].masks.mean((1, 2)).mean() for k in range(30)]) for examples in (far, near)]
     assert area[1] > 1.3 * area[0]
 
@@ -105,3 +111,16 @@ def test_a_mixture_draws_its_share(cell: Path) -> None:
     drawn = [same(mixture[k], written[k]) for k in range(40)]
     assert all(other or same(mixture[k], scenes[k]) for k, other in enumerate(drawn))
     assert 6 <= sum(drawn) <= 26
+
+
+@pytest.mark.parametrize("family", sorted(TINY_OF))
+def test_every_family_learns_from_pictures_without_packages(family: str) -> None:
+    bare = SceneExamples(replace(BROAD, environments={"pile": 1.0}, empty=1.0), size=64, seed=1, count=4)
+    learner = learner_for(new_base(TINY_OF[family], LABELS, seed=1), scratch=True)
+    learner.train()
+    loss = torch.stack(list(learner(**collate([bare[0], bare[1]])).values())).sum()
+    assert torch.isfinite(loss)
+    loss.backward()
+    grown = [p.grad for p in learner.parameters() if p.grad is not None]
+    assert grown
+    assert all(torch.isfinite(grad).all() for grad in grown)

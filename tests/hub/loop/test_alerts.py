@@ -242,7 +242,7 @@ import os, signal, sys
 from pathlib import Path
 from hub.loop.uplink import Uplink
 from hub.migrations.tables_loop import LOOP
-from registry.catalog import Catalog
+from registry.catalog.catalog import Catalog
 from registry.catalog.migrations import REGISTRY
 from serving.observed.spool import Spool
 root = Path(sys.argv[1])

@@ -298,7 +298,7 @@ def test_a_cameras_fault_is_told_though_nobody_looks(services: Services, ann: Hu
     assert {one.told["event"] for one in receiver.letters} == {"alert.camera.open", "alert.camera.closed"}
     assert all(one.is_signed_with(made.secret) for one in receiver.letters)
     (first,) = (one.told for one in receiver.letters if one.told["event"] == "alert.camera.open")
-    assert (first["cell"], first["data"]["kind"], first["data"]["line"]) == ("dock-7", "blocked", "l1")
+    assert (first["about"]["cell"], first["data"]["kind"], first["data"]["line"]) == ("dock-7", "blocked", "l1")
 
 
 def test_alerts_have_any_name(services: Services, ann: HubClient, receiver: Receiver) -> None:
