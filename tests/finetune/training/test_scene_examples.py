@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finetune.model import new_base
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import DatasetError
-from finetune.model import new_base
 from finetune.scenes import BROAD, DEMO_CELL, LABELS, write_cell
 from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.learner import learner_for
