@@ -48,6 +48,7 @@ def list_(settings: Settings, as_json: bool) -> None:
         print_json(models)
         return
     rows = table("Models", "model", "verdict", "stage", "base", "AP (base)", "AP", "made at")
+    rows.columns[0].no_wrap = True  # to be copied
     for base in models.bases:
         rows.add_row(base.name, "", "base", "", "", "", when(base.created_at))
     for one in models.variants:
