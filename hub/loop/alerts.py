@@ -143,7 +143,7 @@ class Alerts:
     # --- what sites say -----------------------------------------------------------------------------------------------
 
     def _keep_pictures(self, message: Message) -> None:
-        if not isinstance(message, AlertOpened):
+        if not isinstance(message, AlertOpened) or not self._catalog.query(*_known(message)):
             return
         for name, data in message.jpegs().items():
             target = self._folder / f"{message.alert}-{name}.jpg"
@@ -177,9 +177,7 @@ class Alerts:
             ).fetchall()
             self._tell(tx, message.alert, [str(row[0]) for row in changed], "closed")
             return
-        known = "SELECT 1 FROM hub_cells WHERE name = ? AND NOT EXISTS"
-        gone = "(SELECT 1 FROM rollout_forgotten WHERE cell = ? AND before >= ?)"
-        if not tx.execute(f"{known} {gone}", [message.cell, message.cell, message.since]).fetchone():
+        if not tx.execute(*_known(message)).fetchone():
             log.warning("an alert of a cell that is not there any more was left out")
             return  # one that is made anew, perhaps of another team, must not inherit it
         made = tx.execute(
@@ -237,3 +235,10 @@ class Alerts:
             note=note,
             pictures=[name for name in PICTURES if (self._folder / f"{id_}-{name}.jpg").is_file()],
         )
+
+
+def _known(message: AlertOpened) -> tuple[str, list[object]]:
+    """The question whether there is the cell that an alert is of, and not another one of its name."""
+    known = "SELECT 1 FROM hub_cells WHERE name = ? AND NOT EXISTS"
+    gone = "(SELECT 1 FROM rollout_forgotten WHERE cell = ? AND before >= ?)"
+    return f"{known} {gone}", [message.cell, message.cell, message.since]

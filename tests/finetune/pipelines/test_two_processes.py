@@ -20,7 +20,7 @@ SCRIPT = """
 import os, sys
 from pathlib import Path
 from tests.finetune.training.test_training import TINY
-from finetune import base_service
+from finetune.pipelines import base_service
 from finetune.training.base import BaseRecipe, train_base
 folder, rank, seconds, steps = Path(sys.argv[1]), os.environ["RANK"], float(sys.argv[2]), int(sys.argv[3])
 recipe = BaseRecipe(

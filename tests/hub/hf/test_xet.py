@@ -196,7 +196,7 @@ class TestUploads:
 
     def test_a_xorb_beyond_all_limits(self, cas):
         chunk = pack(random.Random(2).randbytes(128 * 1024), 0)
-        assert cas().post(f"/v1/xorbs/default/{'0' * 64}", chunk * (MAX_UPLOAD // len(chunk) + 1)).status_code == 400
+        assert cas().post(f"/v1/xorbs/default/{'0' * 64}", chunk * (MAX_UPLOAD // len(chunk) + 1)).status_code == 413
 
     def test_bad_shards(self, cas, xorb):
         ours = cas()

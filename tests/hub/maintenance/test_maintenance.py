@@ -64,12 +64,12 @@ class TestRunning:
 
     def test_one_at_a_time(self, services: Services) -> None:
         gate = threading.Event()
-        lines = services.maintenance.told(lambda tell: gate.wait(60))
+        lines = services.maintenance.streamed(lambda tell: gate.wait(60))
         with pytest.raises(MaintenanceBusyError):
-            services.maintenance.told(lambda tell: 2)
+            services.maintenance.streamed(lambda tell: 2)
         gate.set()
         assert [json.loads(line) for line in lines] == [{"result": True}]
-        assert [json.loads(line) for line in services.maintenance.told(lambda tell: 3)] == [{"result": 3}]
+        assert [json.loads(line) for line in services.maintenance.streamed(lambda tell: 3)] == [{"result": 3}]
 
     def test_an_error_is_told(self, care: MaintenanceClient, services: Services, monkeypatch) -> None:
         def broken(*_: object, **__: object) -> None:

@@ -200,7 +200,7 @@ class TestLineage:
             "dock-7",
             "fleet",
             f"dock-7@{version}",
-            ["arm-1"],
+            ["arm-1", "local"],
         )
 
     def test_a_base_answers_where_no_variant_does(self, hub: Services, tmp_path: Path) -> None:
