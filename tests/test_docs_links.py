@@ -139,11 +139,13 @@ def resolve(words: list[str]) -> str | None:
     """What is wrong with a call: an unknown command or option; None if nothing is."""
     command: click.Command = cli
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        several = words[0].split("|")
-        for name in several:
-            if name not in command.commands:
+        several, found = words[0].split("|"), None
+        for name in reversed(several):  # asked for by name: some are loaded only then
+            found = command.get_command(click.Context(command), name)
+            if found is None:
                 return f"no command {name!r}"
-        command, words = command.commands[several[0]], words[1:]
+        assert found is not None
+        command, words = found, words[1:]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     unknown = [word for word in words if re.match(r"--?[a-z]", word) and word.split("=")[0] not in known | {"--help"}]
     return f"no option {unknown[0]!r}" if unknown else None
