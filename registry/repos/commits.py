@@ -44,6 +44,10 @@ class TreeCache:
         """The files if they are in memory."""
         return self._trees.get(tree)
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._trees.clear()
+
     def remember(self, tree: Digest, files: tuple[FileEntry, ...]) -> None:
         """Keep the files of a tree that was just made."""
         self._trees.put(tree, files, len(files) + 1)

@@ -25,7 +25,7 @@ from registry import AddFile, Registry, RepoId
 
 registry = Registry.open(Path(sys.argv[1]))
 repo = RepoId.parse("cells/dock-7")
-registry.repos.repos.create(repo, exist_ok=True)
+registry.repos.create(repo, exist_ok=True)
 
 def work(name):
     number = 0
@@ -33,10 +33,10 @@ def work(name):
         number += 1
         ops = []
         for k in range(4):
-            info = registry.blobs.blobs.put_bytes(os.urandom(2000 + 500 * k))
+            info = registry.blobs.put_bytes(os.urandom(2000 + 500 * k))
             ops.append(AddFile(f"{name}/{k}.bin", info.sha256, info.size))
         tag = f"{name}-{os.getpid()}-{number}"
-        commit = registry.repos.repos.commit(repo, ops, message=tag, author=name, tags=[tag])
+        commit = registry.repos.commit(repo, ops, message=tag, author=name, tags=[tag])
         os.write(1, f"{commit.id} {tag}\\n".encode())
 
 for name in ("a", "b"):

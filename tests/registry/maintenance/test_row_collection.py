@@ -214,13 +214,13 @@ with Registry.open(Path(sys.argv[1])) as registry:
     while True:
         for number in range(3):
             repo = RepoId.parse(f"acme/repo-{number}")
-            registry.repos.repos.create(repo, exist_ok=True)
+            registry.repos.create(repo, exist_ok=True)
             for _ in range(3):
-                info = registry.blobs.blobs.put_bytes(os.urandom(20))
+                info = registry.blobs.put_bytes(os.urandom(20))
                 file = AddFile("a.txt", info.sha256, info.size)
-                registry.repos.repos.commit(repo, [file], message="m", author="a")
-            registry.repos.repos.squash(repo, "main", message="m", author="a")
-        registry.repos.repos.delete(repo)
+                registry.repos.commit(repo, [file], message="m", author="a")
+            registry.repos.squash(repo, "main", message="m", author="a")
+        registry.repos.delete(repo)
         collect_rows(registry.catalog, registry.blobs, timedelta(0))
         turn += 1
         os.write(1, b"turn\\n")
