@@ -248,8 +248,9 @@ class Telemetry:
         return self._files.sifting(work)
 
     def _take_up(self) -> None:
-        self._note_incoming()  # what is put into Parquet was noted before
-        self._files.take_up()
+        self._note_incoming()
+        # A segment that arrives now waits for the next time: put into Parquet before it is noted, it would never count.
+        self._files.take_up(self._seen)
 
     def _note_incoming(self) -> None:
         """Tell `votes` of the segments that are new; the first time, of what is on record."""

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,11 +131,14 @@ class ParquetFiles:
             f"QUALIFY row_number() OVER (PARTITION BY {_ONE[kind]} ORDER BY {_TIME[kind]}) = 1)"
         )
 
-    def take_up(self) -> None:
-        """Put all segments into Parquet files; days that are over go. Raises TelemetryError."""
+    def take_up(self, names: Collection[str] | None = None) -> None:
+        """Put segments (those of these names, or all) into Parquet files; days that are over go. Raises
+        TelemetryError."""
         for kind in (PREDICTIONS, OUTCOMES):
             segments = sorted((self.folder / INCOMING).glob(f"{kind}-*.jsonl"))
-            segments = [path for path in segments if not self._aside.passed_over(path)]
+            segments = [
+                path for path in segments if (names is None or path.name in names) and not self._aside.passed_over(path)
+            ]
             for start in range(0, len(segments), SEGMENTS_AT_ONCE):
                 try:
                     self._convert(kind, segments[start : start + SEGMENTS_AT_ONCE])

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from finetune.model import new_base
 from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import DatasetError
+from finetune.models.model import new_base
 from finetune.scenes import BROAD, DEMO_CELL, LABELS, write_cell
 from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.learner import learner_for
 from finetune.training.scene_examples import Mixture, SceneExamples, WrittenScenes, cut, written_examples
 from tests.finetune.folders import yolo_folder
-from tests.finetune.test_training import TINY_OF
+from tests.finetune.training.test_training import TINY_OF
 
 SIZE = 64
 

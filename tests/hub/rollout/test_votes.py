@@ -150,6 +150,29 @@ def test_sums_of_many_picks_keep_a_tail_only_and_take_late_ones(tmp_path: Path) 
     telemetry.close()
 
 
+def test_a_request_recorded_while_files_are_taken_up_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    telemetry = Telemetry(tmp_path)
+    wanted = wanted_of("dock-7", "dock-7@v1", "fleet", 0.0)
+    telemetry.progress("t", wanted, TEST)
+    real, late = telemetry._files.take_up, [prediction(f"n{number}") for number in range(30)]
+
+    def take_up(*given: Any) -> None:
+        if late:  # the robots' server seals a segment between the note of what came in and the files
+            write_segment(tmp_path / INCOMING, PREDICTIONS, late)
+            late.clear()
+        real(*given)
+
+    monkeypatch.setattr(telemetry._files, "take_up", take_up)
+    telemetry.rates(["variant"])
+    assert not late
+    telemetry.add_outcomes([outcome(f"n{number}", cell="dock-7") for number in range(30)], reporter="r")
+    telemetry.look(wait=True)
+    picks = telemetry.picks("dock-7", "dock-7@v1", "fleet", 0.0)
+    assert len(picks) == 30
+    assert telemetry.progress("t", wanted, TEST).result == TEST.run(success for _, success in picks)
+    telemetry.close()
+
+
 def test_reports_wait_for_no_question(tmp_path: Path) -> None:
     telemetry = Telemetry(tmp_path)
     telemetry.look(wait=True)

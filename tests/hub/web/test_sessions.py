@@ -104,6 +104,8 @@ FORMS = [
     ("/ui/settings/tokens", {"name": "x", "scope-admin": "1"}),
     ("/ui/settings/tokens/abc/revoke", {}),
     ("/ui/datasets/a/b/check", {}),
+    ("/ui/alerts/abc/acknowledge", {"note": "on it"}),
+    ("/ui/alerts/abc/close", {}),
     ("/ui/sign-out", {}),
 ]
 
@@ -161,10 +163,10 @@ def test_what_a_token_may_not_do_is_not_offered_and_refused(stranger: Browser, s
 
 def test_the_operator_makes_and_revokes_tokens(browser: Browser, services: Services) -> None:
     services.users.put("ada", teams=["north"])
-    page = browser.post(
-        "/ui/settings/tokens", {"name": "ada laptop", "user": "ada", "scope-read": "1"}, status=200
-    ).text
-    token = page.partition('<code id="made">')[2].partition("<")[0]
+    browser.post("/ui/settings/tokens", {"name": "ada laptop", "user": "ada", "scope-read": "1"})
+    token = browser.get("/ui/settings").partition('<code id="made">')[2].partition("<")[0]
+    assert 'id="made"' not in browser.get("/ui/settings"), "a reload shows it no second time and makes no second one"
+    assert len([one for one in services.tokens.all() if one.name == "ada laptop"]) == 1
     identity = services.tokens.identify(token)
     assert identity.user == "ada" and identity.scopes == {"read"}
     assert "no user" in browser.post("/ui/settings/tokens", {"name": "x", "user": "eve", "scope-read": "1"}, 200).text
