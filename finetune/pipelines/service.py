@@ -33,7 +33,9 @@ from finetune.report.service import Measured, Stopwatch, judge, keep_best, short
 from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
+from serving.errors import AdapterError
 from serving.inference.adapter_files import VARIANT
+from serving.inference.first_look import look
 from serving.inference.score_calibration import LEAST, answered
 from serving.inference.segmenter import Segmenter
 
@@ -109,7 +111,11 @@ def run_finetune(
     shutil.rmtree(variant_dir, ignore_errors=True)
     save_variant(adapted, variant_dir, request, deck)
     with watch("evaluate"):
-        segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
+        try:
+            segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
+        except AdapterError as error:
+            raise _not_servable(error.reason) from error
+        refuse_useless(segmenter)
         base_eval, variant_eval = evaluations(judged)
     curve, curve_note = None, _why_no_curve(request, len(sources))
     if seconds_each and not kept:
@@ -304,6 +310,20 @@ def save_variant(model: Any, folder: Path, request: FinetuneRequest, deck: Deck)
 
 def _adapter_state(model: Any) -> dict[str, Any]:  # noqa: ANN401
     return {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}
+
+
+def refuse_useless(segmenter: Segmenter) -> None:
+    """Raise TrainingError for a variant that the robots' server would refuse for what it says: here somebody waits who
+    can act on it, there a cell would be answered by the base."""
+    if found := look(segmenter, NAME):
+        raise _not_servable(found)
+
+
+def _not_servable(found: str) -> TrainingError:
+    return TrainingError(
+        f"the variant cannot be served: {found}. Its training has diverged; train again with a lower learning rate, and"
+        " look at the images' labels"
+    )
 
 
 def measure(

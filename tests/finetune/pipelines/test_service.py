@@ -17,6 +17,7 @@ from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.evaluation import weight_interpolation as keeping
 from finetune.evaluation.weight_interpolation import SHARES
 from finetune.models.model import load_base, new_base, save_base
+from finetune.pipelines import service as pipeline
 from finetune.pipelines.base_service import judges, make_base
 from finetune.pipelines.service import FinetuneRequest, run_finetune
 from finetune.report import service as report_service
@@ -25,6 +26,7 @@ from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
 from finetune.training.base import BaseRecipe
 from registry.promotion.readiness import judge_metrics
 from serving.inference.segmenter import Segmenter
+from serving.instances import Instances
 from tests.finetune.training.test_training import TINY
 
 
@@ -288,3 +290,34 @@ def test_a_longer_budget_has_a_curve_and_earlier_data_is_looked_at(
     assert [point["images"] for point in curve["points"]] == [4, 8, 16] and curve["sentence"]
     assert "variant dock-7@v1" in facts["forgetting"][1]["what"] and facts["forgetting"][1]["images"] == 3
     assert not list(tmp_path.glob("curve-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", ["enormous", "not finite"])
+def test_what_cannot_be_served_is_refused_in_words_when_the_training_ends(
+    spoil, base_dir, cell_dir, tmp_path, monkeypatch
+):
+    train = pipeline.adapt
+
+    def diverging(*given, **more):
+        model = train(*given, **more)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name:
+                    weight.fill_(1e4 if spoil == "enormous" else torch.nan)
+        return model
+
+    monkeypatch.setattr(pipeline, "adapt", diverging)
+    with pytest.raises(TrainingError, match="cannot be served"):
+        run_finetune(request(), dataset_dir=cell_dir, base_dir=base_dir, workspace=tmp_path, report=lambda p: None)
+
+
+def test_a_variant_that_says_nothing_where_the_base_says_much_is_refused():
+    class Says:
+        def answer(self, images, orders):
+            scores = [] if orders[0].variant else [0.9, 0.8, 0.7]
+            masks = np.ones((len(scores), 4, 4), np.bool_)
+            return [Instances.from_masks(masks, ["box"] * len(scores), np.array(scores, np.float32))]
+
+    with pytest.raises(TrainingError, match="says nothing"):
+        pipeline.refuse_useless(Says())

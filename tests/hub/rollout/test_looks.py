@@ -19,11 +19,12 @@ from hub.services import Services
 from registry.errors import MoveRefusedError
 from serving.folder.routing import CellRoute, materialise
 from serving.inference.adapter_files import FILES, WEIGHTS
+from serving.inference.first_look import look
 from serving.inference.segmenter import SegmentOptions
 from serving.instances import Instances
 from serving.observed.server_status import LOOKS, ServerStatus, ask_for_look, looked_key, read_status, write_status
 from serving.triton.engine import Engine
-from serving.triton.looks import AT_ONCE, REQUEST_S, look
+from serving.triton.looks import AT_ONCE, REQUEST_S
 from tests.hub.rollout.test_bases_and_folder import hub, make_variant  # noqa: F401  # `hub` is a fixture
 from tests.serving.conftest import make_base, publish, sha256
 from tests.serving.conftest import make_variant as make_adapter
