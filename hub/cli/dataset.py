@@ -127,7 +127,12 @@ def convert(
 @click.argument("name", metavar="TEAM/NAME")
 @click.option("--message", "-m", default="", help="What is new in this revision.")
 @click.option("--licence", default="unknown", show_default=True, help="Goes on the dataset card.")
-@click.option("--private", is_flag=True, help="A new dataset is for its team's eyes alone.")
+@click.option(
+    "--private/--public",
+    default=True,
+    show_default=True,
+    help="Whether a new dataset is for its team's eyes alone. One that exists stays as it is.",
+)
 @json_option
 @settings_options
 def push(settings: Settings, folder: Path, name: str, message: str, licence: str, private: bool, as_json: bool) -> None:
@@ -138,6 +143,7 @@ def push(settings: Settings, folder: Path, name: str, message: str, licence: str
     \b
     Example:
       parcelhub dataset push ./dock-7 acme/dock-7 -m "the first 120 frames"
+      parcelhub dataset push ./samples acme/samples --public --licence cc-by-4.0
     """
     with unpacked(folder) as source:
         found = read(source)
@@ -315,7 +321,7 @@ def push_dataset(
     *,
     licence: str = "unknown",
     progress: ProgressCallback,
-    private: bool = False,
+    private: bool = True,
 ) -> Commit:
     """Write the dataset in the form that the hub stores, and make the repository's `main` hold it."""
     from finetune.datasets import write_dataset

@@ -46,7 +46,7 @@ class ServiceCalls(Calls):
     # Uploads
 
     def start_upload(
-        self, name: str, files: Sequence[r.ManifestFile], message: str, *, private: bool = False
+        self, name: str, files: Sequence[r.ManifestFile], message: str, *, private: bool = True
     ) -> r.Upload:
         body = r.UploadIn(files=list(files), message=message, private=private)
         return self._call("POST", _dataset(name) + "/uploads", r.Upload, body)

@@ -38,7 +38,7 @@ def push_folder(
     folder: Path,
     message: str,
     *,
-    private: bool = False,
+    private: bool = True,
     progress: Report = _silent,
     patience: float = PATIENCE_SECONDS,
 ) -> s.Commit:

@@ -19,9 +19,9 @@ MAX_FILES = 100_000
 
 
 class DatasetIn(_In, frozen=True):
-    """A dataset to make. `private`: only its team sees it; the operator always does."""
+    """A dataset to make. `private`: only its team sees it; the operator always does. To show it to all is said."""
 
-    private: bool = False
+    private: bool = True
 
 
 class DatasetChange(_In, frozen=True):
@@ -92,8 +92,8 @@ class UploadIn(_In, frozen=True):
 
     files: Annotated[list[ManifestFile], Meta(min_length=1, max_length=MAX_FILES)]
     message: Annotated[str, Meta(min_length=1, max_length=2000)] = "upload"
-    private: bool = False
-    """For a dataset that does not exist yet."""
+    private: bool = True
+    """For a dataset that does not exist yet: its team's, unless it is said to be for all."""
 
 
 class MissingFile(_Out, frozen=True):
