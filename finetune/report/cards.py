@@ -16,7 +16,7 @@ from finetune.training.adapt import AdaptRecipe
 from finetune.training.base import BaseRecipe
 from finetune.training.fit import processes
 from finetune.training.foundation import PACKAGES
-from finetune.training.scene_examples import WrittenScenes
+from finetune.training.scene_examples import Backgrounds, WrittenScenes
 from registry.promotion.readiness import judge_metrics
 from serving.inference.segmenter import RESERVED
 
@@ -169,11 +169,16 @@ def _start(recipe: BaseRecipe) -> str:
 
 
 def _pasted(recipe: BaseRecipe) -> str:
-    """What photographs were pasted into scenes."""
-    share = _pasted_share(recipe)
-    if not share:
-        return "no photograph among them"
-    return f"{_percent(share)} of them photographs of boxes, cut out and pasted before a background of ours"
+    """What photographs were pasted into scenes, and which came beside them."""
+    share, parts = _pasted_share(recipe), []
+    if share:
+        parts.append(f"{_percent(share)} of them photographs of boxes, cut out and pasted before a background of ours")
+    if recipe.backgrounds is not None:
+        count = len(Backgrounds(recipe.backgrounds, side=recipe.architecture.image_size))
+        parts.append(
+            f"{_percent(recipe.background_share)} photographs without any package ({count} of them, each altered anew)"
+        )
+    return "; ".join(parts) or "no photograph among them"
 
 
 def _pasted_share(recipe: BaseRecipe) -> float:
@@ -206,6 +211,7 @@ def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> Trainin
         written=written_sources(recipe.written_share, written),
         environments=", ".join(recipe.look.environments),
         views=f"close {recipe.close_ups:.0%}, grey {recipe.greys:.0%}"
-        + (f", pasted {_percent(pasted)}" if pasted else ""),
+        + (f", pasted {_percent(pasted)}" if pasted else "")
+        + (f", photographed backgrounds {_percent(recipe.background_share)}" if recipe.backgrounds else ""),
         rates=f"Muon {recipe.muon_rate}, AdamW {recipe.learning_rate}",
     )

@@ -17,7 +17,7 @@ from finetune.training.foundation import fill_encoder, foundation_weights, inher
 from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
-from finetune.training.scene_examples import Mixture, SceneExamples, written_examples
+from finetune.training.scene_examples import Mixture, SceneExamples, background_examples, written_examples
 from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
 
@@ -36,7 +36,8 @@ class BaseRecipe(FitSettings):
 
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
     on disk (slower tiers'), of which `written_share` of all examples come. `assets` is a folder with photographs of
-    packages, cut out: `pasted` of the scenes that are not close-ups are made of these.
+    packages, cut out: `pasted` of the scenes that are not close-ups are made of these. `backgrounds` is a folder with
+    photographs without packages, of which `background_share` of all examples come.
     """
 
     max_steps: int = 100_000
@@ -63,6 +64,8 @@ class BaseRecipe(FitSettings):
     written_share: float = 0.2
     assets: Path | None = None
     pasted: float = 0.12
+    backgrounds: Path | None = None
+    background_share: float = 0.05
 
 
 def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
@@ -83,6 +86,9 @@ def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
     if recipe.written:
         written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)
         examples = Mixture(examples, written, share=recipe.written_share, seed=recipe.seed, count=count)
+    if recipe.backgrounds is not None:
+        bare = background_examples(recipe.backgrounds, size=size, count=count, seed=recipe.seed)
+        examples = Mixture(examples, bare, share=recipe.background_share, seed=recipe.seed, count=count, draw=3)
     return examples
 
 

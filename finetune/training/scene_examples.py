@@ -16,6 +16,8 @@ from finetune.scenes import LABELS, Look, SceneGenerator
 from finetune.scenes.cutouts import PasteGenerator, read_cutouts
 from finetune.training.augment import AugmentedExamples, Source, Strength, fit_source
 from finetune.training.examples import MASK_STRIDE, Example
+from serving.errors import ImageError
+from serving.inference.preprocess import decode_image
 
 CLOSE_UP = 2  # a close-up is cut from a scene of so many times the side
 CUT_SIDES = (0.3, 0.8)  # of that scene's side: 0.5 is one of its pixels for one of the example's
@@ -24,6 +26,11 @@ WRITTEN_STRENGTH = Strength(
     plain=0.4, mosaic=0.1, paste=0.0, zoom_out=0.1, rotate_degrees=5.0, brightness=0.2, contrast=0.2, saturation=0.2,
     hue=0.02, blur=0.0, noise=0.0,
 )  # fmt: skip
+
+
+BACKGROUND_SUFFIXES = (".jpg", ".jpeg", ".png")
+# A photograph that comes back a hundred times is seen from nearer, farther, turned and in other light.
+BACKGROUND_STRENGTH = Strength(plain=0.1, mosaic=0.25, paste=0.0)
 
 
 class SceneExamples(Dataset[Example]):
@@ -137,18 +144,46 @@ class WrittenScenes(Sequence[Source]):
         return fit_source(source, self._side)
 
 
-class Mixture(Dataset[Example]):
-    """Examples of `main`, of which a `share` is replaced by `other`'s of the same number."""
+class Backgrounds(Sequence[Source]):
+    """Photographs without any package, read when they are asked for: what is not a package, as cameras see it.
 
-    def __init__(self, main: Dataset[Example], other: Dataset[Example], *, share: float, seed: int, count: int) -> None:
+    Raises DatasetError for a folder without PNG or JPEG files.
+    """
+
+    def __init__(self, folder: Path, *, side: int) -> None:
+        self._side = side
+        self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in BACKGROUND_SUFFIXES)
+        if not self._paths:
+            raise DatasetError("has no photograph (.jpg, .jpeg, .png)", path=folder)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Source:  # type: ignore[override]  # slices are of no use here
+        path = self._paths[index]
+        try:
+            pixels = decode_image(path.read_bytes())
+        except (OSError, ImageError) as error:
+            raise DatasetError(str(error), path=path) from error
+        none = np.zeros((0, *pixels.shape[:2]), np.bool_)
+        return fit_source(Source(pixels, none, np.zeros(0, np.int64)), self._side)
+
+
+class Mixture(Dataset[Example]):
+    """Examples of `main`, of which a `share` is replaced by `other`'s of the same number. `draw` tells apart mixtures
+    of one seed."""
+
+    def __init__(
+        self, main: Dataset[Example], other: Dataset[Example], *, share: float, seed: int, count: int, draw: int = 2
+    ) -> None:
         self._main, self._other = main, other
-        self._share, self._seed, self._count = share, seed, count
+        self._share, self._seed, self._count, self._draw = share, seed, count, draw
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> Example:
-        other = np.random.default_rng((self._seed, 2, index)).random() < self._share
+        other = np.random.default_rng((self._seed, self._draw, index)).random() < self._share
         return (self._other if other else self._main)[index]
 
 
@@ -156,4 +191,11 @@ def written_examples(folders: Sequence[Path], *, size: int, count: int, seed: in
     """Augmented examples of datasets on disk. Raises DatasetError as WrittenScenes does."""
     return AugmentedExamples(
         WrittenScenes(folders, side=size), size=size, count=count, seed=seed, strength=WRITTEN_STRENGTH
+    )
+
+
+def background_examples(folder: Path, *, size: int, count: int, seed: int) -> AugmentedExamples:
+    """Augmented examples of photographs without packages. Raises DatasetError as Backgrounds does."""
+    return AugmentedExamples(
+        Backgrounds(folder, side=2 * size), size=size, count=count, seed=seed, strength=BACKGROUND_STRENGTH
     )

@@ -42,6 +42,14 @@ def base() -> None:
     """The universal base: train one, judge one."""
 
 
+backgrounds_option = click.option(
+    "--backgrounds",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with photographs without any package: what a base learns to leave alone.",
+)
+background_share_option = click.option(
+    "--background-share", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of all pictures."
+)
 foundation_option = click.option(
     "--foundation",
     type=click.Choice(["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]),
@@ -79,6 +87,8 @@ foundation_option = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder with photographs of packages, cut out (PNG with alpha; or in box-cutouts below it).",
 )
+@backgrounds_option
+@background_share_option
 @click.option(
     "--pasted", type=click.FloatRange(0, 1), default=0.12, show_default=True, help="Share of scenes made of these."
 )
@@ -112,6 +122,8 @@ def train(
     close_ups: float,
     assets: Path | None,
     pasted: float,
+    backgrounds: Path | None,
+    background_share: float,
     workers: int,
     seed: int,
     start: Path | None,
@@ -131,6 +143,7 @@ def train(
       parcelhub scenes write --tier physical --images 1400 --size 256 --out ./physical --workers 2
       parcelhub base train --minutes 60 --start ./my-base --also ./physical --seed 2 --out ./better-base
       parcelhub base train --minutes 60 --start ./better-base --image-size 320 --seed 3 --out ./finer-base
+      parcelhub base train --minutes 30 --start ./finer-base --backgrounds ./empty-halls --out ./calmer-base
       parcelhub base train --minutes 90 --foundation efficientnet-lite0 --start ./my-base --out ./founded-base
       RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
@@ -157,6 +170,8 @@ def train(
         close_ups=close_ups,
         assets=assets,
         pasted=pasted,
+        backgrounds=backgrounds,
+        background_share=background_share,
         max_steps=steps,
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,

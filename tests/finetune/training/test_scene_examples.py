@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,11 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import DatasetError
-from finetune.models.model import new_base
+from finetune.models.model import Architecture, new_base
 from finetune.scenes import BROAD, DEMO_CELL, LABELS, write_cell
+from finetune.training.base import BaseRecipe, scene_examples
 from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.learner import learner_for
-from finetune.training.scene_examples import Mixture, SceneExamples, WrittenScenes, cut, written_examples
+from finetune.training.scene_examples import (
+    Backgrounds,
+    Mixture,
+    SceneExamples,
+    WrittenScenes,
+    background_examples,
+    cut,
+    written_examples,
+)
 from tests.finetune.folders import yolo_folder
 from tests.finetune.training.test_training import TINY_OF
 
@@ -124,3 +134,26 @@ def test_every_family_learns_from_pictures_without_packages(family: str) -> None
     grown = [p.grad for p in learner.parameters() if p.grad is not None]
     assert grown
     assert all(torch.isfinite(grad).all() for grad in grown)
+
+
+def test_photographs_without_packages_come_altered_and_bare(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    folder = tmp_path / "halls" / "north"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        pixels = rng.integers(0, 255, (90 + 10 * number, 160, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.jpg"), pixels)
+    (folder / "notes.txt").write_text("no photograph")
+    found = background_examples(tmp_path / "halls", size=SIZE, count=20, seed=1)
+    assert all(len(found[k].classes) == 0 and found[k].pixels.shape == (SIZE, SIZE, 3) for k in range(20))
+    assert np.array_equal(found[4].pixels, found[4].pixels) and not np.array_equal(found[4].pixels, found[7].pixels)
+    recipe = BaseRecipe(
+        architecture=Architecture(image_size=SIZE), backgrounds=tmp_path / "halls", background_share=1.0, max_steps=2
+    )
+    assert len(scene_examples(recipe)[0].classes) == 0
+    (folder / "0.jpg").write_bytes(b"no picture")
+    with pytest.raises(DatasetError, match=r"0\.jpg"):
+        Backgrounds(tmp_path / "halls", side=SIZE)[0]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no photograph"):
+        Backgrounds(tmp_path / "empty", side=SIZE)
