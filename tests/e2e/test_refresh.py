@@ -19,7 +19,7 @@ from hub.settings import Settings
 from hub.stack.processes import parcelhub_command, spawn, stop
 from tests.hub.material import start_hub, wait_for, write_rectangles, write_tiny_base
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LABELS = "acme/dock-7-labels"
 
 
@@ -70,7 +70,7 @@ def test_from_new_labels_to_a_candidate_over_kill_9(
         client.create_cell("dock-7", team="acme")
         push(client, tmp_path, "acme/dock-7", images=12, seed=1)
         first = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock-7", max_minutes=0.1))
-        wait_for(lambda: client.job(first.id).state in ("finished", "failed"), seconds=240)
+        wait_for(lambda: client.job(first.id).state in ("finished", "failed"), seconds=900)
         assert client.job(first.id).version == "dock-7@v1", client.job(first.id).error
         policy = RefreshPolicyIn(min_labels=8, min_hours_between=0, max_minutes=0.4)
         client.set_refresh_policy("dock-7", RefreshPolicySet(policy=policy, note="few are enough here"))
@@ -80,7 +80,7 @@ def test_from_new_labels_to_a_candidate_over_kill_9(
             run = newest(client)
             return run is not None and run.job is not None and job_process(run.job) is not None
 
-        wait_for(trains, seconds=120)
+        wait_for(trains, seconds=600)
         run = newest(client)
         assert run is not None and run.job is not None and run.by_rule
 
@@ -88,14 +88,14 @@ def test_from_new_labels_to_a_candidate_over_kill_9(
             progress = client.job(str(run.job)).progress
             return progress is not None and progress["stage"] == "train"
 
-        wait_for(works, seconds=120)
+        wait_for(works, seconds=600)
         child = job_process(run.job)
         hubs[-1].kill()
         hubs[-1].wait()
         assert child is not None
         child.kill()
         hubs.append(start_hub(settings, settings.data / "hub-again.log"))
-        wait_for(lambda: (one := newest(client)) is not None and one.state not in ("building", "training"), seconds=300)
+        wait_for(lambda: (one := newest(client)) is not None and one.state not in ("building", "training"), seconds=900)
 
         (done,) = client.refresh("dock-7").runs
         assert (done.id, done.state, done.version) == (run.id, "offered", "dock-7@v2"), done.reason

@@ -179,8 +179,8 @@ from hub.settings import Settings
 
 def dies(name, after):
     real = getattr(Starter, name)
-    def instead(self, *args):
-        found = real(self, *args) if after else None
+    def instead(self, *args, **more):
+        found = real(self, *args, **more) if after else None
         os.kill(os.getpid(), signal.SIGKILL)
         return found
     setattr(Starter, name, instead)
