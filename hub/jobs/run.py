@@ -143,7 +143,7 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
         raise JobStoppedError
     job_ended = _publish(client, job, result)
     log.info("made %s", job_ended.version)
-    for folder in (dataset_dir, base_dir, workspace / "earlier"):  # the hub has them; the report and the log stay
+    for folder in (dataset_dir, base_dir, workspace / "earlier", workspace / "start"):  # the hub has them
         shutil.rmtree(folder, ignore_errors=True)
 
 
