@@ -25,6 +25,8 @@ class FinetuneRequest:
     """The team's class to a label of the base, where the team says so itself; the rest is found out."""
     curve_share: float = 0.15
     """Share of `max_seconds` that short trainings for the report's learning curve may take; 0 for no curve."""
+    refresh: bool = False
+    """The dataset is that of a refresh, with its plan (`finetune.refresh_plan`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ class Earlier:
     deck_json: bytes
     dataset_dir: Path
     variant_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The variant that a refresh goes on from: its name and its folder (adapter and `variant.json`)."""
+
+    name: str
+    folder: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
 from hub.api.outcomes import OutcomeController
 from hub.api.provenance import ProvenanceController
+from hub.api.refresh import RefreshController
 from hub.api.repos import BlobController, RepoController
 from hub.api.rollout import RobotController, RolloutController, TrialController
 from hub.api.tokens import TeamController, TokenController, UserController, get_me
@@ -60,6 +61,8 @@ log = logging.getLogger("parcelhub.hub")
 
 UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
+REFRESH_EVERY = timedelta(seconds=15)
+"""How soon a cell's new labels are seen by its refresh policy."""
 MAX_JSON_BYTES = 32 * 1024**2
 """A commit of 100,000 files fits; blobs have a limit of their own."""
 
@@ -109,6 +112,11 @@ def create_app(
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
                 collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(
+                    services.refreshes.look if services.settings.refresh else services.refreshes.go_on,
+                    first=REFRESH_EVERY,
+                    every=REFRESH_EVERY,
+                ),
                 delivering(postman),
             ):
                 yield
@@ -141,6 +149,7 @@ def create_app(
             OutcomeController,
             CaptureController,
             AlertController,
+            RefreshController,
             RolloutController,
             TrialController,
             RobotController,

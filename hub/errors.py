@@ -162,6 +162,14 @@ class AlertStateError(HubError):
     """Raised when an alert that is closed is acknowledged or closed."""
 
 
+class UnknownRefreshError(HubError):
+    """Raised when a cell has no refresh of this id."""
+
+
+class RefreshStateError(HubError):
+    """Raised when a refresh cannot be started, vetoed or undone as things stand, or its policy changed meanwhile."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 

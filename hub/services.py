@@ -23,6 +23,9 @@ from hub.errors import GatedError, UnknownCellError, UnknownVariantError
 from hub.jobs.logs import JobLogs
 from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
+from hub.loop.refresh_material import Materials
+from hub.loop.refreshes import Refreshes
+from hub.loop.timeline import Timeline
 from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
@@ -30,6 +33,7 @@ from hub.migrations.tables_access import ACCESS
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
+from hub.migrations.tables_refresh import REFRESH
 from hub.migrations.tables_rollout import ROLLOUT
 from hub.migrations.tables_webhooks import WEBHOOKS
 from hub.models import remains
@@ -93,6 +97,8 @@ class Services:
     housekeeping: Housekeeping
     webhooks: Webhooks
     events: WebhookEvents
+    refreshes: Refreshes
+    timeline: Timeline
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -101,7 +107,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -176,6 +182,19 @@ class Services:
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)
+        refreshes = Refreshes(
+            registry,
+            store,
+            cells,
+            bases,
+            variants,
+            jobs,
+            Materials(catalog, store, images, variants),
+            check_new=quotas.check_new,
+        )
+        refreshes.take_back = promotions.put_away
+        promotions.evidence_sources.append(refreshes.evidence_for)
+        cells.on_delete.append(refreshes.forget)
         uploads = Uploads(
             catalog,
             registry.repos,
@@ -229,6 +248,8 @@ class Services:
             ),
             webhooks=webhooks,
             events=events,
+            refreshes=refreshes,
+            timeline=Timeline(catalog),
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

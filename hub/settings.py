@@ -61,6 +61,8 @@ class Settings:
     """Predictions and outcomes are kept for so long."""
     trials: int = 1
     """1: each promotion starts a trial of the variant, which rolls it back if its picks go wrong; 0: none starts."""
+    refresh: int = 1
+    """1: the cells' refresh policies may start trainings; 0: none starts but by hand."""
     check_robots: int = 1
     """1: robots need a token that is good for their cell (`parcelhub robot add`); 0: none is asked for."""
     robot_token: str = ""

@@ -174,7 +174,7 @@ def make_deck(
     Raises DeckError if there are too few images, no instance to learn from, or no base label left for a class.
     """
     train, holdout = split(dataset.samples, holdout_fraction)
-    train = _without_twins(train, holdout)
+    train = without_twins(train, holdout)
     if images is not None and images < len(train):
         train = [train[(2 * k + 1) * len(train) // (2 * images)] for k in range(images)]
     if len(train) < MIN_TRAIN_IMAGES:
@@ -185,8 +185,23 @@ def make_deck(
     names, left_out = map_classes(dataset.classes, base_labels, shown=shown, chosen=class_map or {})
     if not any(label in names for sample in holdout for label in sample.labels):
         raise DeckError(f"none of the {len(holdout)} holdout images has an instance, so nothing can be measured")
-    answers = answered_names(names, class_map)
-    repo, _, commit = (dataset_ref or dataset.name).partition("@")
+    return deck_of(
+        dataset_ref or dataset.name, train, holdout, names, left_out, answered_names(names, class_map), seed=seed
+    )
+
+
+def deck_of(
+    dataset_ref: str,
+    train: list[Sample],
+    holdout: list[Sample],
+    names: Mapping[str, str],
+    left_out: tuple[str, ...],
+    answers: Mapping[str, str],
+    *,
+    seed: int,
+) -> Deck:
+    """The deck of these samples; `names` is the class map, `answers` puts a class onto the name that answers bear."""
+    repo, _, commit = dataset_ref.partition("@")
     return Deck(
         dataset=repo,
         commit=commit or None,
@@ -248,7 +263,7 @@ def _held_sequences(sequences: Counter[str], target: int) -> set[str]:
     return held or {min(sequences, key=lambda name: (sequences[name], _natural(name)))}
 
 
-def _without_twins(train: list[Sample], holdout: list[Sample]) -> list[Sample]:
+def without_twins(train: list[Sample], holdout: list[Sample]) -> list[Sample]:
     """The train samples whose image file is not, byte for byte, also in the holdout."""
     sizes = {sample.image.stat().st_size for sample in holdout}
     # Only files of equal size can be equal; the others need not be read.

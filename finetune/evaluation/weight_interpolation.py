@@ -105,14 +105,39 @@ def scale_adapter(folder: Path, share: float) -> None:
     save_file(scaled, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+def blend_adapter(folder: Path, start: Path, share: float) -> None:
+    """Leave the adapter in a variant's folder at `share` of the way from the one in `start` that it went on from.
+
+    Both matrices are walked, since both were where training began; with none of the way it is that one, bit for bit.
+    """
+    state, began = load_file(folder / WEIGHTS), load_file(start / WEIGHTS)
+    if share == 0:
+        blended = began
+    else:
+        blended = {
+            name: torch.lerp(began[name].float(), tensor.float(), share).to(tensor.dtype)
+            for name, tensor in state.items()
+        }
+    save_file(blended, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def walk_adapter(folder: Path, share: float, start: Path | None = None) -> None:
+    """Leave the adapter in a variant's folder at `share` of its way: from the base, or from the adapter in `start`."""
+    if start is None:
+        scale_adapter(folder, share)
+    else:
+        blend_adapter(folder, start, share)
+
+
 @contextmanager
-def scaled_copy(folder: Path, share: float) -> Iterator[Path]:
-    """A variant's folder beside it whose adapter is at `share` of its way, for a look."""
+def scaled_copy(folder: Path, share: float, start: Path | None = None) -> Iterator[Path]:
+    """A variant's folder beside it whose adapter is at `share` of its way, for a look; `start` as `walk_adapter` has
+    it."""
     place = folder.with_name(f"{folder.name}-{share}")
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder, place)
     try:
-        scale_adapter(place, share)
+        walk_adapter(place, share, start)
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)

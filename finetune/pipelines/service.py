@@ -19,30 +19,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
-from finetune.datasets import Sample, read_dataset
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress, Start
+from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.datasets.deck import Deck, make_deck
+from finetune.datasets.refresh_deck import refresh_deck
 from finetune.errors import TrainingError
-from finetune.evaluation.calibration import best_pivot, store_pivot
 from finetune.evaluation.learning_curve import LearningCurve, budget, measure_curve
 from finetune.evaluation.weight_interpolation import scale_adapter
 from finetune.models.model import base_labels, load_base, picture_size
+from finetune.pipelines.measure import NAME, measure
+from finetune.refresh_plan import RefreshPlan
 from finetune.report.cards import variant_card
+from finetune.report.history import HISTORY, measure_history
 from finetune.report.report import Judged, evaluations
-from finetune.report.service import Measured, Stopwatch, judge, keep_best, short_training, write_report
+from finetune.report.service import Measured, Stopwatch, short_training, write_report
 from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
-from serving.errors import AdapterError
 from serving.inference.adapter_files import VARIANT
-from serving.inference.first_look import look
-from serving.inference.score_calibration import LEAST, answered
 from serving.inference.segmenter import Segmenter
 
 SOURCE_SCALE = 1.5  # pictures are kept at this multiple of the model's size, so that crops have detail to show
 __all__ = ["FinetuneRequest", "FinetuneResult", "Progress", "run_finetune"]
-
-NAME = "candidate"  # the variant's name inside this process; it gets its real one when the hub publishes it
 
 
 def run_finetune(
@@ -54,8 +52,12 @@ def run_finetune(
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool] = lambda: False,
     earlier: Earlier | None = None,
+    start: Start | None = None,
 ) -> FinetuneResult:
     """Fine-tune `request.cell`'s variant; `earlier` is what the report compares with.
+
+    With `request.refresh` the dataset is that of a refresh: its plan deals the deck, training goes on from `start`
+    (without it from the base), no learning curve is drawn, and `history.json` says what became of earlier holdouts.
 
     `workspace` holds checkpoints: an interrupted run that is started again there goes on where it was. Raises
     DatasetError or DeckError before anything is trained, BaseModelError for a bad base, TrainingError when training
@@ -68,14 +70,19 @@ def run_finetune(
     model = load_base(base_dir)
     labels = base_labels(model)
     report(Progress("deck", 0, 1, message=f"{len(dataset.samples)} images, classes {', '.join(dataset.classes)}"))
-    deck = make_deck(
-        dataset,
-        base_labels=labels,
-        images=request.images,
-        seed=request.seed,
-        class_map=request.class_map,
-        dataset_ref=request.dataset_ref,
-    )
+    plan = RefreshPlan.read(dataset_dir) if request.refresh else None
+    if plan is not None:
+        request = replace(request, curve_share=0.0)
+        deck = refresh_deck(dataset, plan, base_labels=labels, seed=request.seed, dataset_ref=request.dataset_ref)
+    else:
+        deck = make_deck(
+            dataset,
+            base_labels=labels,
+            images=request.images,
+            seed=request.seed,
+            class_map=request.class_map,
+            dataset_ref=request.dataset_ref,
+        )
     train, holdout = deck.select(dataset)
     side = int(picture_size(model) * SOURCE_SCALE)
     sources = load_sources(train, deck, labels, side)
@@ -101,7 +108,14 @@ def run_finetune(
         )
 
     adapted = adapt(
-        model, sources, recipe, workspace / "checkpoints", weights=deck.weights, report=tick, should_stop=should_stop
+        model,
+        sources,
+        recipe,
+        workspace / "checkpoints",
+        weights=deck.weights,
+        report=tick,
+        should_stop=should_stop,
+        start=None if start is None else start.folder,
     )
     _stop_if_asked(should_stop)
     train_seconds = time.monotonic() - started
@@ -111,12 +125,12 @@ def run_finetune(
     shutil.rmtree(variant_dir, ignore_errors=True)
     save_variant(adapted, variant_dir, request, deck)
     with watch("evaluate"):
-        try:
-            segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report)
-        except AdapterError as error:
-            raise _not_servable(error.reason) from error
-        refuse_useless(segmenter)
+        segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report, start)
         base_eval, variant_eval = evaluations(judged)
+    history = None
+    if plan is not None:
+        with watch("history"):
+            history = _history(segmenter, variant_dir, dataset, deck, plan, start, report)
     curve, curve_note = None, _why_no_curve(request, len(sources))
     if seconds_each and not kept:
         curve_note = (
@@ -158,14 +172,18 @@ def run_finetune(
         Measured(segmenter, NAME, deck, dataset, judged, base_eval, variant_eval),
         variant_dir,
         cell=request.cell,
-        recipe=_made_of(request, recipe, deck, metrics, variant_dir, base_dir),
+        recipe=_made_of(request, recipe, deck, metrics, variant_dir, base_dir, start),
         losses=losses,
         curve=curve,
         curve_note=curve_note,
         earlier=earlier,
         watch=watch,
         report=report,
+        history=history,
     )
+    if history is not None:
+        # The examples stay in the report: decisions go by the slices.
+        metrics["history"] = {name: value for name, value in history.items() if name != "lost"}
     metrics |= facts["measured"]  # what the verdict and a promotion ask
     metrics |= {name: facts[name] for name in ("verdict", "reason", "next_step", "against_base", "seconds")}
     metrics["summary"] = facts["sentences"]
@@ -173,6 +191,27 @@ def run_finetune(
     (variant_dir / "README.md").write_text(card, encoding="utf-8")
     report(Progress("write", 1, 1, message="variant written"))
     return FinetuneResult(variant_dir, deck.to_json(), metrics)
+
+
+def _history(
+    segmenter: Segmenter,
+    variant_dir: Path,
+    dataset: Dataset,
+    deck: Deck,
+    plan: RefreshPlan,
+    start: Start | None,
+    report: Callable[[Progress], None],
+) -> dict[str, Any]:
+    """What became of the cell's history; it is written beside the variant."""
+
+    def progress(title: str, done: int, total: int) -> None:
+        report(Progress("history", done, total, message=title))
+
+    history = measure_history(segmenter, NAME, dataset, deck, plan, start, progress)
+    (variant_dir / HISTORY).write_text(
+        json.dumps(history, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
+    )
+    return history
 
 
 def _stop_if_asked(should_stop: Callable[[], bool]) -> None:
@@ -238,6 +277,7 @@ def _made_of(
     metrics: Mapping[str, Any],
     variant_dir: Path,
     base_dir: Path,
+    start: Start | None,
 ) -> dict[str, Any]:
     """All that decides about the variant: names, digests, seeds and settings."""
     return {
@@ -262,7 +302,7 @@ def _made_of(
         "kept_share": metrics["kept_share"],
         "seed": request.seed,
         "class_map": json.dumps(dict(deck.class_map), ensure_ascii=False, sort_keys=True),
-    }
+    } | ({} if start is None else {"start": start.name})
 
 
 def _sha256(path: Path) -> str:
@@ -310,51 +350,3 @@ def save_variant(model: Any, folder: Path, request: FinetuneRequest, deck: Deck)
 
 def _adapter_state(model: Any) -> dict[str, Any]:  # noqa: ANN401
     return {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}
-
-
-def refuse_useless(segmenter: Segmenter) -> None:
-    """Raise TrainingError for a variant that the robots' server would refuse for what it says: here somebody waits who
-    can act on it, there a cell would be answered by the base."""
-    if found := look(segmenter, NAME):
-        raise _not_servable(found)
-
-
-def _not_servable(found: str) -> TrainingError:
-    return TrainingError(
-        f"the variant cannot be served: {found}. Its training has diverged; train again with a lower learning rate, and"
-        " look at the images' labels"
-    )
-
-
-def measure(
-    base_dir: Path,
-    variant_dir: Path,
-    request: FinetuneRequest,
-    deck: Deck,
-    holdout: Sequence[Sample],
-    report: Callable[[Progress], None],
-) -> tuple[Segmenter, Judged, float]:
-    """Base and variant on the holdout through serving's segmenter; what is measured is what is served.
-
-    How much of what it learnt the variant keeps is chosen here, and so is its pivot: from now on its scores are
-    answered with that. Both are stored with it.
-    """
-    repo, _, revision = request.base_ref.partition("@")
-    segmenter = Segmenter.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
-    segmenter.add_variant(NAME, variant_dir)
-
-    def progress(title: str, done: int, total: int) -> None:
-        report(Progress("evaluate", done, total, message=f"{title} on the holdout"))
-
-    judged = judge(segmenter, NAME, holdout, deck, progress)
-    kept, judged = keep_best(segmenter, NAME, variant_dir, judged, deck, progress)
-    pivot = best_pivot(judged.truths, judged.variant)
-    if pivot is None:
-        return segmenter, judged, kept
-    store_pivot(variant_dir / VARIANT, pivot)
-    segmenter.add_variant(NAME, variant_dir)
-    mine, said = (
-        tuple(one.rescored(answered(one.scores, pivot)).filter(LEAST) for one in all_of)
-        for all_of in (judged.variant, judged.variant_said)
-    )
-    return segmenter, replace(judged, variant=mine, variant_said=said), kept

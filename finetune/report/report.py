@@ -32,6 +32,7 @@ from finetune.evaluation.ground_truth import Truths
 from finetune.evaluation.label_next import advise
 from finetune.evaluation.learning_curve import LearningCurve, curve_facts
 from finetune.scenes.generator import VERSION as SCENES_VERSION
+from registry.promotion.history import judge_history
 from registry.promotion.readiness import LEARNT_STEPS, judge_metrics
 from serving.instances import Instances
 
@@ -140,6 +141,7 @@ def report_facts(
     seconds: Mapping[str, float],
     warnings: Sequence[str] = (),
     unlabelled: Sequence[tuple[str, int]] = (),
+    history: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All facts as JSON values, numbers rounded to six digits.
 
@@ -200,7 +202,7 @@ def report_facts(
         "recipe": dict(recipe),
         "versions": versions(),
         "seconds": dict(seconds),
-    }
+    } | ({} if history is None else {"history": dict(history)})
     facts["sentences"] = sentences(facts)
     return rounded(facts)
 
@@ -258,8 +260,16 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
     ]
     # After a training that had hardly begun, what is missing says nothing of the images.
     short = facts["recipe"].get("steps", LEARNT_STEPS) < LEARNT_STEPS
-    kept = facts["recipe"].get("kept_share", 1.0)
-    if kept == 0:
+    kept, began = facts["recipe"].get("kept_share", 1.0), facts["recipe"].get("start")
+    if history := facts.get("history"):
+        lines.append(history_sentence(history))
+    if began and kept < 1:
+        lines.append(
+            f"It keeps {kept:.0%} of what it learnt since {began}: more of it did worse on these images."
+            if kept
+            else f"It keeps nothing of what it learnt since {began}, and answers as that one does."
+        )
+    elif kept == 0:
         lines.append(
             "The variant keeps nothing of what it learnt: all of it did worse on these images than the shared base "
             "itself, which knows such packages well already. It answers as the base does when that is told your "
@@ -307,6 +317,15 @@ def sentences(facts: Mapping[str, Any]) -> list[str]:
         first = facts["label_next"][0]["sentence"]
         lines.append(f"To label next: {first[0].lower()}{first[1:]}")
     return lines
+
+
+def history_sentence(history: Mapping[str, Any]) -> str:
+    """What became of the cell's history, for a person."""
+    verdict = judge_history(history)
+    told = f"{verdict.told[0].upper()}{verdict.told[1:]}."
+    if history.get("lost_count"):
+        told += f" {history['lost_count']} packages that were right before are not now, {history['won_count']} are new."
+    return told
 
 
 def _listed(names: Sequence[str]) -> str:

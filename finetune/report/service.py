@@ -22,7 +22,7 @@ from finetune.datasets.quality import check_quality
 from finetune.errors import DatasetError, DeckError
 from finetune.evaluation.evaluate import FOUND_SCORE, Evaluation, Predict, bootstrap, collect, score
 from finetune.evaluation.learning_curve import LearningCurve
-from finetune.evaluation.weight_interpolation import Answers, best_of, scale_adapter, scaled_copy
+from finetune.evaluation.weight_interpolation import Answers, best_of, blend_adapter, scale_adapter, scaled_copy
 from finetune.report.page import render_report
 from finetune.report.report import RESAMPLES, Forgetting, Judged, forgetting, predictions, report_facts, to_json
 from finetune.scenes import BROAD, write_cell
@@ -83,8 +83,10 @@ def write_report(
     earlier: Earlier | None,
     watch: Stopwatch,
     report: Report,
+    history: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `report.json`, `report.html` and `predictions.json` to `folder`; returns the facts."""
+    """Write `report.json`, `report.html` and `predictions.json` to `folder`; returns the facts. `history` is what
+    `finetune.report.history` measured, of a refresh."""
     steps = 4
     report(Progress("report", 0, steps, message="looking over the dataset"))
     with watch("quality"):
@@ -93,7 +95,8 @@ def write_report(
     forgot: list[Forgetting] = []
     notes: list[str] = []
     with watch("forgetting"):
-        for found, note in (_on_scenes(measured), _on_earlier(measured, earlier)):
+        looks = [_on_scenes(measured), *([] if history else [_on_earlier(measured, earlier)])]
+        for found, note in looks:
             forgot += [found] if found else []
             notes += [note] if note else []
     report(Progress("report", 2, steps, message="images without labels"))
@@ -116,6 +119,7 @@ def write_report(
             seconds=watch.seconds,
             warnings=measured.dataset.warnings,
             unlabelled=unlabelled,
+            history=history,
         )
     report(Progress("report", 3, steps, message="drawing"))
     with watch("drawing"):
@@ -179,13 +183,14 @@ def keep_best(
     judged: Judged,
     deck: Deck,
     progress: Callable[[str, int, int], None],
+    start: Path | None = None,
 ) -> tuple[float, Judged]:
     """How much of what it learnt the variant in `folder` keeps, 1.0 for all; it is left so there and in the segmenter.
-    `judged` has what all of it answers."""
+    `judged` has what all of it answers; `start` is the adapter that it went on from, where that was not the base."""
     same = {team: team for team in judged.classes}
 
     def look(share: float) -> Answers:
-        with scaled_copy(folder, share) as place:
+        with scaled_copy(folder, share, start) as place:
             segmenter.add_variant(LOOK, place)
         told = partial(progress, f"variant with {share:.0%} of what it learnt")
         return answers_on(judged.samples, deck, answers_of(segmenter, LOOK), same, told)[1]
@@ -194,7 +199,10 @@ def keep_best(
     kept, answers = best_of(judged.samples, judged.truths, judged.classes, whole, look)
     segmenter.remove_variant(LOOK)
     if kept != 1.0:
-        scale_adapter(folder, kept)
+        if start is None:
+            scale_adapter(folder, kept)
+        else:
+            blend_adapter(folder, start, kept)
         segmenter.add_variant(variant, folder)
     return kept, replace(judged, variant=answers.judged, variant_said=answers.said)
 

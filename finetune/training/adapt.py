@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftConfig, get_peft_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -27,6 +29,7 @@ from finetune.training.loop import Tick
 from finetune.training.merged_convs import train_merged
 from finetune.training.scene_examples import Mixture, SceneExamples
 from serving.families.types import InstanceModel
+from serving.inference.adapter_files import WEIGHTS
 
 Method = Literal["lora", "full", "scratch"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -95,14 +98,16 @@ def adapt(
     weights: Sequence[float] | None = None,
     report: Callable[[Tick], None],
     should_stop: Callable[[], bool] = lambda: False,
+    start: Path | None = None,
 ) -> nn.Module:
     """Train on `sources` (classes already in the base's label indices; `weights` as the deck has them) and return the
     model in eval mode on the CPU.
 
     With LoRA that is a `PeftModel` around `base`, from scratch a new model of its shape, otherwise `base`
-    itself. Goes on from a checkpoint in `workspace`.
-    Raises DeckError without sources, BaseModelError where the base's family takes no adapters, TrainingError when the
-    loss diverges.
+    itself. Goes on from a checkpoint in `workspace`. `start` is the folder of an adapter to go on from, with LoRA: its
+    rank, alpha and layers count then.
+    Raises DeckError without sources, BaseModelError where the base's family takes no adapters or `start` is none of
+    this base, TrainingError when the loss diverges.
     """
     if not sources:
         raise DeckError("there is no picture to train on")
@@ -117,15 +122,13 @@ def adapt(
     if recipe.method == "lora":
         if base.adapter_targets is None:
             raise BaseModelError(f"a {base.config.model_type} base takes no LoRA adapters")
-        config = LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            target_modules=recipe.targets or base.tuned_targets or base.adapter_targets,
-            lora_dropout=0.0,
-            bias="none",
-        )
+        targets = recipe.targets or base.tuned_targets or base.adapter_targets
+        shape = (recipe.rank, recipe.alpha, targets) if start is None else _shape_of(start)
+        config = LoraConfig(r=shape[0], lora_alpha=shape[1], target_modules=shape[2], lora_dropout=0.0, bias="none")
         torch.manual_seed(recipe.seed)
         model = get_peft_model(base, config)  # puts the adapters into `base` itself
+        if start is not None:
+            _go_on_from(model, start)
         train_merged(model)
         learner = learner_for(base, scratch=False)
     elif recipe.method == "scratch":
@@ -148,3 +151,28 @@ def adapt(
         on_progress=learner.stage,
     )
     return model
+
+
+def _shape_of(start: Path) -> tuple[int, int, str | list[str]]:
+    """Rank, alpha and layers of a stored adapter. Raises BaseModelError."""
+    try:
+        config = PeftConfig.from_pretrained(str(start))
+        targets = config.target_modules
+        return int(config.r), int(config.lora_alpha), targets if isinstance(targets, str) else sorted(targets)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BaseModelError(f"the adapter to go on from cannot be read: {error}") from error
+
+
+def _go_on_from(model: nn.Module, start: Path) -> None:
+    """Put a stored adapter's weights into a model of its shape. Raises BaseModelError unless each has its place."""
+    try:
+        state = load_file(start / WEIGHTS)
+        missed = set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in state.items()})
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise BaseModelError(f"the adapter to go on from is none of this base: {error}") from error
+    lost = [name for name in missed.missing_keys if "lora_" in name]
+    if missed.unexpected_keys or lost:
+        raise BaseModelError(
+            f"the adapter to go on from is none of this base: {len(missed.unexpected_keys)} of its weights have no "
+            f"place, {len(lost)} places no weight"
+        )

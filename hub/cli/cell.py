@@ -5,7 +5,7 @@ from __future__ import annotations
 import rich_click as click
 from rich.markup import escape
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table
+from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.settings import Settings
 
 
@@ -96,6 +96,34 @@ def change(
     else:
         there = escape(", ".join(made.classes)) or "any class"
         out.print(f"cell [bold]{made.name}[/] ({made.team or 'everybody'}; {there}): {escape(made.description)}")
+
+
+@cell.command("timeline")
+@click.argument("name")
+@click.option("--kind", help="Steps of one kind alone: alert, labels, training, refresh, promotion.")
+@click.option("--limit", type=click.IntRange(1, 500), default=30, show_default=True)
+@click.option("--after", default="", help="The id of the last step of the page before.")
+@json_option
+@settings_options
+def timeline(settings: Settings, name: str, kind: str | None, limit: int, after: str, as_json: bool) -> None:
+    """Show what happened to a cell and why, newest first.
+
+    \b
+    Example:
+      parcelhub cell timeline dock-7
+    """
+    wanted = {"limit": str(limit), "kind": kind or "", "after": after}
+    with connect(settings) as client:
+        steps = client.timeline(name, **wanted)
+    if as_json:
+        print_json(steps)
+        return
+    rows = table(f"Timeline of {name}", "when", "kind", "what", "why", "who")
+    for one in steps:
+        rows.add_row(when(one.at), one.kind, escape(one.title), escape(one.reason), escape(one.who))
+    out.print(rows)
+    if len(steps) == limit:
+        out.print(f"older ones: --after {steps[-1].id}", markup=False, highlight=False)
 
 
 @cell.command("delete")

@@ -15,6 +15,7 @@ import msgspec
 from hub.client.calls import CHUNK, JSON_HEADERS, away, check_answer, chunks_of, decoded, sha256_of, split_name
 from hub.client.production import ProductionCalls
 from hub.client.provenance import ProvenanceCalls
+from hub.client.refresh import RefreshCalls
 from hub.client.service import ServiceCalls
 from hub.client.webhooks import WebhookCalls
 from hub.errors import HubAnswerError, HubUnavailableError, InputError
@@ -30,7 +31,7 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls, WebhookCalls):
+class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls, RefreshCalls, WebhookCalls):
     """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
 
     # Cells, repositories, files

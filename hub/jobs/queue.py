@@ -199,7 +199,7 @@ class Jobs:
             reads += [f"dataset/{earlier.dataset}"] if earlier else []
             blobs = [earlier.deck] if earlier else []
             for hook in self.claim_hooks:
-                hook(db, spec.cell, [spec.dataset, *([earlier.dataset] if earlier else [])])
+                hook(db, spec.cell, _read_by(spec))
             token = self._tokens.issue_for_job(db, job_id, spec.cell, reads=reads, blobs=blobs, seconds=seconds)
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 
@@ -382,3 +382,9 @@ class Jobs:
         )
         for observer in self.observers if kind == "state" else ():
             observer(db, read_job(db, job_id))
+
+
+def _read_by(spec: FinetuneSpec) -> list[str]:
+    """The datasets that a job reads something of, those whose images a refresh's dataset is made of among them."""
+    read = [spec.dataset, *([spec.earlier.dataset] if spec.earlier else [])]
+    return read + (spec.refresh.sources if spec.refresh else [])

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress, Start
 from hub.client.client import HubClient
 from hub.error_table import is_expected
 from hub.errors import HubAnswerError, HubError, HubUnavailableError
@@ -31,7 +31,7 @@ MAX_EARLIER_BYTES = 4 * 1024**3
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json")
 VARIANT_FILES = (
     *(*ADAPTER_FILES, "README.md"),
-    *("report.json", "report.html", "predictions.json"),
+    *("report.json", "report.html", "predictions.json", "history.json"),
 )
 
 
@@ -117,6 +117,7 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
     client.download_tree("model", base_repo, spec.base_commit, base_dir, downloading("base"))
     here = {file.sha256: dataset_dir / file.path for file in tree.files}
     earlier = _earlier(client, spec, workspace, here, downloading("cell's earlier data"))
+    start = _start(client, spec, workspace / "start")
 
     result = run_finetune(
         FinetuneRequest(
@@ -128,6 +129,7 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
             max_seconds=spec.max_seconds,
             seed=spec.seed,
             class_map=spec.class_map,
+            refresh=spec.refresh is not None,
         ),
         dataset_dir=dataset_dir,
         base_dir=base_dir,
@@ -135,13 +137,23 @@ def _run(client: HubClient, job: s.Job, workspace: Path, reporter: Reporter) -> 
         report=reporter,
         should_stop=reporter.should_stop,
         earlier=earlier,
+        start=start,
     )
     if reporter.should_stop():
         raise JobStoppedError
     job_ended = _publish(client, job, result)
     log.info("made %s", job_ended.version)
-    for folder in (dataset_dir, base_dir, workspace / "earlier"):  # the hub has them; the report and the log stay
+    for folder in (dataset_dir, base_dir, workspace / "earlier", workspace / "start"):  # the hub has them
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(client: HubClient, spec: s.FinetuneSpec, folder: Path) -> Start | None:
+    """The variant that a refresh goes on from; None for the base, and for a job that is no refresh."""
+    if spec.refresh is None or (was := spec.refresh.start) is None:
+        return None
+    for name in ADAPTER_FILES:
+        client.download("model", f"cells/{spec.cell}", was.commit, name, folder / name)
+    return Start(was.version, folder)
 
 
 def _earlier(

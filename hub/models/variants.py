@@ -94,13 +94,14 @@ class Variants:
         variant = Variant(repo, version)
         made = Artifact("variant", str(variant), answer.commit)
         deck = Artifact("deck", answer.deck, answer.deck)
-        self._lineage.record(
-            [
-                Edge(made, Artifact("base", spec.base, spec.base_commit), "base"),
-                Edge(made, deck, "deck"),
-                Edge(deck, Artifact("dataset", spec.dataset, spec.dataset_commit), "dataset"),
-            ]
-        )
+        edges = [
+            Edge(made, Artifact("base", spec.base, spec.base_commit), "base"),
+            Edge(made, deck, "deck"),
+            Edge(deck, Artifact("dataset", spec.dataset, spec.dataset_commit), "dataset"),
+        ]
+        if spec.refresh is not None and (start := spec.refresh.start) is not None:
+            edges.append(Edge(made, Artifact("variant", f"cells/{start.version}", start.commit), "start"))
+        self._lineage.record(edges)
         if not any(standing.variant == variant for standing in self._stages.assignments(spec.cell)):
             evidence: dict[str, JSON] = {"job": job.id, "deck": answer.deck}
             self._stages.move(
@@ -110,7 +111,7 @@ class Variants:
                 actor=f"job:{job.id}",
                 evidence=evidence,
                 policy_digest=self._policies.current().digest,
-                note="made by a fine-tune",
+                note="made by a refresh" if spec.refresh else "made by a fine-tune",
             )
         self.enlist(spec.cell, version, answer.commit, job, answer.metrics)
         return f"{spec.cell}@{version}"

@@ -17,7 +17,7 @@ from registry.errors import NothingToRollBackError
 from registry.promotion.policies import Approval, Policies
 from registry.promotion.readiness import Readiness, judge_metrics
 from registry.promotion.stages import Stages
-from registry.stage_types import LOOK, DecisionRecord
+from registry.stage_types import HELD_STAGES, LOOK, DecisionRecord
 from registry.types import UNSET, Unset, Variant
 
 log = logging.getLogger("parcelhub.promotions")
@@ -135,6 +135,24 @@ class Promotions:
             moved = self._done(cell, stage, before, decision)
         self._tell(moved)
         return moved
+
+    def put_away(self, cell: str, version: str, actor: str, note: str) -> None:
+        """Take a variant from every stage that it holds, each back to who had it before, and archive it.
+
+        Safe to repeat: what a process did that died is not done again. Raises UnknownVariantError.
+        """
+        for stage in HELD_STAGES:
+            holder = self._stages.current(cell)[stage]
+            if holder is not None and holder.version == version:
+                self.rollback(cell, stage, actor=actor, note=note, expected=version)
+        with self._lock:
+            standing = self._variants.standing(cell, version)
+            if standing.stage != "archived":
+                policy = self._policies.current().digest
+                self._stages.move(
+                    cell, standing.variant, "archived", actor=actor, evidence={}, policy_digest=policy, note=note
+                )
+            self._folder.sync()
 
     def judged(self, one: s.Version) -> Readiness | None:
         """The verdict that the gate goes by: of the report, and of a trial that the variant passed at the station."""

@@ -184,6 +184,15 @@ class EarlierVariant(_Out, frozen=True):
     dataset_commit: str
 
 
+class RefreshSpec(_Out, frozen=True):
+    """What makes a fine-tune a refresh: its run, the variant that it goes on from (null: the base), and the datasets
+    that its images came from."""
+
+    run: str
+    start: EarlierVariant | None
+    sources: list[str]
+
+
 class FinetuneSpec(_Out, frozen=True):
     """A request with every revision pinned to a commit: running it again is the same work."""
 
@@ -198,6 +207,7 @@ class FinetuneSpec(_Out, frozen=True):
     seed: int
     class_map: dict[str, str] = {}
     earlier: EarlierVariant | None = None
+    refresh: RefreshSpec | None = None
 
 
 class Judgement(_Out, frozen=True):

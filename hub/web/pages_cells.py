@@ -17,6 +17,7 @@ from hub.schemas import core as s
 from hub.web.dependencies import Parts, Text, Web, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.pages_alerts import open_alerts
+from hub.web.pages_timeline import refresh_of
 from hub.web.promotion_forms import asked_move, decision_row, mover
 from hub.web.render import page
 from registry.stage_types import HELD_STAGES
@@ -139,6 +140,7 @@ def one_cell(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         else [decision_row(o) for o in web.services.registry.stages.history(found.name, DECISIONS)],
         jobs=web.jobs(who, limit=5, cell=found.name),
         alerts=open_alerts(web, who, found.name),
+        refresh=refresh_of(web, who, found.name),
         mine=who.owns(found.team) or not found.team,
         base=web.services.bases.newest_name(),
         choices=web.services.cells.choices(),

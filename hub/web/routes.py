@@ -16,6 +16,7 @@ from hub.web import (
     pages_models,
     pages_outcomes,
     pages_repos,
+    pages_timeline,
     pages_uploads,
 )
 from hub.web.dependencies import web_of
@@ -58,6 +59,10 @@ def routers() -> list[Router]:
             pages_cells.one_cell,
             pages_cells.say_classes,
             pages_cells.rollback,
+            pages_timeline.timeline,
+            pages_timeline.set_policy,
+            pages_timeline.act,
+            pages_timeline.stop,
             pages_models.one_model,
             pages_models.report_page,
             pages_models.promote,

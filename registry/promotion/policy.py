@@ -10,6 +10,9 @@ rules it was made:
          {"metric": "variant_ap", "not_below": "base_ap", "tolerance": 0.01},
          {"metric": "variant_ap", "slice": "dark", "not_below_holder": true, "tolerance": 0.02}]}]}
 
+A rule may also ask about the cell's history, of a variant that a refresh made (`registry.promotion.history`):
+`"history": {"tolerance": 0.05}` is the most AP50 that any slice of it may lose.
+
 A rule speaks of moves to one stage, from any stage or from those it names; all rules that speak of a move must be
 content. A stage that rules speak of can be reached only from where one of them says. A metric that was not measured
 refuses the move, unless the rule says `if_measured`.
@@ -24,6 +27,7 @@ from typing import Any, Final, get_args
 
 from registry.canonical import JSON, canonical_json, sha256_of
 from registry.errors import PolicyError
+from registry.promotion.history import MOST_TOLERANCE, judge_history
 from registry.promotion.readiness import RANK, Level
 from registry.stage_types import MoveRequest, Stage, Verdict
 from registry.types import Digest
@@ -32,7 +36,7 @@ MAX_POLICY: Final = 256 * 1024
 MAX_RULES: Final = 100
 MAX_METRICS: Final = 200
 MAX_APPROVALS: Final = 20
-_RULE_KEYS: Final = frozenset(("to", "from", "evidence", "metrics", "approvals"))
+_RULE_KEYS: Final = frozenset(("to", "from", "evidence", "metrics", "approvals", "history"))
 _METRIC_KEYS: Final = frozenset(
     (
         *("metric", "slice", "at_least", "at_most", "not_below", "not_above", "not_below_holder", "tolerance"),
@@ -113,6 +117,8 @@ class Rule:
     evidence: tuple[str, ...] = ()
     metrics: tuple[MetricRule, ...] = ()
     approvals: int = 0
+    history: float | None = None
+    """The most AP50 that a slice of the cell's history may lose; None: nobody asks."""
 
     def speaks_of(self, request: MoveRequest) -> bool:
         """Whether the move comes from where this rule says."""
@@ -125,12 +131,26 @@ class Rule:
         if missing:
             found.append(f"{self.to} needs evidence for: {', '.join(missing)}")
         found += [said for metric in self.metrics if (said := metric.complaint(request.evidence))]
+        if self.history is not None and (said := _history_complaint(request.evidence, self.history)):
+            found.append(said)
         given = approvers_of(request)
         if len(given) < self.approvals:
             found.append(
                 f"{self.to} needs the approval of {self.approvals} besides whoever moves it, and has {len(given)}"
             )
         return found
+
+
+def _history_complaint(evidence: Mapping[str, JSON], most: float) -> str | None:
+    """Why the cell's history speaks against a variant. One that no refresh made has none to show."""
+    document = evidence.get("history")
+    if not isinstance(document, Mapping):
+        return "a refresh made it, and it was not measured on the cell's history" if evidence.get("refresh") else None
+    try:
+        verdict = judge_history(document, most)
+    except ValueError as error:
+        return f"its history cannot be judged: {error}"
+    return None if verdict.passed else verdict.told
 
 
 def approvers_of(request: MoveRequest) -> tuple[str, ...]:
@@ -207,12 +227,20 @@ def _rule(value: object, where: str) -> Rule:
     evidence = value.get("evidence", [])
     if not isinstance(evidence, list) or not all(isinstance(one, str) and one for one in evidence):
         raise PolicyError(f"{where}.evidence", "must be a list of texts")
+    history = value.get("history")
+    if history is not None:
+        if not isinstance(history, dict) or set(history) != {"tolerance"}:
+            raise PolicyError(f"{where}.history", "must be an object with a tolerance")
+        most = history["tolerance"]
+        if type(most) not in (int, float) or not 0 <= most <= 1:
+            raise PolicyError(f"{where}.history.tolerance", "must be a number from 0 to 1")
     return Rule(
         _stage(value.get("to"), f"{where}.to"),
         None if origins is None else tuple(_stage(one, f"{where}.from") for one in origins),
         tuple(evidence),
         tuple(_metric(one, f"{where}.metrics[{at}]") for at, one in enumerate(metrics)),
         approvals,
+        None if history is None else float(history["tolerance"]),
     )
 
 
@@ -256,14 +284,17 @@ def _verdict_rule(least: Level) -> dict[str, Any]:
     return {"metric": "readiness", "at_least": RANK[least], "if_measured": True, "says": says}
 
 
+_HISTORY: Final = {"tolerance": MOST_TOLERANCE}
+
 FIRST: Final = Policy.parse(
     {
         "name": "measured, of use, and not worse than the base",
         "rules": [
-            {"to": "station", "metrics": [_verdict_rule("test station")]},
-            {"to": "beta", "metrics": [_verdict_rule("ready")]},
+            {"to": "station", "metrics": [_verdict_rule("test station")], "history": _HISTORY},
+            {"to": "beta", "metrics": [_verdict_rule("ready")], "history": _HISTORY},
             {
                 "to": "fleet",
+                "history": _HISTORY,
                 "evidence": ["evaluation"],
                 "metrics": [
                     _verdict_rule("ready"),

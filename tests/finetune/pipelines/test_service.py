@@ -17,6 +17,7 @@ from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.evaluation import weight_interpolation as keeping
 from finetune.evaluation.weight_interpolation import SHARES
 from finetune.models.model import load_base, new_base, save_base
+from finetune.pipelines import measure as measuring
 from finetune.pipelines import service as pipeline
 from finetune.pipelines.base_service import judges, make_base
 from finetune.pipelines.service import FinetuneRequest, run_finetune
@@ -320,4 +321,4 @@ def test_a_variant_that_says_nothing_where_the_base_says_much_is_refused():
             return [Instances.from_masks(masks, ["box"] * len(scores), np.array(scores, np.float32))]
 
     with pytest.raises(TrainingError, match="says nothing"):
-        pipeline.refuse_useless(Says())
+        measuring.refuse_useless(Says())

@@ -123,6 +123,17 @@ MAY: dict[str, str] = {
     "GET /alerts/{alert_id}/pictures/{which}": READ,
     "POST /alerts/{alert_id}/acknowledge": PROMOTE,
     "POST /alerts/{alert_id}/close": PROMOTE,
+    "GET /cells/{cell}/timeline": READ,
+    "GET /cells/{cell}/refresh": READ,
+    "GET /cells/{cell}/refresh/policies": READ,
+    "GET /cells/{cell}/refresh/runs": READ,
+    "GET /cells/{cell}/refresh/runs/{run}": READ,
+    "PUT /cells/{cell}/refresh/policy": FINETUNE,
+    "POST /cells/{cell}/refresh/pause": FINETUNE,
+    "POST /cells/{cell}/refresh/resume": FINETUNE,
+    "POST /cells/{cell}/refresh/now": FINETUNE,
+    "POST /cells/{cell}/refresh/runs/{run}/veto": PROMOTE,
+    "POST /cells/{cell}/refresh/runs/{run}/undo": PROMOTE,
     "GET /rollouts/{cell}": READ,
     "GET /trials/{trial_id}": READ,
     "PUT /rollouts/{cell}/lines": PROMOTE,
@@ -160,6 +171,7 @@ BODIES: dict[str, object] = {
     "POST /tokens": {"name": "t", "scopes": ["read"], "user": "x"},
     "POST /evaluations": {"model": "x@v1", "metrics": {}},
 }
+BODIES |= {"PUT /cells/{cell}/refresh/policy": {"policy": {}}}
 BODIES |= {
     "POST /provenance/statement": {"name": "base/universal@v1"},
     "PUT /provenance/policy": {"policy": {"rules": []}},

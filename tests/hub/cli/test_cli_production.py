@@ -21,6 +21,8 @@ from tests.hub.rollout.test_production import capture
 COMMANDS = (
     *(("outcomes", name) for name in ("rates", "report")),
     *(("captures", name) for name in ("list", "pull")),
+    *(("refresh", name) for name in ("show", "set", "pause", "resume", "now", "veto", "undo")),
+    ("cell", "timeline"),
     *(("alerts", name) for name in ("list", "show", "ack", "close")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),

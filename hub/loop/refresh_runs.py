@@ -1,0 +1,156 @@
+"""The rows of refreshes, and the log of what was decided about each cell: inside transactions of others.
+
+A run is `building` (its dataset), `training` (its job), then `offered`, or `failed`; a person may have `vetoed` it, or
+`undone` what it offered. Each change names the states that it may follow, and happens once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, get_args
+
+import msgspec
+
+from hub.errors import UnknownRefreshError
+from hub.loop.refresh_material import Source
+from hub.migrations.tables import timestamp
+from hub.schemas.core import EarlierVariant
+from hub.schemas.refresh import RefreshRun, RunState
+from registry.catalog.cursor import Cursor
+
+MAX_LOG: Final = 1000
+"""Entries of a cell's log that are kept, the newest."""
+ACTIVE: Final = ("building", "training")
+STATES: Final[tuple[RunState, ...]] = get_args(RunState)
+_COLUMNS = (
+    "id, cell, by_rule, state, reason, asked_by, asked_at, inputs, new_images, job, dataset_commit, version, ended_at,"
+    " ended_by, note"
+)
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is made of, pinned when it was started."""
+
+    sources: tuple[Source, ...]
+    base: str
+    base_commit: str
+    start: EarlierVariant | None
+    dataset: str
+    team: str
+    minutes: float
+    tolerance: float
+
+
+def add(db: Cursor, run: str, cell: str, cause: str, **values: Any) -> bool:  # noqa: ANN401  # columns of the table
+    """Note a run that begins; False where the cell has one under way or the cause had its run."""
+    taken = db.execute("INSERT OR IGNORE INTO refresh_active VALUES (?, ?) RETURNING cell", [cell, run]).fetchall()
+    if not taken:
+        return False
+    made = db.execute(
+        "INSERT OR IGNORE INTO refresh_runs (id, cell, cause, by_rule, state, reason, asked_by, asked_at, inputs,"
+        " new_images, builder_until, tries, note) VALUES (?, ?, ?, ?, 'building', ?, ?, ?, ?, ?, 0, 0, '')"
+        " RETURNING id",
+        [
+            *(run, cell, cause, values["by_rule"], values["reason"], values["asked_by"], values["asked_at"]),
+            *(msgspec.json.encode(values["inputs"]).decode(), values["new_images"]),
+        ],
+    ).fetchall()
+    if not made:
+        db.execute("DELETE FROM refresh_active WHERE cell = ? AND run = ?", [cell, run])
+    return bool(made)
+
+
+def move(
+    db: Cursor, run: str, to: RunState, came_from: Collection[str], now: float, **more: str | float | None
+) -> bool:
+    """Change a run's state if it is one of `came_from`; others' values with it. False where it is another one."""
+    more |= {} if to in ACTIVE else {"ended_at": now}
+    columns = "".join(f", {name} = ?" for name in more)
+    moved = db.execute(
+        f"UPDATE refresh_runs SET state = ?{columns} WHERE id = ? AND list_contains(?::VARCHAR[], state)"  # noqa: S608
+        " RETURNING cell",
+        [to, *more.values(), run, sorted(came_from)],
+    ).fetchall()
+    if moved and to not in ACTIVE:
+        db.execute("DELETE FROM refresh_active WHERE run = ?", [run])
+    return bool(moved)
+
+
+def log(
+    db: Cursor, cell: str, at: float, kind: str, title: str, reason: str = "", *, run: str = "", who: str = ""
+) -> None:
+    """Add to a cell's log, which keeps the newest MAX_LOG entries."""
+    db.execute(
+        "INSERT INTO refresh_log (cell, happened_at, kind, run, title, reason, who) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [cell, at, kind, run, title, reason[:2000], who],
+    )
+    db.execute(
+        "DELETE FROM refresh_log WHERE cell = ? AND number <= (SELECT number FROM refresh_log WHERE cell = ?"
+        " ORDER BY number DESC LIMIT 1 OFFSET ?)",
+        [cell, cell, MAX_LOG],
+    )
+
+
+def read(db: Cursor, cell: str, run: str) -> RefreshRun:
+    """Raises UnknownRefreshError."""
+    found = listed(db, cell, run=run, limit=1)
+    if not found:
+        raise UnknownRefreshError(f"the cell {cell!r} has no refresh {run[:40]!r}")
+    return found[0]
+
+
+def inputs_of(db: Cursor, run: str) -> Inputs:
+    """What a run is made of."""
+    row = db.execute("SELECT inputs FROM refresh_runs WHERE id = ?", [run]).fetchone()
+    if row is None:
+        raise UnknownRefreshError(f"there is no refresh {run[:40]!r}")
+    return msgspec.json.decode(row[0], type=Inputs)
+
+
+def listed(
+    db: Cursor,
+    cell: str | None = None,
+    *,
+    run: str | None = None,
+    states: Sequence[str] = STATES,
+    after: str = "",
+    limit: int = 100,
+) -> list[RefreshRun]:
+    """Runs, newest first: of a cell or of all, those started before the run `after`."""
+    where, values = ["list_contains(?::VARCHAR[], state)"], [list(states)]  # type: list[str], list[object]
+    for condition, value in (("cell = ?", cell), ("id = ?", run)):
+        if value is not None:
+            where.append(condition)
+            values.append(value)
+    if after:
+        where.append("(asked_at, id) < (SELECT (asked_at, id) FROM refresh_runs WHERE id = ?)")
+        values.append(after)
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM refresh_runs WHERE {' AND '.join(where)}"  # noqa: S608  # conditions of our own
+        " ORDER BY asked_at DESC, id DESC LIMIT ?",
+        [*values, limit],
+    ).fetchall()
+    return [_run(row) for row in rows]
+
+
+def _run(row: tuple[Any, ...]) -> RefreshRun:
+    id_, cell, by_rule, state, reason, asked_by, asked_at, inputs, new, job, commit, version, ended, by, note = row
+    made_of = msgspec.json.decode(inputs, type=Inputs)
+    return RefreshRun(
+        id=id_,
+        cell=cell,
+        state=state,
+        by_rule=by_rule,
+        reason=reason,
+        asked_by=asked_by,
+        asked_at=timestamp(asked_at),
+        new_images=new,
+        start=made_of.start.version if made_of.start else "",
+        job=job,
+        dataset=made_of.dataset,
+        dataset_commit=commit,
+        version=version,
+        ended_at=None if ended is None else timestamp(ended),
+        ended_by=by,
+        note=note,
+    )
