@@ -11,7 +11,7 @@ import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.settings import Settings
-from serving.robot.outcomes import OUTCOMES
+from serving.robot.outcomes import OUTCOMES, Outcome, OutcomeName
 
 
 @click.group()
@@ -20,7 +20,9 @@ def outcomes() -> None:
 
 
 @outcomes.command("rates")
-@click.option("--by", default="cell,variant", show_default=True, help="cell, variant, base, stage, class, line, robot.")
+@click.option(
+    "--by", default="cell,variant", show_default=True, help="cell, variant, base, stage, class, line, robot, gripper."
+)
 @click.option("--cell", help="Of one cell alone.")
 @click.option("--variant", help="Of one variant alone.")
 @click.option("--stage", help="Of one stage alone.")
@@ -66,20 +68,33 @@ def rates(
 @click.argument("outcome", type=click.Choice(OUTCOMES))
 @click.option("--cell", help="The cell, for an answer that is not on record.")
 @click.option("--label", help="Class of the picked item.")
+@click.option("--instance", type=click.IntRange(0), help="Which instance of the answer was picked, counted from 0.")
+@click.option("--point", type=(float, float), metavar="X Y", help="Where the gripper went, pixels of the frame.")
+@click.option("--gripper", help="What it was picked with.")
 @json_option
 @settings_options
 def report(
-    settings: Settings, request_id: str, outcome: str, cell: str | None, label: str | None, as_json: bool
+    settings: Settings,
+    request_id: str,
+    outcome: OutcomeName,
+    cell: str | None,
+    label: str | None,
+    instance: int | None,
+    point: tuple[float, float] | None,
+    gripper: str | None,
+    as_json: bool,
 ) -> None:
     """Report by hand what a pick did. (Robots do it with `serving.robot.client`.)
 
     \b
     Example:
-      parcelhub outcomes report 8d3f6c0b miss
+      parcelhub outcomes report 8d3f6c0b miss --instance 2 --point 311 208
     """
-    row = {"request_id": request_id, "outcome": outcome, "picked_at": time.time(), "cell": cell, "label": label}
+    one = Outcome(
+        request_id, outcome, time.time(), cell=cell, label=label, instance=instance, point=point, gripper=gripper
+    )
     with connect(settings) as client:
-        taken = client.report_outcomes([row])
+        taken = client.report_outcomes([one.row()])
     if as_json:
         print_json(taken)
         return
