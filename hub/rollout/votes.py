@@ -35,8 +35,8 @@ LATEST: Final = 1e11
 
 
 class Said(NamedTuple):
-    """A request as the robots' server recorded it; `caller` is the robot whose token it showed, None unchecked. How many
-    instances the answer had, and its frame's size in pixels: None where an earlier version recorded it."""
+    """A request as the robots' server recorded it; `caller` is the robot whose token it showed, None unchecked. How
+    many instances the answer had, and its frame's size in pixels: None where an earlier version recorded it."""
 
     at: float
     cell: str | None

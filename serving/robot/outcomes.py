@@ -106,7 +106,8 @@ class Outcome:
             x, y = self.point
             if x > width or y > height:
                 raise OutcomeInvalid(
-                    f"the point ({x:g}, {y:g}) of {self.request_id!r} lies outside of the frame, {width} x {height} pixels"
+                    f"the point ({x:g}, {y:g}) of {self.request_id!r} lies outside of the frame,"
+                    f" {width} x {height} pixels"
                 )
 
 
