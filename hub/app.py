@@ -24,6 +24,7 @@ from hub.api.alerts import AlertController
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
+from hub.api.failures import FailureController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
@@ -60,6 +61,8 @@ log = logging.getLogger("parcelhub.hub")
 
 UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
+FAILURES_FIRST, FAILURES_EVERY = timedelta(minutes=1), timedelta(seconds=30)
+"""When failed picks are taken up and their frames looked at again, beside the robots' work."""
 MAX_JSON_BYTES = 32 * 1024**2
 """A commit of 100,000 files fits; blobs have a limit of their own."""
 
@@ -109,6 +112,7 @@ def create_app(
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
                 collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(services.production.failures.work, first=FAILURES_FIRST, every=FAILURES_EVERY),
                 delivering(postman),
             ):
                 yield
@@ -141,6 +145,7 @@ def create_app(
             OutcomeController,
             CaptureController,
             AlertController,
+            FailureController,
             RolloutController,
             TrialController,
             RobotController,

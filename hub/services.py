@@ -27,6 +27,7 @@ from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_failures import FAILURES
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
@@ -101,7 +102,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, FAILURES],
             reserve=settings.reserve_bytes,
         )
         try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.settings import Settings
+from serving.observed.captures import Reason
 from serving.robot.outcomes import OUTCOMES, Outcome, OutcomeName
 
 
@@ -108,18 +109,32 @@ def captures() -> None:
 
 @captures.command("list")
 @click.option("--cell", help="Of one cell alone.")
+@click.option("--reason", type=click.Choice(get_args(Reason)), help="Kept for one reason alone.")
+@click.option("--outcome", type=click.Choice([*OUTCOMES, "none"]), help="Of one outcome alone; none: without one.")
+@click.option("--since", help="Day or time, UTC.")
+@click.option("--until", help="Day or time, UTC; not later.")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @json_option
 @settings_options
-def list_(settings: Settings, cell: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    settings: Settings,
+    cell: str | None,
+    reason: str | None,
+    outcome: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List captures, newest first.
 
     \b
     Example:
-      parcelhub captures list --cell dock-7
+      parcelhub captures list --cell dock-7 --outcome miss --since 2026-11-01
     """
+    given = {"cell": cell, "reason": reason, "outcome": outcome, "since": since, "until": until}
     with connect(settings) as client:
-        found = client.captures(limit=str(limit), **({"cell": cell} if cell else {}))
+        found = client.captures(limit=str(limit), **{name: value for name, value in given.items() if value})
     if as_json:
         print_json(found)
         return

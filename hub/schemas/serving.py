@@ -86,6 +86,7 @@ class Capture(_Out, frozen=True):
     width: int
     instances: list[dict[str, Any]]
     outcome: str | None = None
+    camera: str | None = None
 
 
 class LinesIn(_In, frozen=True):

@@ -94,7 +94,7 @@ def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Mea
     classes: Counter[str] = Counter()
     for look in looks:
         theirs, labels = masks.alike(look.instances)
-        said, iou, matched = _compare(mask, theirs, masks.small, number)
+        said, iou, matched = _compare(mask, theirs)
         merged += said == "merged"
         split += said == "split"
         empty += said == "empty"
@@ -130,7 +130,7 @@ def distance_to(masks: Masks, number: int, point: tuple[float, float]) -> float:
     return float(np.sqrt(((rows - y) ** 2 + (columns - x) ** 2).min())) / masks.scale
 
 
-def _compare(mask: Bool, theirs: Bool, own: Bool, number: int) -> tuple[str, float, int | None]:
+def _compare(mask: Bool, theirs: Bool) -> tuple[str, float, int | None]:
     """What a look has in the place of a mask (`merged`, `split`, `empty`, `same`), the overlap with its best match,
     and which that is."""
     area = float(mask.sum())

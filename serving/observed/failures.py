@@ -134,9 +134,7 @@ def _which(masks: Masks, pick: Pick) -> tuple[int | None, str]:
     return None, ""
 
 
-def _without_instance(
-    answer: Instances, pick: Pick, masks: Masks, looks: Sequence[Look], limits: Limits
-) -> Judgement:
+def _without_instance(answer: Instances, pick: Pick, masks: Masks, looks: Sequence[Look], limits: Limits) -> Judgement:
     if pick.point is None:
         if len(answer):
             return _only("cannot_tell", f"The robot does not say which of the {len(answer)} instances it picked")
@@ -157,7 +155,9 @@ def _without_instance(
         return _only("missed", f"No mask holds the picked point, and the robot had a {pick.said_label} there", numbers)
     if looks and not seen and pick.outcome == "miss":
         return _only(
-            "not_vision", f"No mask holds the picked point, and none of {len(looks)} looks finds a package there", numbers
+            "not_vision",
+            f"No mask holds the picked point, and none of {len(looks)} looks finds a package there",
+            numbers,
         )
     return _only("cannot_tell", "No mask holds the picked point, and no look says what is there", numbers)
 
@@ -179,7 +179,11 @@ def _by_votes(pick: Pick, label: str, m: Measures, limits: Limits) -> Judgement:
     if m.nested:
         return Judgement(
             "merged",
-            (Finding(f"{m.nested} other masks of the same answer lie inside the picked one", {"inside": float(m.nested)}),),
+            (
+                Finding(
+                    f"{m.nested} other masks of the same answer lie inside the picked one", {"inside": float(m.nested)}
+                ),
+            ),
         )
     if n and m.split >= limits.split:
         text = f"In {m.split:.0%} of {n} other looks one package reaches well beyond the picked mask"

@@ -104,6 +104,7 @@ FORMS = [
     ("/ui/settings/tokens", {"name": "x", "scope-admin": "1"}),
     ("/ui/settings/tokens/abc/revoke", {}),
     ("/ui/datasets/a/b/check", {}),
+    ("/ui/failures/abc/correct", {"verdict": "merged"}),
     ("/ui/sign-out", {}),
 ]
 
