@@ -25,6 +25,7 @@ from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
 from hub.api.failures import FailureController
+from hub.api.forgetting import ForgetController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
@@ -146,6 +147,7 @@ def create_app(
             CaptureController,
             AlertController,
             FailureController,
+            ForgetController,
             RolloutController,
             TrialController,
             RobotController,

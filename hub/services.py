@@ -16,6 +16,7 @@ from hub.accounts.quotas import Limits, Quotas
 from hub.accounts.tokens import Identity, Tokens
 from hub.accounts.users import Users
 from hub.datasets.datasets import Datasets
+from hub.datasets.forgetting import Forgetting
 from hub.datasets.image_index import ImageIndex
 from hub.datasets.store import Store
 from hub.datasets.uploads import Uploads
@@ -94,6 +95,7 @@ class Services:
     housekeeping: Housekeeping
     webhooks: Webhooks
     events: WebhookEvents
+    forgetting: Forgetting
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -174,6 +176,8 @@ class Services:
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         events.watch_trials(production.trials)
         events.watch_alerts(production.alerts)
+        forgetting = Forgetting(registry, production.captures, privacy.works_in, settings.data / "web" / "pictures")
+        forgetting.hooks.append(production.failures.forget_capture)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)
@@ -230,6 +234,7 @@ class Services:
             ),
             webhooks=webhooks,
             events=events,
+            forgetting=forgetting,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

@@ -3,8 +3,8 @@
     python -m benchmarks.fleet.picks --seeds 30 31 --cells 8 --frames 16
 
 Two servers answer the same frames: a bad variant, which is the truth damaged by a stated model
-(`benchmarks.fleet.picks_model`), and the shipped base itself, with the errors that it makes. Limits were chosen on seeds
-0 and 1. Reports are on others.
+(`benchmarks.fleet.picks_model`), and the shipped base itself, with the errors that it makes. Limits were chosen on
+seeds 0 and 1. Reports are on others.
 """
 
 from __future__ import annotations

@@ -189,3 +189,40 @@ def pull(settings: Settings, folder: Path, cell: str | None, limit: int) -> None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "annotations.json").write_text(json.dumps(document))
     out.print(f"{len(images)} frames with {len(annotations)} proposed instances in {folder}")
+
+
+@captures.command("forget")
+@click.argument("picture")
+@click.option("--reason", default="", help="Why, for the record; it must not describe the picture.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@settings_options
+def forget(settings: Settings, picture: str, reason: str, yes: bool, as_json: bool) -> None:
+    """Forget one picture everywhere: a capture's id, or the sha256 of a file. It cannot be undone.
+
+    It goes from captures, from datasets with their history, and from the store. Decks and models that used it are
+    named; they stay as they are.
+
+    \b
+    Example:
+      parcelhub captures forget 1795280000000-0123456789ab --reason "request of 30 November"
+    """
+    if not yes and not as_json:
+        click.confirm(f"Forget {picture} everywhere?", abort=True)
+    named = {"capture": picture} if "-" in picture else {"sha256": picture.lower()}
+    with connect(settings) as client:
+        found = client.forget(reason=reason, **named)
+    if as_json:
+        print_json(found)
+        return
+    facts = [
+        ("bytes", found.blob),
+        ("captures removed", ", ".join(found.captures)),
+        ("datasets changed", ", ".join(found.datasets)),
+        ("decks that used it", ", ".join(found.decks)),
+        ("models that saw it", ", ".join(found.models)),
+        *(("stays", f"{name}: {why}") for name, why in found.kept.items()),
+    ]
+    for name, value in facts:
+        if value:
+            out.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)

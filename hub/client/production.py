@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from hub.client.calls import Calls
 from hub.schemas import serving as v
-from hub.schemas.failures import CorrectionIn, Failure
+from hub.schemas.failures import CorrectionIn, Failure, ForgetIn, Forgotten
 from hub.schemas.loop import Alert, AlertNote
 from serving.observed.failure_kinds import Verdict
 
@@ -64,6 +64,10 @@ class ProductionCalls(Calls):
     def correct_failure(self, failure_id: str, verdict: Verdict, note: str = "") -> Failure:
         said = CorrectionIn(verdict=verdict, note=note)
         return self._call("POST", _failure(failure_id) + "/correct", Failure, said)
+
+    def forget(self, *, sha256: str | None = None, capture: str | None = None, reason: str = "") -> Forgotten:
+        """Forget one picture everywhere, named by its digest or by a capture."""
+        return self._call("POST", "/forget", Forgotten, ForgetIn(sha256=sha256, capture=capture, reason=reason))
 
     def rollout(self, cell: str) -> v.Rollout:
         return self._call("GET", _rollout(cell), v.Rollout)

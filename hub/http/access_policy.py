@@ -128,6 +128,7 @@ def _table() -> dict[str, Rule]:
         (_API, PRODUCTION, "GET /alerts"),
         (_API + "/alerts/{alert_id}", PRODUCTION, "GET, GET /pictures/{which}, POST /acknowledge, POST /close"),
         (_API, PRODUCTION, "GET /failures"),
+        (_API, CHANGE, "POST /forget"),
         (_API + "/failures/{failure_id}", PRODUCTION, "GET, POST /correct"),
         (_API + "/rollouts/{cell}", PRODUCTION, "GET, PUT /lines, PUT /share, POST /trials"),
         (_API + "/trials/{trial_id}", PRODUCTION, "GET, DELETE"),

@@ -313,6 +313,10 @@ class Failures:
 
         self._catalog.run(change)
 
+    def forget_capture(self, tx: Cursor, name: str) -> None:
+        """A frame that is forgotten leaves its verdict, and nothing that leads to it."""
+        tx.execute("UPDATE loop_failures SET capture = NULL, due = false WHERE capture = ?", [name])
+
     def forget(self, tx: Cursor, cell: str) -> None:
         """The failed picks of a cell that is deleted go with it."""
         tx.execute(
