@@ -1,10 +1,10 @@
 """Why picks of the fleet's robots failed: verdicts against the truth that the generator knows, as a confusion table.
 
-    python -m benchmarks.fleet.picks --seeds 30 31 --cells 8 --frames 16
+    python -m benchmarks.fleet.picks --seeds 30 31 --cells 8 --frames 4
 
 Two servers answer the same frames: a bad variant, which is the truth damaged by a stated model
 (`benchmarks.fleet.picks_model`), and the shipped base itself, with the errors that it makes. Limits were chosen on
-seeds 0 and 1. Reports are on others.
+seed 0. Reports are on others.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[30, 31])
     parser.add_argument("--cells", type=int, default=CELLS, help="cells of each seed")
-    parser.add_argument("--frames", type=int, default=16, help="frames of each cell")
+    parser.add_argument("--frames", type=int, default=4, help="frames of each cell")
     parser.add_argument("--size", type=int, default=256)
     asked = parser.parse_args(arguments)
     segmenter = Segmenter.load(BASE, slots=2)

@@ -22,6 +22,8 @@ SURE: Final = 0.3
 PART: Final = 0.12
 """A part of a mask counts from this share of it on."""
 GROWN: Final = 1.35
+HELD: Final = 0.8
+"""A mask that overlaps with another look's by this much has held."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +70,10 @@ class Measures:
 
     Attributes:
         looks: how many there are.
-        merged: looks in which it falls into several instances. split: in which one instance holds it and is larger.
+        merged: looks in which it falls into several instances. split: in which one instance holds it and
+            another mask of the answer.
         empty: in which nothing lies there. other_class: in which the best match has another class, `other_label`.
+        moved: in which its edge lies elsewhere, an overlap below HELD.
         iou: median overlap with the best match; 1.0 without looks.
         nested: other masks of the same answer that lie inside it.
         joined: share of its edge along which one neighbour's mask runs.
@@ -79,6 +83,7 @@ class Measures:
     merged: float
     split: float
     empty: float
+    moved: float
     other_class: float
     other_label: str
     iou: float
@@ -89,17 +94,19 @@ class Measures:
 def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Measures:
     """Compare the mask `number`, of class `label`, with what the other looks have in its place."""
     mask = masks.small[number]
-    merged = split = empty = 0
+    others = np.delete(masks.small, number, axis=0)
+    merged = split = empty = moved = 0
     ious: list[float] = []
     classes: Counter[str] = Counter()
     for look in looks:
         theirs, labels = masks.alike(look.instances)
-        said, iou, matched = _compare(mask, theirs)
+        said, iou, matched = _compare(mask, theirs, others)
         merged += said == "merged"
         split += said == "split"
         empty += said == "empty"
         if said == "same":
             ious.append(iou)
+            moved += iou < HELD
         if matched is not None and iou >= 0.5:
             classes[labels[matched]] += 1
     other = Counter({name: count for name, count in classes.items() if name != label})
@@ -110,6 +117,7 @@ def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Mea
         merged=merged / count,
         split=split / count,
         empty=empty / count,
+        moved=moved / count,
         other_class=best[1] / count,
         other_label=best[0],
         iou=float(np.median(ious)) if ious else 1.0,
@@ -130,7 +138,7 @@ def distance_to(masks: Masks, number: int, point: tuple[float, float]) -> float:
     return float(np.sqrt(((rows - y) ** 2 + (columns - x) ** 2).min())) / masks.scale
 
 
-def _compare(mask: Bool, theirs: Bool) -> tuple[str, float, int | None]:
+def _compare(mask: Bool, theirs: Bool, others: Bool) -> tuple[str, float, int | None]:
     """What a look has in the place of a mask (`merged`, `split`, `empty`, `same`), the overlap with its best match,
     and which that is."""
     area = float(mask.sum())
@@ -145,8 +153,10 @@ def _compare(mask: Bool, theirs: Bool) -> tuple[str, float, int | None]:
         return "empty", float(iou[best]), None
     if _parts(theirs, inside, within, mask) >= 2:
         return "merged", float(iou[best]), best
-    if iou[best] < 0.8 and ((inside >= 0.75) & (sizes >= GROWN * area)).any():
-        return "split", float(iou[best]), best
+    if iou[best] < HELD:
+        for k in np.flatnonzero((inside >= 0.75) & (sizes >= GROWN * area)):
+            if _has_rest(theirs[k], others):
+                return "split", float(iou[best]), best
     return "same", float(iou[best]), best
 
 
@@ -162,6 +172,13 @@ def _parts(theirs: Bool, inside: npt.NDArray[np.float64], within: npt.NDArray[np
             parts += 1
             taken |= theirs[k]
     return parts
+
+
+def _has_rest(whole: Bool, others: Bool) -> bool:
+    """Whether another mask of the answer is a part of this larger one: else the picked mask is only too small."""
+    shared = (others & whole).sum((1, 2))
+    sizes = others.sum((1, 2))
+    return bool(((shared >= 0.6 * sizes) & (shared >= PART * whole.sum())).any())
 
 
 def _nested(masks: Masks, number: int) -> int:

