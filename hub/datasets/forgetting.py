@@ -19,7 +19,7 @@ import msgspec
 from finetune.datasets.deck import Deck
 from finetune.errors import DeckError
 from hub.accounts.tokens import Identity
-from hub.errors import ForbiddenError
+from hub.errors import ForbiddenError, InputError
 from hub.migrations.tables import timestamp
 from hub.schemas.failures import Forgotten
 from registry.catalog.cursor import Cursor
@@ -61,9 +61,12 @@ class Forgetting:
         return hashlib.sha256(self._captures.image(name)[0]).hexdigest()
 
     def forget(self, sha256: Digest, who: Identity, reason: str = "") -> Forgotten:
-        """Forget the picture of this digest. Raises InUseError while a job needs a dataset that holds it."""
+        """Forget the picture of this digest. Raises InUseError while a job needs a dataset that holds it, InputError
+        for what is no picture."""
         holders = [info.id for info, _ in self._registry.directory.holders(sha256)]
         mine = [repo for repo in holders if who.owns(repo.namespace)]
+        if (mine or who.sees_all) and not self._is_picture(sha256):
+            raise InputError(f"{sha256} is no JPEG and no PNG: only pictures are forgotten")
         decks, models = self._users(mine, sha256)
         kept: dict[str, str] = {}
         datasets = []
@@ -72,8 +75,12 @@ class Forgetting:
             datasets.append(str(repo))
         captures = self._captures_of(sha256, who)
         others = len(holders) > len(mine)
-        blob = "of no repository of yours any more" if others else self._bytes(sha256, kept)
-        if not others:
+        if not mine and not captures and not who.sees_all:
+            blob = "absent"  # whether others have it is not told, and theirs is not touched
+        elif others:
+            blob = "removed from what is yours; another team has the same picture: ask the operator"
+        else:
+            blob = self._bytes(sha256, kept)
             for small in (self._pictures / sha256[:2]).glob(f"{sha256}-*"):
                 small.unlink(missing_ok=True)
         for model in models:
@@ -114,6 +121,14 @@ class Forgetting:
                 info = self._registry.blobs.put_bytes(text)
                 made.append(AddFile(ANNOTATIONS, info.sha256, info.size))
         return made
+
+    def _is_picture(self, sha256: Digest) -> bool:
+        """Also True for what is not stored: then nothing is lost."""
+        try:
+            head = b"".join(self._registry.blobs.iter_range(sha256, 0, 8))
+        except NotFoundError:
+            return True
+        return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
 
     def _captures_of(self, sha256: Digest, who: Identity) -> list[str]:
         gone = []

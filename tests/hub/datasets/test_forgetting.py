@@ -161,6 +161,12 @@ def test_only_its_own_team_or_the_operator_forgets(
     assert theirs.json()["blob"] == nothing["blob"], "nothing tells that somebody has it"
     assert ask(reader, capture=capture).status_code == 403
     assert ask(robot, capture=capture).status_code == 403
+    # A record that no repository holds is nobody's picture: neither a team nor the operator removes it by its digest.
+    record = services.registry.blobs.put_bytes(b'{"decision": 1}').sha256
+    assert ask(mallory, sha256=record).json()["blob"] == "absent"
+    with pytest.raises(HubAnswerError, match="no JPEG"):
+        client.forget(sha256=record)
+    assert services.registry.blobs.exists(record)
     for wrong in ({}, {"sha256": sha256, "capture": capture}, {"sha256": "../x"}, {"capture": "../../x"}):
         assert ask(bearer(services, "anna", "acme", "promote"), **wrong).status_code == 400
     assert services.registry.blobs.exists(sha256)
