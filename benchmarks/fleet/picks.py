@@ -10,6 +10,7 @@ seed 0. Reports are on others.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -110,10 +111,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     segmenter = Segmenter.load(BASE, slots=2)
     tables = {stream: Confusion() for stream in STREAMS}
-    for seed in asked.seeds:
-        for cell in range(asked.cells):
+    for cell in range(asked.cells):
+        for seed in asked.seeds:
+            told = []
             for stream, failed in failed_picks(1000 * seed + cell, segmenter, size=asked.size, frames=asked.frames):
-                tables[stream].add(failed.truth, judged(failed))
+                told.append((stream, failed.truth, judged(failed)))
+                tables[stream].add(*told[-1][1:])
+            # Each cell at once: a run that is ended early has said what it knows.
+            sys.stdout.write(json.dumps({"seed": seed, "cell": cell, "picks": told}) + "\n")
+            sys.stdout.flush()
     for stream, table in tables.items():
         sys.stdout.write(f"{stream}: seeds {asked.seeds}, {asked.cells} cells, {asked.frames} frames each\n")
         sys.stdout.write("\n".join(table.lines()) + "\n\n")
