@@ -36,7 +36,7 @@ class FailureController(Controller):
         until: Annotated[str | None, QueryParameter(max_length=40, description="Day or time, UTC; not later.")] = None,
     ) -> Response[list[Failure]]:
         """Failed picks, newest first, each with its verdict and the evidence."""
-        services.production.failures.take_up()
+        services.production.failures.catch_up()
         found = services.production.failures.page(
             places=services.privacy.workplaces(identity_of(request)),
             limit=limit + 1,

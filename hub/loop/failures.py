@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from hub.errors import UnknownFailureError
+from hub.errors import HubError, UnknownFailureError
 from hub.loop import failure_pass
 from hub.loop.capture_index import CaptureIndex, Kept
 from hub.loop.failure_pass import Wanted
@@ -27,6 +27,7 @@ from hub.migrations.tables import timestamp
 from hub.schemas.failures import Correction, Evidence, Failure
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
+from registry.errors import RegistryError
 from serving.errors import CaptureNotFound, ServingError
 from serving.instances import Instances
 from serving.observed.camera_kinds import ADVICE
@@ -68,6 +69,13 @@ class Failures:
         """What the hub does from time to time: take up what is new, and look again at what waits."""
         self.take_up()
         self.look_again()
+
+    def catch_up(self) -> None:
+        """`take_up` for a question: where the disk is full or a file cannot be read, what is known is told."""
+        try:
+            self.take_up()
+        except (HubError, RegistryError, OSError) as error:
+            log.warning("failed picks could not be taken up: %s", error)
 
     def take_up(self) -> int:
         """Take up failed picks that are new, and judge them. Returns how many were new."""

@@ -31,7 +31,7 @@ def failures(request: WebRequest, web: Parts) -> Response[str]:
     """Failed picks of the cells that the caller works in, newest first."""
     asked = {name: last(request, name).strip()[:200] for name in ("cell", "verdict", "since", "until")}
     kept, places = web.services.production.failures, web.services.privacy.workplaces(identity_of(request))
-    kept.take_up()
+    kept.catch_up()
     verdict = cast("Verdict | None", asked["verdict"] if asked["verdict"] in VERDICTS else None)
     problem, found = "", list[Failure]()
     try:
