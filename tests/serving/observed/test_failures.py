@@ -1,4 +1,4 @@
-"""Why a pick failed: the rules, each on the smallest view that shows it; and looks that come back to where they were."""
+"""Why a pick failed: each rule on the smallest view that shows it; and looks that come back to where they were."""
 
 from __future__ import annotations
 
