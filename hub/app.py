@@ -24,6 +24,8 @@ from hub.api.alerts import AlertController
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
+from hub.api.failures import FailureController
+from hub.api.forgetting import ForgetController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
@@ -63,6 +65,8 @@ UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
 REFRESH_EVERY = timedelta(seconds=15)
 """How soon a cell's new labels are seen by its refresh policy."""
+FAILURES_FIRST, FAILURES_EVERY = timedelta(minutes=1), timedelta(seconds=30)
+"""When failed picks are taken up and their frames looked at again, beside the robots' work."""
 MAX_JSON_BYTES = 32 * 1024**2
 """A commit of 100,000 files fits; blobs have a limit of their own."""
 
@@ -117,6 +121,7 @@ def create_app(
                     first=REFRESH_EVERY,
                     every=REFRESH_EVERY,
                 ),
+                collecting(services.production.failures.work, first=FAILURES_FIRST, every=FAILURES_EVERY),
                 delivering(postman),
             ):
                 yield
@@ -150,6 +155,8 @@ def create_app(
             CaptureController,
             AlertController,
             RefreshController,
+            FailureController,
+            ForgetController,
             RolloutController,
             TrialController,
             RobotController,

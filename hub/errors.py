@@ -158,6 +158,10 @@ class UnknownAlertError(HubError):
     """Raised when there is no alert of this id, or none that the caller may see."""
 
 
+class UnknownFailureError(HubError):
+    """Raised when there is no failed pick of this id, or none that the caller may see."""
+
+
 class AlertStateError(HubError):
     """Raised when an alert that is closed is acknowledged or closed."""
 

@@ -16,6 +16,7 @@ from hub.accounts.quotas import Limits, Quotas
 from hub.accounts.tokens import Identity, Tokens
 from hub.accounts.users import Users
 from hub.datasets.datasets import Datasets
+from hub.datasets.forgetting import Forgetting
 from hub.datasets.image_index import ImageIndex
 from hub.datasets.store import Store
 from hub.datasets.uploads import Uploads
@@ -30,6 +31,7 @@ from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_failures import FAILURES
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
@@ -99,6 +101,7 @@ class Services:
     events: WebhookEvents
     refreshes: Refreshes
     timeline: Timeline
+    forgetting: Forgetting
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -107,7 +110,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH, FAILURES],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -179,6 +182,8 @@ class Services:
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         events.watch_trials(production.trials)
         events.watch_alerts(production.alerts)
+        forgetting = Forgetting(registry, production.captures, privacy.works_in, settings.data / "web" / "pictures")
+        forgetting.hooks.append(production.failures.forget_capture)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)
@@ -250,6 +255,7 @@ class Services:
             events=events,
             refreshes=refreshes,
             timeline=Timeline(catalog),
+            forgetting=forgetting,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

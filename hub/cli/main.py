@@ -17,6 +17,7 @@ from hub.cli import (
     demo,
     doctor,
     evaluate,
+    failures,
     finetune,
     model,
     outcomes,
@@ -37,7 +38,10 @@ click.rich_click.COMMAND_GROUPS = {
     "parcelhub": [
         {"name": "Start here", "commands": ["demo", "up", "doctor"]},
         {"name": "Your cell", "commands": ["cell", "dataset", "finetune", "model", "segment"]},
-        {"name": "In production", "commands": ["outcomes", "captures", "alerts", "refresh", "rollout", "robot"]},
+        {
+            "name": "In production",
+            "commands": ["outcomes", "captures", "alerts", "refresh", "rollout", "robot", "failures"],
+        },
         {"name": "What is stored", "commands": ["registry", "backup", "restore"]},
         {"name": "Who may do what", "commands": ["team", "token", "webhook", "audit"]},
         {"name": "The shared base", "commands": ["base", "eval", "scenes", "bench"]},
@@ -99,6 +103,7 @@ for command in (
         outcomes.captures,
         alerts.alerts,
         refresh.refresh,
+        failures.failures,
         rollout.rollout,
         rollout.robot,
         base.base,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.settings import Settings
-from serving.robot.outcomes import OUTCOMES
+from serving.observed.captures import Reason
+from serving.robot.outcomes import OUTCOMES, Outcome, OutcomeName
 
 
 @click.group()
@@ -20,7 +21,9 @@ def outcomes() -> None:
 
 
 @outcomes.command("rates")
-@click.option("--by", default="cell,variant", show_default=True, help="cell, variant, base, stage, class, line, robot.")
+@click.option(
+    "--by", default="cell,variant", show_default=True, help="cell, variant, base, stage, class, line, robot, gripper."
+)
 @click.option("--cell", help="Of one cell alone.")
 @click.option("--variant", help="Of one variant alone.")
 @click.option("--stage", help="Of one stage alone.")
@@ -66,20 +69,33 @@ def rates(
 @click.argument("outcome", type=click.Choice(OUTCOMES))
 @click.option("--cell", help="The cell, for an answer that is not on record.")
 @click.option("--label", help="Class of the picked item.")
+@click.option("--instance", type=click.IntRange(0), help="Which instance of the answer was picked, counted from 0.")
+@click.option("--point", type=(float, float), metavar="X Y", help="Where the gripper went, pixels of the frame.")
+@click.option("--gripper", help="What it was picked with.")
 @json_option
 @settings_options
 def report(
-    settings: Settings, request_id: str, outcome: str, cell: str | None, label: str | None, as_json: bool
+    settings: Settings,
+    request_id: str,
+    outcome: OutcomeName,
+    cell: str | None,
+    label: str | None,
+    instance: int | None,
+    point: tuple[float, float] | None,
+    gripper: str | None,
+    as_json: bool,
 ) -> None:
     """Report by hand what a pick did. (Robots do it with `serving.robot.client`.)
 
     \b
     Example:
-      parcelhub outcomes report 8d3f6c0b miss
+      parcelhub outcomes report 8d3f6c0b miss --instance 2 --point 311 208
     """
-    row = {"request_id": request_id, "outcome": outcome, "picked_at": time.time(), "cell": cell, "label": label}
+    one = Outcome(
+        request_id, outcome, time.time(), cell=cell, label=label, instance=instance, point=point, gripper=gripper
+    )
     with connect(settings) as client:
-        taken = client.report_outcomes([row])
+        taken = client.report_outcomes([one.row()])
     if as_json:
         print_json(taken)
         return
@@ -93,18 +109,32 @@ def captures() -> None:
 
 @captures.command("list")
 @click.option("--cell", help="Of one cell alone.")
+@click.option("--reason", type=click.Choice(get_args(Reason)), help="Kept for one reason alone.")
+@click.option("--outcome", type=click.Choice([*OUTCOMES, "none"]), help="Of one outcome alone; none: without one.")
+@click.option("--since", help="Day or time, UTC.")
+@click.option("--until", help="Day or time, UTC; not later.")
 @click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
 @json_option
 @settings_options
-def list_(settings: Settings, cell: str | None, limit: int, as_json: bool) -> None:
+def list_(
+    settings: Settings,
+    cell: str | None,
+    reason: str | None,
+    outcome: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List captures, newest first.
 
     \b
     Example:
-      parcelhub captures list --cell dock-7
+      parcelhub captures list --cell dock-7 --outcome miss --since 2026-11-01
     """
+    given = {"cell": cell, "reason": reason, "outcome": outcome, "since": since, "until": until}
     with connect(settings) as client:
-        found = client.captures(limit=str(limit), **({"cell": cell} if cell else {}))
+        found = client.captures(limit=str(limit), **{name: value for name, value in given.items() if value})
     if as_json:
         print_json(found)
         return
@@ -159,3 +189,40 @@ def pull(settings: Settings, folder: Path, cell: str | None, limit: int) -> None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "annotations.json").write_text(json.dumps(document))
     out.print(f"{len(images)} frames with {len(annotations)} proposed instances in {folder}")
+
+
+@captures.command("forget")
+@click.argument("picture")
+@click.option("--reason", default="", help="Why, for the record; it must not describe the picture.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@settings_options
+def forget(settings: Settings, picture: str, reason: str, yes: bool, as_json: bool) -> None:
+    """Forget one picture everywhere: a capture's id, or the sha256 of a file. It cannot be undone.
+
+    It goes from captures, from datasets with their history, and from the store. Decks and models that used it are
+    named; they stay as they are.
+
+    \b
+    Example:
+      parcelhub captures forget 1795280000000-0123456789ab --reason "request of 30 November"
+    """
+    if not yes and not as_json:
+        click.confirm(f"Forget {picture} everywhere?", abort=True)
+    named = {"capture": picture} if "-" in picture else {"sha256": picture.lower()}
+    with connect(settings) as client:
+        found = client.forget(reason=reason, **named)
+    if as_json:
+        print_json(found)
+        return
+    facts = [
+        ("bytes", found.blob),
+        ("captures removed", ", ".join(found.captures)),
+        ("datasets changed", ", ".join(found.datasets)),
+        ("decks that used it", ", ".join(found.decks)),
+        ("models that saw it", ", ".join(found.models)),
+        *(("stays", f"{name}: {why}") for name, why in found.kept.items()),
+    ]
+    for name, value in facts:
+        if value:
+            out.print(f"{name}: {value}", markup=False, highlight=False, soft_wrap=True)

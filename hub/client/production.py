@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 from hub.client.calls import Calls
 from hub.schemas import serving as v
+from hub.schemas.failures import CorrectionIn, Failure, ForgetIn, Forgotten
 from hub.schemas.loop import Alert, AlertNote
+from serving.observed.failure_kinds import Verdict
 
 
 class ProductionCalls(Calls):
@@ -23,7 +25,7 @@ class ProductionCalls(Calls):
         return self._call("GET", "/outcomes/rates", v.Rates, params={"by": by, **wanted})
 
     def captures(self, **wanted: str) -> list[v.Capture]:
-        """Newest first; `wanted`: `cell`, `reason`, `before` (a capture's id), `limit`."""
+        """Newest first; `wanted`: `cell`, `reason`, `outcome`, `since`, `until`, `before` (a capture's id), `limit`."""
         return self._call("GET", "/captures", list[v.Capture], params=wanted)
 
     def capture_image(self, capture_id: str, folder: Path) -> Path:
@@ -51,6 +53,21 @@ class ProductionCalls(Calls):
 
     def close_alert(self, alert_id: str, note: str = "") -> Alert:
         return self._call("POST", _alert(alert_id) + "/close", Alert, AlertNote(note=note))
+
+    def failures(self, **wanted: str) -> list[Failure]:
+        """Newest first; `wanted`: `cell`, `verdict`, `since`, `until`, `after` (a failed pick's id), `limit`."""
+        return self._call("GET", "/failures", list[Failure], params=wanted)
+
+    def failure(self, failure_id: str) -> Failure:
+        return self._call("GET", _failure(failure_id), Failure)
+
+    def correct_failure(self, failure_id: str, verdict: Verdict, note: str = "") -> Failure:
+        said = CorrectionIn(verdict=verdict, note=note)
+        return self._call("POST", _failure(failure_id) + "/correct", Failure, said)
+
+    def forget(self, *, sha256: str | None = None, capture: str | None = None, reason: str = "") -> Forgotten:
+        """Forget one picture everywhere, named by its digest or by a capture."""
+        return self._call("POST", "/forget", Forgotten, ForgetIn(sha256=sha256, capture=capture, reason=reason))
 
     def rollout(self, cell: str) -> v.Rollout:
         return self._call("GET", _rollout(cell), v.Rollout)
@@ -82,6 +99,10 @@ class ProductionCalls(Calls):
 
 def _alert(alert_id: str) -> str:
     return f"/alerts/{quote(alert_id, safe='')}"
+
+
+def _failure(failure_id: str) -> str:
+    return f"/failures/{quote(failure_id, safe='')}"
 
 
 def _rollout(cell: str) -> str:

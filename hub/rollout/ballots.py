@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from hub.accounts.tokens import Identity
@@ -10,6 +11,7 @@ from hub.models.cells import Cells
 from hub.rollout.robots import PREFIX, require_cell
 from hub.rollout.telemetry import Telemetry
 from hub.rollout.votes import Said
+from serving.robot.outcomes import Outcome
 
 AHEAD_S: Final = 300.0
 """A robot's clock may be so far ahead of the hub's."""
@@ -40,6 +42,7 @@ class Ballot:
         if picked_at < self._now - self._telemetry.keep_days * 86_400:
             raise InputError(f"the pick of {request_id!r} is older than the {self._telemetry.keep_days} days kept here")
         said = self._telemetry.request(request_id)
+        row = _with_pick(row, said)
         if self._who.robot_cells is not None:
             return row | {"cell": self._of_robot(row["cell"], request_id, said)}
         return row | {"cell": self._of_person(row["cell"], request_id, said)}
@@ -72,3 +75,17 @@ class Ballot:
         if not self._teams[cell] or (said is not None and said.cell not in (None, cell)):
             raise ForbiddenError(f"the request {request_id!r} was not made for a cell of yours")
         return cell
+
+
+def _with_pick(row: Mapping[str, Any], said: Said | None) -> dict[str, Any]:
+    """The row as it is kept. Raises OutcomeInvalid for an instance or a point that the answer, if it is known, does not
+    have; of one that is not on record yet, that is found when the pick is judged."""
+    kept = {name: value for name, value in row.items() if name != "point"}
+    point = row.get("point")
+    kept["point_x"], kept["point_y"] = (None, None) if point is None else point
+    if said is not None:
+        claim = Outcome(
+            row["request_id"], row["outcome"], row["picked_at"], instance=row.get("instance"), point=row.get("point")
+        )
+        claim.check(said.instances, said.height, said.width)
+    return kept

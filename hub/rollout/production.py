@@ -7,6 +7,7 @@ from typing import Self
 
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
+from hub.loop.failures import Failures
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -33,6 +34,7 @@ class Production:
     watch: TrialWatch
     robots: Robots
     alerts: Alerts
+    failures: Failures
 
     @classmethod
     def over(
@@ -63,6 +65,8 @@ class Production:
         uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
         alerts = Alerts(catalog, uplink, captures, settings.data / "alerts")
         cells.on_delete.append(alerts.forget)
+        failures = Failures(catalog, captures, telemetry.failed, settings.serving_folder)
+        cells.on_delete.append(failures.forget)
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -71,6 +75,7 @@ class Production:
             watch=TrialWatch(trials),
             robots=robots,
             alerts=alerts,
+            failures=failures,
         )
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ from hub.rollout.statistics import Progress, SequentialTest
 from hub.rollout.telemetry_parquet import ParquetFiles
 from hub.rollout.votes import DAY_S, MAX_KNOWN, MAX_SAID, Said, Tally, Votes, Wanted, rows_of, said_of
 from hub.rollout.votes import wanted_of as wanted_of
+from serving.observed.failure_kinds import FailedPick
 from serving.observed.telemetry import INCOMING, OUTCOMES, PREDICTIONS, write_segment
 from serving.robot.outcomes import OUTCOMES as OUTCOME_NAMES
 
@@ -30,7 +31,7 @@ REPEATS_WITHIN_S = 30 * DAY_S
 """A robot that sends an outcome again does so within this time; the join counts it once whenever it comes."""
 DIMENSIONS: Mapping[str, str] = {
     "cell": "cell", "variant": "variant", "base": "base", "stage": "stage", "class": "label", "line": "line",
-    "robot": "robot", "day": "strftime(make_timestamp((picked_at * 1e6)::BIGINT), '%Y-%m-%d')",
+    "robot": "robot", "gripper": "gripper", "day": "strftime(make_timestamp((picked_at * 1e6)::BIGINT), '%Y-%m-%d')",
 }  # fmt: skip
 _JOINED = """
     SELECT o.request_id, o.outcome, o.picked_at, o.received_at,
@@ -42,7 +43,8 @@ _JOINED = """
              WHEN contains(o.served_by, ' on base/') THEN split_part(o.served_by, ' on base/', 1) END AS variant,
         coalesce(p.base, nullif(regexp_extract(o.served_by, 'base/(.+)$', 1), '')) AS base,
         p.stage,
-        coalesce(o.label, p.top_label) AS label
+        coalesce(o.label, p.top_label) AS label, o.label AS said_label, p."at" AS asked_at,
+        o.instance, o.point_x, o.point_y, o.gripper
     FROM o LEFT JOIN p USING (request_id) LEFT JOIN f ON f.cell = coalesce(p.cell, o.cell)
     WHERE (o.cell IS NULL OR p.cell IS NULL OR o.cell = p.cell)
         AND (o.speaker IS NULL OR p.caller IS NULL OR o.speaker = p.caller)
@@ -225,6 +227,17 @@ class Telemetry:
         )
         return dict(rows)
 
+    def failed(self, since: float, limit: int = 1000) -> list[FailedPick]:
+        """Picks whose outcome came at or after a time and was no success, whose request is on record, in the order of
+        their arrival."""
+        rows = self._ask(
+            f"SELECT {', '.join(FailedPick._fields[:-1])}, point_x, point_y FROM joined WHERE outcome <> 'success'"  # noqa: S608
+            " AND NOT unmatched AND received_at >= ? ORDER BY received_at, request_id LIMIT ?",
+            [since, limit],
+            since,
+        )
+        return [FailedPick(*row[:-2], None if None in row[-2:] else (row[-2], row[-1])) for row in rows]
+
     def cells_since(self, since: float) -> set[str]:
         """Cells with outcomes that arrived at or after a time."""
         rows = self._ask("SELECT DISTINCT cell FROM joined WHERE received_at >= ?", [since], since)
@@ -276,7 +289,7 @@ class Telemetry:
 
     def _load(self) -> None:
         self._files.take_up()
-        columns = 'request_id, "at", cell, variant, stage, caller'
+        columns = 'request_id, "at", cell, variant, stage, caller, instances, height, width'
         view = self._files.view("p", PREDICTIONS, 0.0)
         found = self._files.run(
             f'WITH {view} SELECT {columns} FROM p ORDER BY "at" DESC LIMIT ?',  # noqa: S608

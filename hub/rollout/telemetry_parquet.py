@@ -42,12 +42,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "request_id": "VARCHAR", "at": "DOUBLE", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR",
         "variant": "VARCHAR", "base": "VARCHAR", "stage": "VARCHAR", "table_version": "BIGINT", "instances": "INTEGER",
         "top_score": "DOUBLE", "top_label": "VARCHAR", "labels": "VARCHAR", "latency_ms": "DOUBLE", "batch": "INTEGER",
-        "error": "VARCHAR", "caller": "VARCHAR",
+        "error": "VARCHAR", "caller": "VARCHAR", "height": "INTEGER", "width": "INTEGER",
     },
     OUTCOMES: {
         "request_id": "VARCHAR", "outcome": "VARCHAR", "picked_at": "DOUBLE", "received_at": "DOUBLE",
         "label": "VARCHAR", "cell": "VARCHAR", "line": "VARCHAR", "robot": "VARCHAR", "served_by": "VARCHAR",
-        "reporter": "VARCHAR", "speaker": "VARCHAR",
+        "reporter": "VARCHAR", "speaker": "VARCHAR", "instance": "INTEGER", "point_x": "DOUBLE", "point_y": "DOUBLE",
+        "gripper": "VARCHAR",
     },
 }  # fmt: skip
 _ONE = {PREDICTIONS: "request_id", OUTCOMES: "request_id, reporter"}

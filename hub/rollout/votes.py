@@ -35,13 +35,17 @@ LATEST: Final = 1e11
 
 
 class Said(NamedTuple):
-    """A request as the robots' server recorded it; `caller` is the robot whose token it showed, None unchecked."""
+    """A request as the robots' server recorded it; `caller` is the robot whose token it showed, None unchecked. How
+    many instances the answer had, and its frame's size in pixels: None where an earlier version recorded it."""
 
     at: float
     cell: str | None
     variant: str | None
     stage: str | None
     caller: str | None
+    instances: int | None = None
+    height: int | None = None
+    width: int | None = None
 
 
 class Vote(NamedTuple):
@@ -272,6 +276,20 @@ def rows_of(path: Path, kind: str) -> Iterator[dict[str, Any]]:
             yield {"reporter": None, **row}
 
 
+_SHAPE: Final = ("instances", "height", "width")
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def said_of(row: Mapping[str, Any]) -> Said:
     """A request from its row."""
-    return Said(row["at"], row.get("cell"), row.get("variant"), row.get("stage"), row.get("caller"))
+    return Said(
+        row["at"],
+        row.get("cell"),
+        row.get("variant"),
+        row.get("stage"),
+        row.get("caller"),
+        *map(_whole, map(row.get, _SHAPE)),
+    )

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from hub.schemas.core import ServedStage, Slug
-from serving.robot.outcomes import OutcomeName
+from serving.robot.outcomes import MAX_INSTANCE, MAX_PIXEL, OutcomeName
 
 Text = Annotated[str, Meta(max_length=200)]
+Pixel = Annotated[float, Meta(ge=0, le=MAX_PIXEL)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Dimension = Literal["cell", "variant", "base", "stage", "class", "line", "robot", "day"]
+Dimension = Literal["cell", "variant", "base", "stage", "class", "line", "robot", "gripper", "day"]
 TrialState = Literal["running", "passed", "failed", "stopped"]
 
 
@@ -35,6 +36,12 @@ class OutcomeIn(_In, frozen=True):
     robot: Text | None = None
     served_by: Text | None = None
     """As the answer said; counts only where the server's record of the prediction is missing."""
+    instance: Annotated[int, Meta(ge=0, lt=MAX_INSTANCE)] | None = None
+    """Which instance of the answer was picked, counted from 0."""
+    point: tuple[Pixel, Pixel] | None = None
+    """Where the gripper went: x, y in pixels of the frame."""
+    gripper: Text | None = None
+    """What it was picked with."""
 
 
 class OutcomesIn(_In, frozen=True):
@@ -79,6 +86,7 @@ class Capture(_Out, frozen=True):
     width: int
     instances: list[dict[str, Any]]
     outcome: str | None = None
+    camera: str | None = None
 
 
 class LinesIn(_In, frozen=True):

@@ -81,21 +81,12 @@ class Pictures:
     def _shrunk(self, sha256: str, size: int, edge: int) -> bytes:
         if size > MAX_BYTES:
             raise RefusedFileError("the file is too large to be a picture")
-        data = self._blobs.read(sha256)
-        try:
-            kind, height, width = image_size(data)
-            if not 0 < height * width <= MAX_PIXELS:
-                raise RefusedFileError(f"the picture has {width}x{height} pixels; the limit is {MAX_PIXELS:,}")
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-                if kind == "jpeg":
-                    picture.draft("RGB", (edge, edge))
-                small = picture.convert("RGB")
-                small.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
-        except (ImageError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise RefusedFileError(f"the picture cannot be read ({error})") from error
-        target = io.BytesIO()
-        small.save(target, "JPEG", quality=_QUALITY.get(edge, 80))
-        return target.getvalue()
+        return shrink(self._blobs.read(sha256), edge)
+
+    def fresh(self, data: bytes, edge: int) -> bytes:
+        """As `jpeg`, of bytes that are no blob, and kept nowhere. Raises RefusedFileError."""
+        with self._slots:
+            return shrink(data, edge)
 
     def _count(self) -> None:
         with self._lock:
@@ -123,3 +114,23 @@ class Pictures:
 def text_key(*parts: object) -> str:
     """A name for something that is made of these."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def shrink(data: bytes, edge: int) -> bytes:
+    """A JPEG or PNG as JPEG, its long edge at most `edge` pixels. Raises RefusedFileError for what is no picture."""
+    if len(data) > MAX_BYTES:
+        raise RefusedFileError("the file is too large to be a picture")
+    try:
+        kind, height, width = image_size(data)
+        if not 0 < height * width <= MAX_PIXELS:
+            raise RefusedFileError(f"the picture has {width}x{height} pixels; the limit is {MAX_PIXELS:,}")
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if kind == "jpeg":
+                picture.draft("RGB", (edge, edge))
+            small = picture.convert("RGB")
+            small.thumbnail((edge, edge), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    except (ImageError, UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise RefusedFileError(f"the picture cannot be read ({error})") from error
+    target = io.BytesIO()
+    small.save(target, "JPEG", quality=_QUALITY.get(edge, 80))
+    return target.getvalue()

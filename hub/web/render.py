@@ -37,6 +37,7 @@ NOTICES: Mapping[str, str] = {
     "rolled-back": "Rolled back. What serves each stage now is below.",
     "classes": "The base knows what there is.",
     "revoked": "Token revoked.",
+    "corrected": "Noted, with your name. Your word goes before the rules' verdict.",
 }
 """What a page may be told to say, by the key in its address: nobody's own words get onto a page by a link."""
 

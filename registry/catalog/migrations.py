@@ -178,5 +178,7 @@ REGISTRY = MigrationSet(
         """,
         # Which blob store this catalog belongs to: `registry.catalog.identity`.
         "CREATE TABLE store_identity (id VARCHAR NOT NULL);",
+        # Bytes that were removed on purpose, whoever names them: `registry.maintenance.forget`.
+        "CREATE TABLE forgotten_blobs (sha256 VARCHAR PRIMARY KEY, forgotten_at DOUBLE NOT NULL);",
     ),
 )

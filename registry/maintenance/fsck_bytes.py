@@ -59,9 +59,12 @@ def check_presence(tx: Cursor, report: Report, progress: Progress) -> None:
         "GROUP BY n.sha256, n.size HAVING any_value(s.size) IS NULL OR any_value(s.size) <> n.size"
     ).fetchall()
     users = users_of(tx, [row[0] for row in missing])
+    forgotten = {row[0] for row in tx.execute("SELECT sha256 FROM forgotten_blobs").fetchall()}
     for sha256, size, found in missing:
         where = users.get(sha256, "of a commit")
-        if found is None:
+        if found is None and sha256 in forgotten:
+            report.add("blob-forgotten", sha256, f"removed on request; {where}", severity="note")
+        elif found is None:
             report.add("blob-missing", sha256, f"{size} bytes, {where}")
         else:
             report.add("blob-size", sha256, f"has {found} bytes, not {size}; {where}")

@@ -19,7 +19,7 @@ _RECORD_BYTES: Final = 1 << 20
 _DIGEST: Final = 64
 _EXACT: Final = frozenset(
     {"repo_blobs", "tree_pages", "trees", "commits", "refs", "blob_git_ids", "hub_possessions"}
-    | {"repo_heads", "repo_tags", "unreached"}
+    | {"repo_heads", "repo_tags", "unreached", "forgotten_blobs", "loop_forgotten"}
     # Made from a tree's files, and made again when they are asked for.
     | {"hub_images", "hub_image_sets", "hub_checked_files", "git_commits", "hub_notices"}
 )

@@ -132,6 +132,13 @@ class CaptureStore:
                     break
         raise CaptureNotFound(name)
 
+    def path_of(self, name: str) -> Path:
+        """The file of a capture's frame. Raises CaptureNotFound."""
+        for suffix in (".jpg", ".png"):
+            if (path := self._path(name, suffix)).is_file():
+                return path
+        raise CaptureNotFound(name)
+
     def remove(self, name: str) -> None:
         """Delete a capture; one that is gone already is fine. Raises CaptureNotFound for what is no id."""
         for suffix in (".json", ".jpg", ".png"):

@@ -40,6 +40,7 @@ class Prediction:
         stage: which stage's variant it was (`station`, `beta`, `fleet`), `pinned`, or None for the base.
         labels: class -> how many instances, most frequent first. top_label, top_score: the most certain instance.
         error: the code of the error it got instead of an answer.
+        height, width: of the frame, pixels; None where there was no answer.
         caller: the robot whose token the request showed; None where tokens are not checked. `robot` is what it said.
     """
 
@@ -60,6 +61,8 @@ class Prediction:
     batch: int
     error: str | None = None
     caller: str | None = None
+    height: int | None = None
+    width: int | None = None
 
 
 class SegmentWriter:

@@ -13,7 +13,7 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from serving.errors import ClientError, DeadlineExceeded, RequestRejected
-from serving.robot.client import ask_of, outcome_of, retry_pause
+from serving.robot.client import Picked, ask_of, outcome_of, retry_pause
 from serving.robot.outcomes import OutcomeName, OutcomeReporter, hub_sender
 from serving.robot.wire import (
     CHANNEL,
@@ -90,12 +90,21 @@ class AsyncRobotClient:
         return answer
 
     def report_outcome(
-        self, answer: Answer | str, outcome: OutcomeName, *, label: str | None = None, picked_at: float | None = None
+        self,
+        answer: Answer | str,
+        outcome: OutcomeName,
+        *,
+        label: str | None = None,
+        picked_at: float | None = None,
+        instance: int | None = None,
+        point: tuple[float, float] | None = None,
+        gripper: str | None = None,
     ) -> None:
         """Say what the pick did; returns at once. See `RobotClient.report_outcome`."""
         if self._reporter is None:
             raise ClientError("outcomes need the hub's address: AsyncRobotClient(..., hub='http://hub:8400')")
-        self._reporter.report(outcome_of(self._memory, answer, outcome, label, picked_at))
+        picked = Picked(instance, point, gripper)
+        self._reporter.report(outcome_of(self._memory, answer, outcome, label, picked_at, picked))
 
     async def ready(self) -> bool:
         """Whether the server is up and the model answers."""

@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
@@ -132,16 +132,32 @@ class RobotClient:
         return answer
 
     def report_outcome(
-        self, answer: Answer | str, outcome: OutcomeName, *, label: str | None = None, picked_at: float | None = None
+        self,
+        answer: Answer | str,
+        outcome: OutcomeName,
+        *,
+        label: str | None = None,
+        picked_at: float | None = None,
+        instance: int | None = None,
+        point: tuple[float, float] | None = None,
+        gripper: str | None = None,
     ) -> None:
         """Say what the pick did that followed an answer (or its request id). Never waits for the hub.
 
-        `label` is the class of the picked item; the answer's most certain one where it is left out. Raises
-        OutcomeInvalid, and ClientError where the client was given neither `hub` nor `outcomes`.
+        Args:
+            label: the class of the picked item; the answer's most certain one where it is left out.
+            picked_at: epoch seconds; now where it is left out.
+            instance: which instance was picked, counted from 0 in the order of the answer as it came.
+            point: where the gripper went, (x, y) in pixels of the frame.
+            gripper: what it was picked with, for example `suction 40 mm`.
+
+        Raises OutcomeInvalid, also for an instance that the answer does not have and a point outside of the frame, and
+        ClientError where the client was given neither `hub` nor `outcomes`.
         """
         if self._reporter is None:
             raise ClientError("outcomes need the hub's address: RobotClient(..., hub='http://hub:8400', token=...)")
-        self._reporter.report(outcome_of(self._memory, answer, outcome, label, picked_at))
+        picked = Picked(instance, point, gripper)
+        self._reporter.report(outcome_of(self._memory, answer, outcome, label, picked_at, picked))
 
     def ready(self) -> bool:
         """Whether the server is up and the model answers."""
@@ -259,18 +275,40 @@ def ask_of(
     )
 
 
+class Picked(NamedTuple):
+    """Which instance was picked, where, and with what; None where the robot does not say."""
+
+    instance: int | None
+    point: tuple[float, float] | None
+    gripper: str | None
+
+
 def outcome_of(
-    memory: Memory, answer: Answer | str, outcome: OutcomeName, label: str | None, picked_at: float | None
+    memory: Memory,
+    answer: Answer | str,
+    outcome: OutcomeName,
+    label: str | None,
+    picked_at: float | None,
+    picked: Picked,
 ) -> Outcome:
-    """The outcome with what the client remembers of the answer."""
+    """The outcome with what the client remembers of the answer. Raises OutcomeInvalid."""
     request_id = answer if isinstance(answer, str) else answer.request_id
-    return Outcome(
+    made = Outcome(
         request_id,
         outcome,
         time.time() if picked_at is None else picked_at,
         label=label,
+        instance=picked.instance,
+        point=picked.point,
+        gripper=picked.gripper,
         **memory.context_of(request_id),
     )
+    if isinstance(answer, str):
+        made.check(*memory.shape_of(request_id))
+    else:
+        found = answer.instances
+        made.check(len(found), found.height, found.width)
+    return made
 
 
 def retry_pause(error: ClientError, attempt: int) -> float | None:

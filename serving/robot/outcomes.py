@@ -10,12 +10,14 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import re
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from serving.errors import OutcomeInvalid
@@ -26,6 +28,10 @@ OutcomeName = Literal["success", "miss", "drop", "wrong_item", "multi_pick"]
 OUTCOMES: Final[tuple[OutcomeName, ...]] = get_args(OutcomeName)
 MAX_BATCH: Final = 500
 MAX_TEXT: Final = 200
+MAX_INSTANCE: Final = 100_000
+MAX_PIXEL: Final = 100_000.0
+MAX_SENDS: Final = 64
+"""So many requests one batch may take that the hub refuses: enough to find the few outcomes that are at fault."""
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
@@ -44,6 +50,9 @@ class Outcome:
         label: class of the item that was picked; the answer's most certain one where it is None.
         cell, line, robot, served_by: what the robot knows of the answer. The server's own record of the prediction
             goes before them; they count where that record is lost.
+        instance: which instance of the answer was picked, counted from 0 in the answer's order.
+        point: where the gripper went, (x, y) in pixels of the frame.
+        gripper: what it was picked with, in a few words.
     """
 
     request_id: str
@@ -54,6 +63,9 @@ class Outcome:
     line: str | None = None
     robot: str | None = None
     served_by: str | None = None
+    instance: int | None = None
+    point: tuple[float, float] | None = None
+    gripper: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.request_id, str) or not _REQUEST_ID.fullmatch(self.request_id):
@@ -62,10 +74,51 @@ class Outcome:
             raise OutcomeInvalid(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
         if not 0 < self.picked_at < 1e11:
             raise OutcomeInvalid(f"picked_at must be epoch seconds, got {self.picked_at!r}")
-        for name in ("label", "cell", "line", "robot", "served_by"):
+        for name in ("label", "cell", "line", "robot", "served_by", "gripper"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) > MAX_TEXT):
                 raise OutcomeInvalid(f"{name} must be a text of at most {MAX_TEXT} characters")
+        number = self.instance
+        if number is not None and (
+            isinstance(number, bool) or not isinstance(number, Integral) or not 0 <= number < MAX_INSTANCE
+        ):
+            raise OutcomeInvalid(f"instance must be a whole number from 0 to {MAX_INSTANCE - 1}, got {number!r}")
+        if number is not None:
+            object.__setattr__(self, "instance", int(number))  # of numpy's whole numbers JSON knows nothing
+        if self.point is not None:
+            object.__setattr__(self, "point", _point(self.point))
+
+    def row(self) -> dict[str, Any]:
+        """As it is sent. What a hub of an earlier version does not know is left out where it says nothing."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in ("instance", "point", "gripper")
+        }
+
+    def check(self, instances: int | None, height: int | None, width: int | None) -> None:
+        """Compare it with the answer that it is about; None where that is not known. Raises OutcomeInvalid."""
+        if self.instance is not None and instances is not None and self.instance >= instances:
+            raise OutcomeInvalid(
+                f"instance {self.instance} of {self.request_id!r}: the answer has {instances}, counted from 0"
+            )
+        if self.point is not None and height is not None and width is not None:
+            x, y = self.point
+            if x > width or y > height:
+                raise OutcomeInvalid(
+                    f"the point ({x:g}, {y:g}) of {self.request_id!r} lies outside of the frame,"
+                    f" {width} x {height} pixels"
+                )
+
+
+def _point(value: Any) -> tuple[float, float]:  # noqa: ANN401  # whatever a robot's program gives
+    try:
+        x, y = (float(one) for one in value)
+    except (TypeError, ValueError) as error:
+        raise OutcomeInvalid(f"point must be (x, y) in pixels of the frame, got {value!r}") from error
+    if not (0 <= x <= MAX_PIXEL and 0 <= y <= MAX_PIXEL) or math.isnan(x + y):
+        raise OutcomeInvalid(f"point must be (x, y) in pixels of the frame, got {value!r}")
+    return x, y
 
 
 class OutcomeReporter:
@@ -153,13 +206,27 @@ class OutcomeReporter:
 
     def _deliver(self, batch: Sequence[Outcome]) -> bool:
         try:
-            if not self._send([asdict(outcome) for outcome in batch]):
-                log.error("the hub refused %d outcomes; they are dropped", len(batch))
-                self.dropped += len(batch)
+            self._sift(batch)
         except Exception as error:
             log.warning("outcomes wait for the hub: %s", error)
             return False
         return True
+
+    def _sift(self, batch: Sequence[Outcome]) -> None:
+        """Send a batch. A hub refuses it as a whole for one outcome that it cannot take: the halves of what was
+        refused are sent again, so that the others are not lost with it."""
+        waiting, sends = [batch], 0
+        while waiting:
+            part = waiting.pop()
+            sends += 1
+            if self._send([outcome.row() for outcome in part]):
+                continue
+            if len(part) > 1 and sends < MAX_SENDS:
+                half = len(part) // 2
+                waiting += [part[half:], part[:half]]
+            else:
+                log.error("the hub refused %d outcomes; they are dropped", len(part))
+                self.dropped += len(part)
 
 
 def hub_sender(url: str, token: str, *, timeout_s: float = 5.0) -> Send:

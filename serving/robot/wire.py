@@ -132,7 +132,7 @@ class Memory:
     """What a client remembers between requests: the last good variant per cell and line, and recent answers."""
 
     last_good: OrderedDict[tuple[str | None, str | None], str] = field(default_factory=OrderedDict)
-    recent: OrderedDict[str, tuple[Ask, str]] = field(default_factory=OrderedDict)
+    recent: OrderedDict[str, tuple[Ask, str, tuple[int, int, int]]] = field(default_factory=OrderedDict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, ask: Ask, answer: Answer) -> None:
@@ -145,7 +145,8 @@ class Memory:
                     self.last_good.popitem(last=False)
             elif ask.variant is None:
                 self.last_good.pop((ask.cell, ask.line), None)
-            self.recent[answer.request_id] = (ask, answer.served_by)
+            found = answer.instances
+            self.recent[answer.request_id] = (ask, answer.served_by, (len(found), found.height, found.width))
             while len(self.recent) > _REMEMBERED:
                 self.recent.popitem(last=False)
 
@@ -158,8 +159,13 @@ class Memory:
         found = self.recent.get(request_id)
         if found is None:
             return {}
-        ask, served_by = found
+        ask, served_by, _ = found
         return {"cell": ask.cell, "line": ask.line, "robot": ask.robot, "served_by": served_by}
+
+    def shape_of(self, request_id: str) -> tuple[int, int, int] | tuple[None, None, None]:
+        """How many instances an answer had, and its frame's height and width; None where it is forgotten."""
+        found = self.recent.get(request_id)
+        return (None, None, None) if found is None else found[2]
 
 
 class Inputs:

@@ -256,6 +256,8 @@ class TritonPythonModel:
             batch=batch,
             error=None if reply is not None else getattr(result, "code", "serving"),
             caller=self._engine.caller(query),
+            height=found.height if found is not None else None,
+            width=found.width if found is not None else None,
         )
         capture = None
         if reply is not None and fit:

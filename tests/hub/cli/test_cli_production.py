@@ -20,10 +20,11 @@ from tests.hub.rollout.test_production import capture
 
 COMMANDS = (
     *(("outcomes", name) for name in ("rates", "report")),
-    *(("captures", name) for name in ("list", "pull")),
+    *(("captures", name) for name in ("list", "pull", "forget")),
     *(("refresh", name) for name in ("show", "set", "pause", "resume", "now", "veto", "undo")),
     ("cell", "timeline"),
     *(("alerts", name) for name in ("list", "show", "ack", "close")),
+    *(("failures", name) for name in ("list", "show", "correct")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),
     *(("bench", name) for name in ("serving", "batching")),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import duckdb
 import numpy as np
 import pytest
 from litestar.testing import TestClient
@@ -349,3 +350,51 @@ def test_which_frames_are_kept() -> None:
     assert CapturePolicy(max_count=0).reason("r", 0.1) is None
     with pytest.raises(ValueError, match="not a capture policy"):
         CapturePolicy(share=2.0)
+
+
+def test_an_outcome_says_which_instance_was_picked_and_where(
+    ask: Ask, services: Services, raw: TestClient[Any], admin: dict[str, str]
+) -> None:
+    telemetry = services.production.telemetry
+    incoming = telemetry.folder / INCOMING
+    write_segment(incoming, PREDICTIONS, [prediction(n, instances=2, height=200, width=300) for n in ("q", "w", "e")])
+    write_segment(incoming, PREDICTIONS, [prediction("before", instances=2)])  # as an earlier version recorded it
+    pick = {"instance": 1, "point": [299.5, 0], "gripper": "suction 40 mm"}
+    assert ask("POST", "/outcomes", {"outcomes": [outcome("q", "miss", **pick)]}).json()["taken"] == 1
+    assert ask("POST", "/outcomes", {"outcomes": [outcome("before", "drop", point=[9000, 1])]}).is_success
+    assert ask("POST", "/outcomes", {"outcomes": [outcome("w", "drop")]}).is_success, "as earlier clients say it"
+    for lie in ({"instance": 2}, {"point": [301, 10]}, {"point": [10, 201]}):
+        refused = ask("POST", "/outcomes", {"outcomes": [outcome("e", "miss", **lie)]})
+        assert refused.status_code == 400, lie
+        assert "'e'" in refused.json()["detail"]
+    for lie in (
+        {"instance": -1}, {"instance": 1.5}, {"instance": 10**12}, {"point": [1]}, {"point": [-1, 2]},
+        {"point": [1e300, 2]}, {"gripper": "x" * 300}, {"gripper": 3},
+    ):  # fmt: skip
+        assert ask("POST", "/outcomes", {"outcomes": [outcome("e", "miss", **lie)]}).status_code == 400, lie
+    text = f'{{"outcomes": [{{"request_id": "e", "outcome": "miss", "picked_at": {time.time()}, "point": [NaN, 1]}}]}}'
+    assert raw.post("/api/v1/outcomes", content=text, headers=admin).status_code == 400
+    found = {pick.request_id: pick for pick in telemetry.failed(0.0)}
+    assert found.keys() == {"q", "w", "before"}
+    one = found["q"]
+    assert (one.outcome, one.instance, one.point, one.gripper) == ("miss", 1, (299.5, 0.0), "suction 40 mm")
+    assert (one.cell, one.variant, found["w"].instance, found["w"].point) == ("dock-7", "dock-7@v1", None, None)
+    again = Telemetry(telemetry.folder)
+    assert {pick.request_id: pick for pick in again.failed(0.0)} == found, "as the files say it"
+    assert {g.key: g.picks for g in again.rates(["gripper"])[0]} == {("suction 40 mm",): 1, (None,): 2}
+
+
+def test_files_of_before_have_no_picks_and_are_read(telemetry: Telemetry, tmp_path: Path) -> None:
+    write_segment(telemetry.folder / INCOMING, PREDICTIONS, [prediction("a"), prediction("b", height=4, width=4)])
+    telemetry.add_outcomes([outcome("a", "miss")], reporter="r")
+    telemetry.rates([])
+    for kind, gone in (("outcomes", "instance, point_x, point_y, gripper"), ("predictions", "height, width")):
+        for path in (telemetry.folder / kind).glob("*/*.parquet"):
+            old = tmp_path / "old.parquet"
+            duckdb.sql(f"COPY (SELECT * EXCLUDE ({gone}) FROM '{path}') TO '{old}' (FORMAT parquet)")  # noqa: S608
+            old.replace(path)
+    again = Telemetry(telemetry.folder)
+    again.add_outcomes([{**outcome("b", "drop"), "instance": 0, "point_x": 1.0, "point_y": 2.0}], reporter="r")
+    found = {pick.request_id: (pick.instance, pick.point) for pick in again.failed(0.0)}
+    assert found == {"a": (None, None), "b": (0, (1.0, 2.0))}
+    assert again.damaged == []

@@ -109,6 +109,7 @@ FORMS = [
     ("/ui/datasets/a/b/check", {}),
     ("/ui/alerts/abc/acknowledge", {"note": "on it"}),
     ("/ui/alerts/abc/close", {}),
+    ("/ui/failures/abc/correct", {"verdict": "merged"}),
     ("/ui/sign-out", {}),
 ]
 
