@@ -1,10 +1,9 @@
 """How unlike the packages that a cell knows: scores of embeddings against reference statistics. Pure numpy.
 
-Three scores that the field compares, all higher for what is stranger:
+Four scores that the field compares, all higher for what is stranger:
 
-- `mahalanobis`: relative Mahalanobis distance (Ren et al., arXiv 2106.09022): squared distance to the nearest of the
-  cell's kinds of packages under their common covariance, less that to all of them as one. With a single kind, the
-  first alone.
+- `mahalanobis`: squared distance to the nearest of the cell's kinds of packages under their common covariance.
+- `relative`: the same less the distance to all of them as one (Ren et al., arXiv 2106.09022).
 - `knn`: mean distance to the nearest neighbours in a small bank (Sun et al., arXiv 2204.06507).
 - `vim`: what the principal space of the known leaves over, scaled, less the network's own certainty (Wang et al., arXiv
   2203.10807).
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
-Method = Literal["mahalanobis", "knn", "vim"]
+Method = Literal["mahalanobis", "relative", "knn", "vim"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 NEIGHBOURS: Final = 3
 MAX_BANK: Final = 512
@@ -31,6 +30,8 @@ MIN_KNOWN: Final = 20
 A_KIND: Final = 40
 """So many known packages for each kind that is told apart, at least."""
 MAX_KINDS: Final = 6
+PRINCIPAL: Final = 0.97
+"""Share of the variance that the principal space holds."""
 EPS: Final = 1e-6
 
 
@@ -142,7 +143,7 @@ class Known:
         left = x - centres[np.searchsorted(used, assigned)]
         within = whitening(shrunk_covariance(left))
         values, vectors = np.linalg.eigh(shrunk_covariance(x))
-        kept = np.cumsum(values[::-1]) <= 0.9 * values.sum()
+        kept = np.cumsum(values[::-1]) <= PRINCIPAL * values.sum()
         axes = np.asarray(vectors[:, ::-1][:, : max(int(kept.sum()), 1)], np.float32)
         outside = _outside(x, axes)
         certain = np.ones(len(x), np.float32) if energies is None else energies
@@ -164,7 +165,7 @@ class Known:
             certain = np.zeros(len(x), np.float32) if energies is None else energies
             return np.asarray(self.alpha * _outside(x, self.axes) - certain, np.float32)
         nearest = squared(x @ self.within, self.centres @ self.within).min(axis=1)
-        if len(self.centres) == 1:
+        if method == "mahalanobis":
             return np.asarray(nearest, np.float32)
         return np.asarray(nearest - ((x @ self.overall) ** 2).sum(axis=1), np.float32)
 
