@@ -24,6 +24,7 @@ from hub.api.alerts import AlertController
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
+from hub.api.events import EventController, FindingController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
@@ -109,6 +110,7 @@ def create_app(
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
                 collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(services.production.events.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
                 delivering(postman),
             ):
                 yield
@@ -141,6 +143,8 @@ def create_app(
             OutcomeController,
             CaptureController,
             AlertController,
+            EventController,
+            FindingController,
             RolloutController,
             TrialController,
             RobotController,

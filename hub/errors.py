@@ -162,6 +162,14 @@ class AlertStateError(HubError):
     """Raised when an alert that is closed is acknowledged or closed."""
 
 
+class UnknownEventError(HubError):
+    """Raised when there is no event or finding of this id, or none that the caller may see."""
+
+
+class EventChangeError(HubError):
+    """Raised when events cannot be merged or split as asked."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 

@@ -27,6 +27,7 @@ from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_events import EVENTS
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
@@ -101,7 +102,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, EVENTS],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -173,6 +174,7 @@ class Services:
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         events.watch_trials(production.trials)
         events.watch_alerts(production.alerts)
+        events.watch_events(production.events)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)

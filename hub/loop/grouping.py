@@ -73,7 +73,9 @@ def founded(rows: Float) -> npt.NDArray[np.intp]:
         return np.full(len(rows), NOISE, np.intp)
     newest = rows[-MAX_POINTS:]
     labels = np.full(len(rows), NOISE, np.intp)
-    labels[len(rows) - len(newest) :] = hdbscan(newest, min_size=FOUNDS, min_samples=min(NEAR, len(newest)), single=True)
+    labels[len(rows) - len(newest) :] = hdbscan(
+        newest, min_size=FOUNDS, min_samples=min(NEAR, len(newest)), single=True
+    )
     return labels
 
 

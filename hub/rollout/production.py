@@ -7,6 +7,7 @@ from typing import Self
 
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
+from hub.loop.events import Events
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -33,6 +34,7 @@ class Production:
     watch: TrialWatch
     robots: Robots
     alerts: Alerts
+    events: Events
 
     @classmethod
     def over(
@@ -63,6 +65,9 @@ class Production:
         uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
         alerts = Alerts(catalog, uplink, captures, settings.data / "alerts")
         cells.on_delete.append(alerts.forget)
+        events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events")
+        cells.on_delete.append(events.forget)
+        alerts.forgot.append(events.forget_capture)
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -71,6 +76,7 @@ class Production:
             watch=TrialWatch(trials),
             robots=robots,
             alerts=alerts,
+            events=events,
         )
 
     def close(self) -> None:

@@ -83,7 +83,7 @@ def farthest_first(rows: Float, count: int, *, start: int = 0) -> list[int]:
 
 
 def kinds_of(rows: Float, count: int, *, rounds: int = 20) -> npt.NDArray[np.intp]:
-    """Which of `count` kinds each row [n, D] is of: k-means from farthest-first starts; the same rows, the same kinds."""
+    """Which of `count` kinds each row [n, D] is of: k-means, deterministic."""
     middle = int(((rows - rows.mean(axis=0)) ** 2).sum(axis=1).argmin())
     centres = rows[farthest_first(rows, count, start=middle)].copy()
     assigned = np.zeros(len(rows), np.intp)
@@ -149,9 +149,7 @@ class Known:
         certain = np.ones(len(x), np.float32) if energies is None else energies
         alpha = float(np.abs(certain).mean() / max(float(outside.mean()), EPS))
         chosen = farthest_first(x, bank, start=int(((x**2).sum(axis=1)).argmin()))
-        return cls(
-            mean.astype(np.float32), scale.astype(np.float32), centres, within, overall, x[chosen], axes, alpha
-        )
+        return cls(mean.astype(np.float32), scale.astype(np.float32), centres, within, overall, x[chosen], axes, alpha)
 
     def scores(self, rows: Float, method: Method, energies: Float | None = None) -> Float:
         """Novelty float32 [n] of rows float32 [n, D] of the same kind of embedding; higher is stranger."""

@@ -180,7 +180,9 @@ class Reference:
             "false_alarms": self.false_alarms, "deck": self.deck,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"novelty": json.dumps(document)}))
+        write_file(
+            path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {"novelty": json.dumps(document)})
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:
