@@ -89,7 +89,7 @@ class Events(EventReading):
                 found = list(packages(name, document))
         except CaptureNotFound:
             return  # it made room for a newer one in this moment
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             log.warning("what was observed of the capture %s cannot be read: %s", name, error)
             found = []
         for one in found:

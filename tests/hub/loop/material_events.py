@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 
@@ -11,7 +13,7 @@ from serving.observed.captures import Capture
 from serving.observed.novelty_watch import pack
 
 WIDTH = 32
-SINCE = 1_790_000_000.0
+SINCE = float(int(time.time()) - 5 * 86_400)
 KINDS = {"bags": (40, 40, 40), "gold": (30, 180, 220), "rolls": (200, 80, 60)}
 
 
