@@ -1,4 +1,4 @@
-"""Novelty judged on the fleet: new kinds of packages told from known ones, noticed in time, grouped as they were planted.
+"""Novelty judged on the fleet: new packages told from known ones, noticed in time, grouped as they were planted.
 
     python -m benchmarks.fleet.novelty --seeds 1 2 --known 60 --test 40 --new 10
 
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from benchmarks.fleet.cameras import NEW_LOOKS, CellCamera, Shot, new_look
 from finetune.curation.clusters import adjusted_mutual_information
-from finetune.curation.reference import seen_of
 from finetune.scenes.look import BROAD, Look
 from hub.loop import grouping
 from hub.rollout.statistics import wilson
@@ -31,7 +30,7 @@ from serving.inference.embeddings import Embedder
 from serving.inference.segmenter import Segmenter
 from serving.observed.change import LEARN, ChangeDetector, looks_between
 from serving.observed.novelty import METHODS, Float, certainty
-from serving.observed.novelty_reference import Judged, Reference, Seen
+from serving.observed.novelty_reference import Judged, Reference, Seen, seen_of
 from serving.observed.novelty_watch import WEEK_S, strangeness
 
 BASE = Path(__file__).parents[2] / "finetune" / "bases" / "universal"
@@ -101,7 +100,12 @@ def look_at(shot: Shot, segmenter: Segmenter, embedder: Embedder) -> View:
     for label, mask in zip(shot.labels, truth, strict=True):
         rows, columns = np.nonzero(mask)
         where.append((label, (float(columns.mean()) / mask.shape[1], float(rows.mean()) / mask.shape[0])))
-    return View(seen_of(embedder, shot.image, found), kinds, tuple(zip(shot.labels, hit, strict=True)), tuple(where))
+    return View(
+        seen_of(embedder.embed(shot.image, found), shot.image, found),
+        kinds,
+        tuple(zip(shot.labels, hit, strict=True)),
+        tuple(where),
+    )
 
 
 def judge(seed: int, segmenter: Segmenter, embedder: Embedder, *, known: int, test: int, new: int) -> Result:

@@ -15,19 +15,11 @@ import numpy as np
 from serving.inference.embeddings import Embedder
 from serving.inference.preprocess import Image
 from serving.instances import Instances
-from serving.observed.appearance import appearance
-from serving.observed.novelty_reference import FALSE_ALARMS, FILE, Reference, Seen
+from serving.observed.novelty_reference import FALSE_ALARMS, FILE, Reference, Seen, seen_of
 
 LABELLED_SCORE: Final = 0.9
-MAX_PICTURES: Final = 200
+MAX_PICTURES: Final = 150
 """Of a larger deck so many pictures, evenly spread: a picture takes some 0.1 s."""
-
-
-def seen_of(embedder: Embedder, image: Image, instances: Instances) -> Seen:
-    """A frame uint8 [H, W, 3] as it is judged: embeddings by the base, with what the packages look like beside them."""
-    found = embedder.embed(image, instances)
-    rows = np.concatenate([found.instances, appearance(image, instances)], axis=1)
-    return Seen(rows, instances.scores, found.patches, found.covered, found.grid)
 
 
 def build_reference(
@@ -41,7 +33,7 @@ def build_reference(
     """Learn a reference from labelled pictures and write it into a variant's folder; None where there is too little."""
     seen = []
     for image, labelled in pictures:
-        one = seen_of(embedder, image, labelled)
+        one = seen_of(embedder.embed(image, labelled), image, labelled)
         scores = np.full(len(labelled), LABELLED_SCORE, np.float32)
         seen.append(Seen(one.instances, scores, one.patches, one.covered, one.grid))
     try:

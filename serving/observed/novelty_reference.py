@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import cv2
 import numpy as np
@@ -24,6 +24,8 @@ from safetensors.numpy import save
 
 from registry.durable import write_file
 from serving.errors import ReferenceUnreadable
+from serving.instances import Instances
+from serving.observed.appearance import appearance
 from serving.observed.novelty import (
     METHODS,
     NEIGHBOURS,
@@ -61,6 +63,25 @@ class Seen:
     patches: Float
     covered: Float
     grid: tuple[int, int]
+
+
+class Embedding(Protocol):
+    """What `serving.inference.embeddings` makes of a frame."""
+
+    @property
+    def instances(self) -> Float: ...
+    @property
+    def patches(self) -> Float: ...
+    @property
+    def covered(self) -> Float: ...
+    @property
+    def grid(self) -> tuple[int, int]: ...
+
+
+def seen_of(found: Embedding, image: npt.NDArray[np.uint8], instances: Instances) -> Seen:
+    """A frame uint8 [H, W, 3] as it is judged: embeddings by the base, with what the packages look like beside them."""
+    rows = np.concatenate([found.instances, appearance(image, instances)], axis=1)
+    return Seen(rows, instances.scores, found.patches, found.covered, found.grid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

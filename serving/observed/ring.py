@@ -17,6 +17,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,14 @@ def read_key(text: str) -> bytes | None:
     if len(key) != 32:
         raise ValueError(f"{KEY_VARIABLE} holds {len(key)} bytes; a key has 32")
     return key
+
+
+@dataclass(frozen=True, slots=True)
+class RingSettings:
+    """How large the ring may grow, and the key that its frames are encrypted with; 0 bytes: novelty is not watched."""
+
+    max_bytes: int = MAX_BYTES
+    key: bytes | None = field(default=None, repr=False)
 
 
 class FrameRing:
