@@ -59,6 +59,7 @@ from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
 
+PICKS_EVERY = timedelta(seconds=30)
 UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
 MAX_JSON_BYTES = 32 * 1024**2
@@ -111,6 +112,7 @@ def create_app(
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
                 collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
                 collecting(services.production.events.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(services.production.pick_changes.take_up, first=PICKS_EVERY, every=PICKS_EVERY),
                 delivering(postman),
             ):
                 yield

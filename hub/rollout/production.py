@@ -8,6 +8,7 @@ from typing import Self
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
 from hub.loop.events import Events
+from hub.loop.pick_changes import PickChanges
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -35,6 +36,7 @@ class Production:
     robots: Robots
     alerts: Alerts
     events: Events
+    pick_changes: PickChanges
 
     @classmethod
     def over(
@@ -77,6 +79,7 @@ class Production:
             robots=robots,
             alerts=alerts,
             events=events,
+            pick_changes=PickChanges(telemetry.arrived, settings.telemetry_folder),
         )
 
     def close(self) -> None:

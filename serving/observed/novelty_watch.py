@@ -20,7 +20,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -84,8 +84,6 @@ class _Watched:
 
     streams: dict[Reason, ChangeDetector]
     last_at: float = -1e9
-    looks: int = 0
-    recent: deque[str] = field(default_factory=lambda: deque(maxlen=512))
 
 
 class NoveltyWatch:
@@ -181,9 +179,7 @@ class NoveltyWatch:
         reference = self._reference_of(frame.variant)
         judged = None if reference is None else reference.judge(seen)
         self._states[frame.key] = "cannot_tell" if judged is None else "ok"
-        name = self._ring.put(frame.at, self._document(frame, seen, judged), encoded(frame.pixels)[0])
-        if name:
-            watched.recent.append(name)
+        self._ring.put(frame.at, self._document(frame, seen, judged), encoded(frame.pixels)[0])
         passed = weight(frame.at - watched.last_at)
         watched.last_at = max(frame.at, watched.last_at)
         values: dict[Reason, float] = {"doubt": _doubt(frame.instances)}

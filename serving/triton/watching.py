@@ -11,13 +11,12 @@ from typing import Final
 from serving.errors import ServingError
 from serving.folder.routing import ServingFolder
 from serving.observed.camera_kinds import CameraState
-from serving.observed.observer import BESIDE_ANSWERS, CameraKey, Observer
 from serving.observed.captures import CaptureStore
 from serving.observed.novelty_watch import Frame, NoveltyWatch
+from serving.observed.observer import BESIDE_ANSWERS, CameraKey, Observer
 from serving.observed.ring import FrameRing, RingSettings
 from serving.triton.embedding import SiteEmbeddings
 from serving.triton.queries import Query, Reply
-
 
 NOVELTY_BESIDE_ANSWERS: Final = 0.03
 """Share of the time that looks for novelty may take beside answers. One takes some 0.1 s of one core."""
