@@ -10,7 +10,7 @@ import numpy as np
 
 from hub.errors import UnknownEventError
 from hub.loop import grouping
-from hub.loop.event_views import TYPICAL, Head, Seen, event_of
+from hub.loop.event_views import TYPICAL, Head, Interval, Seen, event_of
 from hub.schemas.events import Event, EventState, Finding
 from registry.catalog.catalog import Catalog
 
@@ -21,9 +21,10 @@ _HEAD: Final = "id, number, name, state, note, changed_by"
 class EventReading:
     """The reading half of `hub.loop.events.Events`. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, folder: Path) -> None:
+    def __init__(self, catalog: Catalog, folder: Path, interval: Interval) -> None:
         """Small pictures lie in `folder`."""
         self._catalog = catalog
+        self._interval = interval
         self._folder = folder
 
     def all(
@@ -48,7 +49,11 @@ class EventReading:
                 [state, state],
             )
         }
-        found = [event_of(heads[name], own, self._typical(name, own)) for name, own in seen.items() if name in heads]
+        found = [
+            event_of(heads[name], own, self._typical(name, own), self._interval)
+            for name, own in seen.items()
+            if name in heads
+        ]
         resting = {"ignored", "learnt", "fault"}
         return sorted(found, key=lambda one: (one.state in resting, -one.gain, one.id))
 
@@ -57,7 +62,7 @@ class EventReading:
         head, seen = self._head(event_id), self._seen(event_id, places)
         if head is None or not seen:
             raise UnknownEventError(f"there is no event {event_id[:40]!r}")
-        return event_of(head, seen, self._typical(event_id, seen))
+        return event_of(head, seen, self._typical(event_id, seen), self._interval)
 
     def findings(self, event_id: str, places: Collection[str] | None, *, limit: int = 200) -> list[Finding]:
         """Its findings in these cells, the newest first. Raises UnknownEventError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from hub.loop.findings import FAILED
 from hub.migrations.tables import timestamp
-from hub.rollout.statistics import Rate
 from hub.schemas.events import Event, EventCell, EventState, Finding
 
 DAY_S: Final = 86_400.0
 TYPICAL: Final = 6
 Trend = Literal["rising", "steady", "falling"]
+Interval = Callable[[int, int], tuple[float, float]]
+"""The 95 % interval of a share, of its count and the count of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,17 @@ class Head:
     changed_by: str | None
 
 
-def event_of(head: Head, seen: Sequence[Seen], typical: Sequence[Seen]) -> Event:
+def event_of(head: Head, seen: Sequence[Seen], typical: Sequence[Seen], interval: Interval) -> Event:
     """What is told of an event of these findings, one or more: those of cells that the caller works in."""
     times = np.array([one.seen_at for one in seen])
     outcomes = [one.outcome for one in seen if one.picked and one.outcome is not None]
     failed = sum(outcome in FAILED for outcome in outcomes)
-    rate = Rate(failed, len(outcomes))
     per_day = len(seen) / max((times.max() - times.min()) / DAY_S, 1.0)
     novelty = float(np.mean([one.novelty for one in seen]))
-    low, high = rate.interval
+    low, high = interval(failed, len(outcomes))
     labels = Counter(one.label for one in seen if one.label)
     likeliest = labels.most_common(1)[0][0] if labels else "not answered"
-    trend = trend_of(times)
+    trend = trend_of(times, interval)
     cells = [
         EventCell(
             cell=cell,
@@ -96,7 +96,7 @@ def event_of(head: Head, seen: Sequence[Seen], typical: Sequence[Seen]) -> Event
         trend=trend,
         picks=len(outcomes),
         failed=failed,
-        failure_rate=rate.value,
+        failure_rate=failed / len(outcomes) if outcomes else None,
         failure_interval=(low, high),
         novelty=novelty,
         gain=per_day * (low + high) / 2 * novelty,
@@ -106,14 +106,14 @@ def event_of(head: Head, seen: Sequence[Seen], typical: Sequence[Seen]) -> Event
     )
 
 
-def trend_of(times: np.ndarray) -> Trend:
+def trend_of(times: np.ndarray, interval: Interval) -> Trend:
     """Whether findings come more often in the second half of the time than in the first, beyond chance."""
     start, end = float(times.min()), float(times.max())
     if len(times) < 8 or end <= start:
         return "steady"
     late = int((times > (start + end) / 2).sum())
     # Of as many findings in each half as in the other, the share's interval holds a half.
-    low, high = Rate(late, len(times)).interval
+    low, high = interval(late, len(times))
     return "rising" if low > 0.5 else "falling" if high < 0.5 else "steady"
 
 

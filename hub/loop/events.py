@@ -22,6 +22,7 @@ import numpy as np
 from hub.errors import EventChangeError, UnknownEventError
 from hub.loop import grouping
 from hub.loop.event_reading import EventReading, placed
+from hub.loop.event_views import Interval
 from hub.loop.findings import FAILED, MAX_CROPS, Found, keep_crop, packages
 from hub.schemas.events import EventChange
 from registry.catalog.catalog import Catalog
@@ -50,9 +51,11 @@ class Events(EventReading):
         captures: CaptureStore,
         outcomes_of: Callable[[list[str]], dict[str, str]],
         folder: Path,
+        interval: Interval,
     ) -> None:
-        """`outcomes_of` gives outcomes by request id; small pictures lie in `folder`."""
-        super().__init__(catalog, folder)
+        """`outcomes_of` gives outcomes by request id; small pictures lie in `folder`; `interval` is that of
+        a share."""
+        super().__init__(catalog, folder, interval)
         self._captures = captures
         self._outcomes_of = outcomes_of
         self._lock = threading.Lock()

@@ -16,6 +16,7 @@ from hub.rollout.promotions import Promotions
 from hub.rollout.robots import Robots
 from hub.rollout.rollouts import Plans, Rollouts
 from hub.rollout.serving_folder import ServingFolder
+from hub.rollout.statistics import wilson
 from hub.rollout.telemetry import Telemetry
 from hub.rollout.trials import Trials, TrialWatch
 from hub.settings import Settings
@@ -67,7 +68,7 @@ class Production:
         uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
         alerts = Alerts(catalog, uplink, captures, settings.data / "alerts")
         cells.on_delete.append(alerts.forget)
-        events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events")
+        events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events", wilson)
         cells.on_delete.append(events.forget)
         alerts.forgot.append(events.forget_capture)
         return cls(
