@@ -28,6 +28,7 @@ from hub.loop import grouping
 from hub.rollout.statistics import wilson
 from serving.inference.embeddings import Embedder
 from serving.inference.segmenter import Segmenter
+from serving.observed.appearance import WIDTH
 from serving.observed.change import LEARN, ChangeDetector, looks_between
 from serving.observed.novelty import METHODS, Float, certainty
 from serving.observed.novelty_reference import Judged, Reference, Seen, seen_of
@@ -140,11 +141,16 @@ def _auroc(result: Result, learn: Sequence[View], views: Sequence[View]) -> Refe
     is_new, is_known = np.isin(kinds, NEW_LOOKS), ~np.isin(kinds, ("", *NEW_LOOKS))
     rows = np.concatenate([view.seen.instances for view in views])
     scores = np.concatenate([view.seen.scores for view in views])
-    reference = Reference.learn([view.seen for view in learn], base="universal", layers=())
+    reference = Reference.learn([view.seen for view in learn], base="universal", layers=(), tail=WIDTH)
     result.known = sum(len(view.kinds) for view in learn)
     for method in METHODS:
-        found = reference.known.scores(rows, method, certainty(scores))
+        own = Reference.learn([view.seen for view in learn], base="", layers=(), method=method, tail=WIDTH)
+        found = own.known.scores(rows, method, certainty(scores))
         result.auroc[method] = auroc(found[is_new], found[is_known])
+    network = reference.known.network.scores(rows[:, :-WIDTH], "mahalanobis")
+    result.auroc["network alone"] = auroc(network[is_new], network[is_known])
+    looks = reference.known.parts(rows, "mahalanobis", certainty(scores))[:, 1]
+    result.auroc["looks alone"] = auroc(looks[is_new], looks[is_known])
     result.auroc["low score"] = auroc(-scores[is_new], -scores[is_known])
     found = reference.known.scores(rows, reference.method, certainty(scores))
     for name in NEW_LOOKS:

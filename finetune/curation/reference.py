@@ -15,6 +15,7 @@ import numpy as np
 from serving.inference.embeddings import Embedder
 from serving.inference.preprocess import Image
 from serving.instances import Instances
+from serving.observed.appearance import WIDTH
 from serving.observed.novelty_reference import FALSE_ALARMS, FILE, Reference, Seen, seen_of
 
 LABELLED_SCORE: Final = 0.9
@@ -38,7 +39,7 @@ def build_reference(
         seen.append(Seen(one.instances, scores, one.patches, one.covered, one.grid))
     try:
         reference = Reference.learn(
-            seen, base=embedder.base_name, layers=embedder.layers, false_alarms=false_alarms, deck=deck
+            seen, base=embedder.base_name, layers=embedder.layers, false_alarms=false_alarms, deck=deck, tail=WIDTH
         )
     except ValueError:
         return None

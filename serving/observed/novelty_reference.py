@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -132,12 +132,58 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Packages:
+    """Known packages in two parts that vary for different reasons: the network's features, and what they look like.
+
+    Under one covariance the few numbers of the second would drown in the hundreds of the first. `looks` is of the last
+    `tail` numbers, None where `tail` is 0. `usual` float32 [2, 2]: median and spread of each part's held-out scores.
+    """
+
+    network: Known
+    looks: Known | None
+    tail: int
+    usual: Float
+
+    @classmethod
+    def learn(cls, rows: Float, scores: Float, tail: int) -> Self:
+        """Of known packages; scores are comparable between the parts only once `usual` was learnt."""
+        network = Known.learn(rows[:, : rows.shape[1] - tail], certainty(scores))
+        looks = Known.learn(rows[:, rows.shape[1] - tail :]) if tail else None
+        return cls(network, looks, tail, np.array([[0.0, 1.0], [0.0, 1.0]], np.float32))
+
+    def parts(self, rows: Float, method: Method, certain: Float) -> Float:
+        """float32 [n, 1 or 2], each part's own score."""
+        head = rows.shape[1] - self.tail
+        found = [self.network.scores(rows[:, :head], method, certain)]
+        if self.looks is not None:
+            found.append(self.looks.scores(rows[:, head:], method))
+        return np.stack(found, axis=1)
+
+    def scores(self, rows: Float, method: Method, certain: Float) -> Float:
+        """float32 [n], both parts on one scale, added."""
+        parts = self.parts(rows, method, certain)
+        return self.together(parts)
+
+    def together(self, parts: Float) -> Float:
+        """Scores of `parts` on one scale, added."""
+        usual = self.usual[: parts.shape[1]]
+        return np.asarray(((parts - usual[:, 0]) / usual[:, 1]).sum(axis=1), np.float32)
+
+    def with_usual(self, held_out: Float) -> Self:
+        """Put both parts on one scale, by held-out scores [n, 1 or 2]."""
+        low, middle, high = np.quantile(held_out, [0.25, 0.5, 0.75], axis=0)
+        usual = self.usual.copy()
+        usual[: held_out.shape[1]] = np.stack([middle, np.maximum(high - low, 1e-6)], axis=1)
+        return replace(self, usual=usual)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """The reference of one cell on one base."""
 
     base: str
     layers: tuple[str, ...]
-    known: Known
+    known: Packages
     patches: PatchBank
     packages: Calibration
     frames: Calibration
@@ -156,24 +202,30 @@ class Reference:
         method: Method = DEFAULT,
         false_alarms: float = FALSE_ALARMS,
         deck: str = "",
+        tail: int = 0,
     ) -> Self:
-        """Of the frames of a deck. Raises ValueError where there is too little to learn from."""
+        """Of the frames of a deck; the last `tail` numbers of a package's are its appearance.
+
+        Raises ValueError where there is too little to learn from.
+        """
         if len(seen) < FOLDS:
             raise ValueError(f"a reference needs {FOLDS} frames or more")
-        known, patches = _learn(seen)
+        known, patches = _learn(seen, tail)
         held_out, held_frames = [], []
         for fold in range(FOLDS):
             rest = [one for k, one in enumerate(seen) if k % FOLDS != fold]
-            own, own_patches = _learn(rest)
+            own, own_patches = _learn(rest, tail)
             for one in seen[fold::FOLDS]:
-                held_out.append(own.scores(one.instances, method, certainty(one.scores)))
+                held_out.append(own.parts(one.instances, method, certainty(one.scores)))
                 held_frames.append(float(_beside(own_patches, one).max(initial=0.0)))
+        parts = np.concatenate(held_out)
+        known = known.with_usual(parts)
         return cls(
             base,
             tuple(layers),
             known,
             patches,
-            Calibration.of(np.concatenate(held_out)),
+            Calibration.of(known.together(parts)),
             Calibration.of(held_frames),
             method,
             false_alarms,
@@ -193,12 +245,15 @@ class Reference:
 
     def save(self, path: Path) -> None:
         """Write the file, whole."""
-        arrays = {f"known.{one.name}": np.asarray(getattr(self.known, one.name), np.float32) for one in fields(Known)}
+        arrays = _arrays("known", self.known.network)
+        if self.known.looks is not None:
+            arrays |= _arrays("looks", self.known.looks)
+        arrays["usual"] = self.known.usual
         arrays |= {f"patches.{one.name}": getattr(self.patches, one.name) for one in fields(PatchBank)}
         arrays |= {"packages": self.packages.held_out, "frames": self.frames.held_out}
         document = {
             "format": FORMAT, "base": self.base, "layers": self.layers, "method": self.method,
-            "false_alarms": self.false_alarms, "deck": self.deck,
+            "false_alarms": self.false_alarms, "deck": self.deck, "tail": self.known.tail,
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(
@@ -224,13 +279,14 @@ class Reference:
             raise ValueError("written by another version")
         if not all(np.isfinite(one).all() for one in arrays.values()):
             raise ValueError("holds numbers that are not finite")
-        known = Known(**{one.name: arrays[f"known.{one.name}"] for one in fields(Known) if one.name != "alpha"},
-                      alpha=float(arrays["known.alpha"].ravel()[0]))  # fmt: skip
-        patches = PatchBank(**{one.name: arrays[f"patches.{one.name}"] for one in fields(PatchBank)})
-        width = known.mean.shape[0]
-        ok = known.within.shape == known.overall.shape == (width, width) and known.bank.shape[1:] == (width,)
-        if not ok or known.centres.shape[1:] != (width,) or known.axes.shape[0] != width:
+        tail = document.get("tail", 0)
+        if not isinstance(tail, int) or tail < 0 or arrays["usual"].shape != (2, 2):
+            raise ValueError("no reference")
+        looks = _known("looks", arrays) if tail else None
+        if looks is not None and len(looks.mean) != tail:
             raise ValueError("arrays of shapes that do not fit together")
+        known = Packages(_known("known", arrays), looks, tail, arrays["usual"])
+        patches = PatchBank(**{one.name: arrays[f"patches.{one.name}"] for one in fields(PatchBank)})
         if patches.axes.shape[0] != len(patches.mean) or patches.bank.shape[1] != patches.axes.shape[1]:
             raise ValueError("arrays of shapes that do not fit together")
         layers, rate = document["layers"], document["false_alarms"]
@@ -242,10 +298,25 @@ class Reference:
         return cls(base, tuple(map(str, layers)), known, patches, *calibrations, method, rate, deck)
 
 
-def _learn(seen: Sequence[Seen]) -> tuple[Known, PatchBank]:
+def _arrays(prefix: str, known: Known) -> dict[str, Float]:
+    return {f"{prefix}.{one.name}": np.asarray(getattr(known, one.name), np.float32) for one in fields(Known)}
+
+
+def _known(prefix: str, arrays: dict[str, Float]) -> Known:
+    """Raises KeyError and ValueError for arrays that are none."""
+    found = {one.name: arrays[f"{prefix}.{one.name}"] for one in fields(Known) if one.name != "alpha"}
+    known = Known(**found, alpha=float(arrays[f"{prefix}.alpha"].ravel()[0]))
+    width = known.mean.shape[0]
+    ok = known.within.shape == known.overall.shape == (width, width) and known.bank.shape[1:] == (width,)
+    if not ok or known.centres.shape[1:] != (width,) or known.axes.shape[0] != width or known.scale.shape != (width,):
+        raise ValueError("arrays of shapes that do not fit together")
+    return known
+
+
+def _learn(seen: Sequence[Seen], tail: int) -> tuple[Packages, PatchBank]:
     rows = np.concatenate([one.instances for one in seen])
     scores = np.concatenate([one.scores for one in seen])
-    return Known.learn(rows, certainty(scores)), PatchBank.learn(np.concatenate([one.patches for one in seen]))
+    return Packages.learn(rows, scores, tail), PatchBank.learn(np.concatenate([one.patches for one in seen]))
 
 
 def _beside(patches: PatchBank, seen: Seen) -> Float:

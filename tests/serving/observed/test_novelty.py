@@ -133,11 +133,14 @@ def test_a_file_that_is_no_reference_is_refused(reference: Reference, tmp_path: 
     save_file(arrays, path)  # without its document
     with pytest.raises(ReferenceUnreadable):
         Reference.load(path)
-    document = '{"format": 1, "base": "u@v1", "layers": [], "method": "vim", "false_alarms": 0.01, "deck": ""}'
+    document = (
+        '{"format": 1, "base": "u@v1", "layers": [], "method": "vim", "false_alarms": 0.01, "deck": "", "tail": 0}'
+    )
     for wrong in (
         {"known.mean": np.full_like(arrays["known.mean"], np.nan)},
         {"known.axes": arrays["known.axes"][:5]},
         {"patches.bank": arrays["patches.bank"][:, :3]},
+        {"usual": np.zeros(3, np.float32)},
         {"packages": np.zeros(0, np.float32)},
     ):
         save_file({**arrays, **wrong}, path, {"novelty": document})
@@ -153,3 +156,21 @@ def test_farthest_first_spreads_and_skips_what_it_has() -> None:
     assert farthest_first(rows, 4) == [0, 2, 3, 1]
     assert farthest_first(rows, 9) == [0, 2, 3, 1]
     assert farthest_first(rows[:0], 3) == []
+
+
+def test_the_few_numbers_of_the_looks_do_not_drown_in_the_networks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+
+    def seen(offset: float) -> Seen:
+        one = frame(rng)
+        looks = rng.normal(size=(6, 3)).astype(np.float32) + np.float32([offset, 0, 0])
+        return replace(one, instances=np.concatenate([one.instances, looks], axis=1))
+
+    frames = [seen(0.0) for _ in range(60)]
+    both = Reference.learn(frames, base="u@v1", layers=(), tail=3)
+    one = Reference.learn(frames, base="u@v1", layers=())
+    new = [seen(6.0) for _ in range(20)]
+    assert np.mean([both.judge(s).novel.mean() for s in new]) > np.mean([one.judge(s).novel.mean() for s in new]) + 0.1
+    both.save(tmp_path / "novelty.safetensors")
+    again = Reference.load(tmp_path / "novelty.safetensors")
+    assert np.array_equal(again.judge(new[0]).p, both.judge(new[0]).p)
