@@ -70,3 +70,11 @@ class PickChanges:
         log.warning("picks of %s fail more often than before", name)
         wish_id = hashlib.sha256(json.dumps([name, at]).encode()).hexdigest()[:32]
         wish(self._folder, wish_id, name, "failed_picks", at - LOOK_BACK_S, tuple(cell.failed))
+
+
+def forget_frames(telemetry: Path, cell: str) -> None:
+    """Ask the site to forget the frames of a cell that goes: one that is made anew by its name must not get them."""
+    now = time.time()
+    wish(
+        telemetry, hashlib.sha256(json.dumps(["forget", cell, now]).encode()).hexdigest()[:32], cell, "forget", now, ()
+    )

@@ -8,7 +8,7 @@ from typing import Self
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
 from hub.loop.events import Events
-from hub.loop.pick_changes import PickChanges
+from hub.loop.pick_changes import PickChanges, forget_frames
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -71,6 +71,7 @@ class Production:
         events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events", wilson)
         cells.on_delete.append(events.forget)
         alerts.forgot.append(events.forget_capture)
+        cells.before_delete.append(lambda cell: forget_frames(settings.telemetry_folder, cell))
         return cls(
             telemetry=telemetry,
             captures=captures,

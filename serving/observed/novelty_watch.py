@@ -5,7 +5,8 @@ its share of the time, judges them against the reference of their cell, and keep
 changed (`ChangeDetector`, one false alarm a week and camera at most for all three), a diverse sample of the ring's
 frames of that cell is preserved as captures, each with its reason, its embeddings and what was not answered.
 
-    wishes/<32 hexadecimal digits>.json     what the hub asks to be sampled: {"cell", "reason", "since", "requests"}
+    wishes/<32 hexadecimal digits>.json     what the hub asks to be sampled: {"cell", "reason", "since", "requests"};
+                                            with the reason "forget", the cell is gone, and its frames go
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,7 @@ SURE: Final = 0.6
 """A package answered below this score is doubted more the lower it is."""
 WISHES: Final = "wishes"
 MAX_WISH_BYTES: Final = 64 * 1024
+FORGET: Final = "forget"
 _WISH: Final = re.compile(r"[0-9a-f]{32}\.json")
 REASONS: Final[tuple[Reason, ...]] = ("novelty", "doubt", "failed_picks")
 Image = npt.NDArray[np.uint8]
@@ -156,9 +158,9 @@ class NoveltyWatch:
                 frame = self._waiting.pop() if self._waiting else None  # the newest
             began = time.monotonic()
             try:
+                self.grant()  # first: a cell that is gone must not be sampled
                 if frame is not None:
                     self.look(frame)
-                self.grant()
             except Exception:
                 # A frame that cannot be judged, a full disk: neither may end the watch, and never an answer.
                 log.exception("a frame could not be looked at for novelty")
@@ -259,7 +261,9 @@ class NoveltyWatch:
             except (OSError, ValueError, KeyError, TypeError):
                 log.warning("a wish for a sample cannot be read and was left out")
             else:
-                if reason in REASONS:
+                if reason == FORGET:
+                    self._ring.forget(cell)
+                elif reason in REASONS:
                     count += 1
                     self._preserve(cell, reason, since, time.time(), requests)
             path.unlink(missing_ok=True)
@@ -353,7 +357,9 @@ def _capture(document: Mapping[str, Any], picture: bytes, reason: Reason) -> Cap
     )  # fmt: skip
 
 
-def wish(folder: Path, wish_id: str, cell: str, reason: Reason, since: float, requests: tuple[str, ...]) -> None:
-    """Ask the site for a sample, by a file; `folder` is the telemetry folder, `wish_id` 32 hexadecimal digits."""
+def wish(
+    folder: Path, wish_id: str, cell: str, reason: Reason | Literal["forget"], since: float, requests: tuple[str, ...]
+) -> None:
+    """Ask the site for a sample, or to forget a cell, by a file; `folder` is the telemetry folder, `wish_id` 32 hexadecimal digits."""
     document = {"cell": cell, "reason": reason, "since": since, "requests": list(requests)}
     write_file(folder / WISHES / f"{wish_id}.json", json.dumps(document).encode())

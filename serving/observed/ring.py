@@ -113,6 +113,18 @@ class FrameRing:
             return None
         return (document, data[4 + length :]) if isinstance(document, dict) else None
 
+    def forget(self, cell: str) -> int:
+        """Remove the frames of a cell; how many there were."""
+        count = 0
+        for name in list(self.names()):
+            found = self.read(name)
+            if found is not None and found[0].get("cell") == cell:
+                with self._lock:
+                    self._total -= self._sizes.pop(name, 0)
+                (self._folder / name).unlink(missing_ok=True)
+                count += 1
+        return count
+
     def _sealed(self, name: str, data: bytes) -> bytes:
         if self._cipher is None:
             return _PLAIN + data

@@ -4,6 +4,7 @@ whether the camera is in order, and whether there is anything new in it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from serving.observed.observer import BESIDE_ANSWERS, CameraKey, Observer
 from serving.observed.ring import FrameRing, RingSettings
 from serving.triton.embedding import SiteEmbeddings
 from serving.triton.queries import Query, Reply
+
+log = logging.getLogger(__name__)
 
 NOVELTY_BESIDE_ANSWERS: Final = 0.03
 """Share of the time that looks for novelty may take beside answers. One takes some 0.1 s of one core."""
@@ -39,7 +42,11 @@ class Watching:
         self._novelty: NoveltyWatch | None = None
         if telemetry is not None and serving is not None and captures is not None and ring is not None:
             site = SiteEmbeddings(ServingFolder(serving), base_in_place)
-            frames = FrameRing(telemetry / "ring", max_bytes=ring.max_bytes, key=ring.key)
+            try:
+                frames = FrameRing(telemetry / "ring", max_bytes=ring.max_bytes, key=ring.key)
+            except OSError as error:  # robots are answered all the same
+                log.warning("novelty is not watched: %s", error)
+                return
             self._novelty = NoveltyWatch(
                 telemetry, captures, site.embed, site.reference, share=NOVELTY_BESIDE_ANSWERS, ring=frames
             )

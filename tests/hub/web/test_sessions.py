@@ -104,6 +104,11 @@ FORMS = [
     ("/ui/settings/tokens", {"name": "x", "scope-admin": "1"}),
     ("/ui/settings/tokens/abc/revoke", {}),
     ("/ui/datasets/a/b/check", {}),
+    ("/ui/alerts/abc/acknowledge", {"note": "x"}),
+    ("/ui/alerts/abc/close", {"note": "x"}),
+    ("/ui/events/abc/change", {"name": "x"}),
+    ("/ui/events/abc/merge", {"other": "x"}),
+    ("/ui/events/abc/split", {"name": "x"}),
     ("/ui/sign-out", {}),
 ]
 

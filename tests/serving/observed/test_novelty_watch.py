@@ -114,6 +114,16 @@ def test_the_hub_may_wish_for_a_sample_of_failed_picks(reference: Reference, tmp
     assert site.watch.grant() == 1 and len(site.kept()) == len(kept)
 
 
+def test_the_frames_of_a_cell_that_is_gone_go(reference: Reference, tmp_path: Path) -> None:
+    site = Site(tmp_path, reference, sample=4)
+    site.run(20)
+    wish(tmp_path, "a" * 32, "dock-7", "forget", SINCE, ())
+    site.watch.grant()
+    assert not list((tmp_path / "ring").iterdir())
+    wish(tmp_path, "b" * 32, "dock-7", "failed_picks", SINCE, ())
+    assert site.watch.grant() == 1 and not site.kept()
+
+
 def test_a_cells_quota_of_the_day_holds(reference: Reference, tmp_path: Path) -> None:
     site = Site(tmp_path, reference, sample=40)
     site.run(120)
