@@ -360,6 +360,9 @@ def _capture(document: Mapping[str, Any], picture: bytes, reason: Reason) -> Cap
 def wish(
     folder: Path, wish_id: str, cell: str, reason: Reason | Literal["forget"], since: float, requests: tuple[str, ...]
 ) -> None:
-    """Ask the site for a sample, or to forget a cell, by a file; `folder` is the telemetry folder, `wish_id` 32 hexadecimal digits."""
+    """Ask the site for a sample, or to forget a cell, by a file.
+
+    `folder` is the telemetry folder, `wish_id` 32 hexadecimal digits.
+    """
     document = {"cell": cell, "reason": reason, "since": since, "requests": list(requests)}
     write_file(folder / WISHES / f"{wish_id}.json", json.dumps(document).encode())
