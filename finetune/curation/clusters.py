@@ -173,7 +173,7 @@ def _labelled(branches: list[_Branch], n: int, chosen: set[int]) -> Labels:
             if one.parent not in owner:
                 owner[one.parent] = cluster_of(one.parent)
             found[one.child] = owner[one.parent]
-    order = {}
+    order: dict[int, int] = {}
     for label in found:
         if label != NOISE and int(label) not in order:
             order[int(label)] = len(order)
