@@ -293,7 +293,7 @@ class Reference:
         if not isinstance(layers, list) or not isinstance(rate, float) or not 0 < rate < 1:
             raise ValueError("no reference")
         calibrations = (Calibration.of(arrays["packages"]), Calibration.of(arrays["frames"]))
-        method: Method = document["method"]  # type: ignore[assignment]  # one of METHODS
+        method: Method = document["method"]
         base, deck = str(document["base"]), str(document["deck"])
         return cls(base, tuple(map(str, layers)), known, patches, *calibrations, method, rate, deck)
 
