@@ -24,6 +24,7 @@ from hub.api.alerts import AlertController
 from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
+from hub.api.events import EventController, FindingController
 from hub.api.failures import FailureController
 from hub.api.forgetting import ForgetController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
@@ -61,6 +62,7 @@ from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
 
+PICKS_EVERY = timedelta(seconds=30)
 UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
 REFRESH_EVERY = timedelta(seconds=15)
@@ -122,6 +124,8 @@ def create_app(
                     every=REFRESH_EVERY,
                 ),
                 collecting(services.production.failures.work, first=FAILURES_FIRST, every=FAILURES_EVERY),
+                collecting(services.production.events.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(services.production.pick_changes.take_up, first=PICKS_EVERY, every=PICKS_EVERY),
                 delivering(postman),
             ):
                 yield
@@ -157,6 +161,8 @@ def create_app(
             RefreshController,
             FailureController,
             ForgetController,
+            EventController,
+            FindingController,
             RolloutController,
             TrialController,
             RobotController,

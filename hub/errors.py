@@ -174,6 +174,14 @@ class RefreshStateError(HubError):
     """Raised when a refresh cannot be started, vetoed or undone as things stand, or its policy changed meanwhile."""
 
 
+class UnknownEventError(HubError):
+    """Raised when there is no event or finding of this id, or none that the caller may see."""
+
+
+class EventChangeError(HubError):
+    """Raised when events cannot be merged or split as asked."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 

@@ -31,6 +31,7 @@ from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_events import EVENTS
 from hub.migrations.tables_failures import FAILURES
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
@@ -110,7 +111,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH, FAILURES],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH, FAILURES, EVENTS],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -184,6 +185,7 @@ class Services:
         events.watch_alerts(production.alerts)
         forgetting = Forgetting(registry, production.captures, privacy.works_in, settings.data / "web" / "pictures")
         forgetting.hooks.append(production.failures.forget_capture)
+        events.watch_events(production.events)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)

@@ -167,6 +167,12 @@ class NoFreeSlot(ServingError):
     code = "slots"
 
 
+class ReferenceUnreadable(ServingError):
+    """Raised when a cell's reference for novelty is missing, damaged or of another version."""
+
+    code = "no_reference"
+
+
 class CaptureNotFound(ServingError):
     """Raised when there is no such capture: it was never kept, or it made room for newer ones."""
 

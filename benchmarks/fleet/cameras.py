@@ -7,7 +7,8 @@ stream picks from it and adds what differs from frame to frame (light, sensor no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from finetune.scenes.textures import texture_bank
 
 Image = NDArray[np.uint8]
 LOOKS: tuple[tuple[str, Look], ...] = (("broad", BROAD), *HELD_OUT.items())
+ABOVE = 0.1
+"""How high above the floor (metres) a package lies that is put onto the others."""
 NEW = "new"
 """The novelty that is planted: packages of hues, prints and classes that the cell has never had."""
 
@@ -55,9 +58,10 @@ class Pool:
 class CellCamera:
     """One cell: a fixed world and camera; `shot` draws packages into it. Everything follows from `seed`."""
 
-    def __init__(self, seed: int, *, size: int = 256) -> None:
+    def __init__(self, seed: int, *, size: int = 256, known: Look | None = None) -> None:
+        """`known` is what its packages look like, the seed's own look unless said."""
         rng = np.random.default_rng((seed, 7))
-        name, look = LOOKS[seed % len(LOOKS)]
+        name, look = LOOKS[seed % len(LOOKS)] if known is None else ("known", known)
         weights = {key: value for key, value in look.environments.items() if key in ("pile", "tote", "conveyor")}
         self.look, self.size, self.seed = look, size, seed
         self._bank = texture_bank()
@@ -85,14 +89,28 @@ class CellCamera:
         self.sensor_noise = float(rng.uniform(1.0, 5.0))
         self.blur = float(rng.uniform(0.3, 0.7))
 
-    def shot(self, index: int, *, packages: tuple[int, int] = (1, 9), look: Look | None = None) -> Shot:
-        """The view number `index`, with at least `packages[0]` and less than `packages[1]` of them."""
+    def shot(
+        self,
+        index: int,
+        *,
+        packages: tuple[int, int] = (1, 9),
+        look: Look | None = None,
+        extra: Sequence[tuple[str, Look]] = (),
+    ) -> Shot:
+        """The view number `index`, with at least `packages[0]` and less than `packages[1]` of them; and for each of
+        `extra` one more of that look, whose class is called by the name beside it."""
         rng = np.random.default_rng((self.seed, 11, index))
         make = Maker(rng, look or self.look, self._bank, self.size)
         count = int(rng.integers(*packages))
         things = list(self._fixed)
         if count:
             things += drop_pile(make, self._low, self._high, count, 0.0, walled=self._walled)
+        for name, other in extra:
+            strange = Maker(rng, other, self._bank, self.size)
+            things += [
+                replace(thing, label=name) if is_dataclass(thing) else thing  # type: ignore[type-var]
+                for thing in drop_pile(strange, self._low, self._high, 1, ABOVE, walled=self._walled)
+            ]
         canvas = Canvas(self._backdrop.copy(), self._light, self._ambient)
         bounds = [thing.bounds() for thing in things]
         labels: dict[int, str] = {}
@@ -108,7 +126,7 @@ class CellCamera:
             self.name,
             tuple(self.shot(k) for k in range(busy)),
             tuple(self.shot(10_000 + k, packages=(0, 1)) for k in range(idle)),
-            tuple(self.shot(20_000 + k, packages=(3, 10), look=_new_look(self.look, k)) for k in range(novel)),
+            tuple(self.shot(20_000 + k, packages=(3, 10), look=new_look(self.look, k)) for k in range(novel)),
             self.sensor_noise,
             self.blur,
         )
@@ -122,13 +140,17 @@ def _light_field(rng: np.random.Generator, size: int) -> NDArray[np.float32]:
     return cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _new_look(look: Look, kind: int) -> Look:
-    """Packages that the cell never had: black bags, bright sacks, printed and white boxes, by turns."""
-    changes: tuple[dict[str, object], ...] = (
-        {"classes": {"poly_bag": 1.0}, "hues": ((0.0, 360.0),)},
-        {"classes": {"box": 1.0}, "box_materials": {"dark": 1.0}},
-        {"classes": {"sack": 0.6, "cylinder": 0.4}, "hues": ((20.0, 60.0),)},
-        {"classes": {"box": 1.0}, "box_materials": {"printed": 1.0}, "hues": ((270.0, 330.0),)},
-        {"classes": {"box": 1.0}, "box_materials": {"white": 1.0}},
-    )
-    return replace(look, **changes[kind % len(changes)])  # type: ignore[arg-type]  # each key is a field of Look
+_CHANGES: tuple[dict[str, object], ...] = (
+    {"classes": {"poly_bag": 1.0}, "hues": ((0.0, 360.0),)},
+    {"classes": {"box": 1.0}, "box_materials": {"dark": 1.0}},
+    {"classes": {"sack": 0.6, "cylinder": 0.4}, "hues": ((20.0, 60.0),)},
+    {"classes": {"box": 1.0}, "box_materials": {"printed": 1.0}, "hues": ((270.0, 330.0),)},
+    {"classes": {"box": 1.0}, "box_materials": {"white": 1.0}},
+)
+NEW_LOOKS = ("bags", "dark boxes", "sacks and rolls", "purple print", "white boxes")
+"""What `new_look` makes of a look, by number."""
+
+
+def new_look(look: Look, kind: int) -> Look:
+    """Packages that the cell never had: bags, dark boxes, bright sacks, printed and white boxes, by turns."""
+    return replace(look, **_CHANGES[kind % len(_CHANGES)])  # type: ignore[arg-type]  # each key is a field of Look

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress, Start
+from finetune.curation.reference import MAX_PICTURES, build_reference
 from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.datasets.deck import Deck, make_deck
 from finetune.datasets.refresh_deck import refresh_deck
@@ -36,7 +37,9 @@ from finetune.report.service import Measured, Stopwatch, short_training, write_r
 from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
+from serving.errors import BaseError
 from serving.inference.adapter_files import VARIANT
+from serving.inference.embeddings import Embedder
 from serving.inference.segmenter import Segmenter
 
 SOURCE_SCALE = 1.5  # pictures are kept at this multiple of the model's size, so that crops have detail to show
@@ -168,6 +171,8 @@ def run_finetune(
         "left_out": list(deck.left_out),
         "warnings": list(dataset.warnings),
     }
+    with watch("reference"):
+        metrics["novelty_reference"] = write_reference(base_dir, variant_dir, request, deck, [*train, *holdout])
     facts = write_report(
         Measured(segmenter, NAME, deck, dataset, judged, base_eval, variant_eval),
         variant_dir,
@@ -212,6 +217,20 @@ def _history(
         json.dumps(history, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
     )
     return history
+
+
+def write_reference(
+    base_dir: Path, variant_dir: Path, request: FinetuneRequest, deck: Deck, samples: Sequence[Sample]
+) -> bool:
+    """Write what the deck's packages look like to the base beside the variant, for novelty; whether that could be."""
+    repo, _, revision = request.base_ref.partition("@")
+    try:
+        embedder = Embedder.load(base_dir, base_name=f"{repo.removeprefix('base/')}@{revision}")
+    except BaseError:
+        return False  # of a family that has no embeddings to offer
+    step = -(-len(samples) // MAX_PICTURES)
+    pictures = ((one.read_image(), one.truth()) for one in samples[:: max(step, 1)])
+    return build_reference(embedder, pictures, variant_dir, deck=deck.digest) is not None
 
 
 def _stop_if_asked(should_stop: Callable[[], bool]) -> None:

@@ -70,9 +70,12 @@ class CaptureController(Controller):
         try:
             _own(services, request, capture_id)
         except CaptureNotFound:
+            places = services.privacy.workplaces(identity_of(request))
+            services.production.events.forget_capture(capture_id, places)  # what was found in it may be there still
             if not identity_of(request).sees_all:
                 return  # gone, or another team's: which of the two is not told
         services.production.captures.remove(capture_id)
+        services.production.events.forget_capture(capture_id)
 
 
 @dataclass(frozen=True, slots=True)

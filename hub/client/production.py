@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from hub.client.calls import Calls
 from hub.schemas import serving as v
+from hub.schemas.events import Event, EventChange, EventMerge, EventSplit, EventState, Finding
 from hub.schemas.failures import CorrectionIn, Failure, ForgetIn, Forgotten
 from hub.schemas.loop import Alert, AlertNote
 from serving.observed.failure_kinds import Verdict
@@ -69,6 +70,32 @@ class ProductionCalls(Calls):
         """Forget one picture everywhere, named by its digest or by a capture."""
         return self._call("POST", "/forget", Forgotten, ForgetIn(sha256=sha256, capture=capture, reason=reason))
 
+    def package_events(self, **wanted: str) -> list[Event]:
+        """The one that would gain most first; `wanted`: `cell`, `state`, `limit`."""
+        return self._call("GET", "/events", list[Event], params=wanted)
+
+    def package_event(self, event_id: str) -> Event:
+        return self._call("GET", _event(event_id), Event)
+
+    def event_findings(self, event_id: str, limit: int = 50) -> list[Finding]:
+        return self._call("GET", _event(event_id) + "/findings", list[Finding], params={"limit": str(limit)})
+
+    def finding_picture(self, finding_id: str) -> bytes:
+        """A JPEG."""
+        return self._send("GET", f"/findings/{quote(finding_id, safe='')}/picture").content
+
+    def change_event(
+        self, event_id: str, *, name: str | None = None, state: EventState | None = None, note: str | None = None
+    ) -> Event:
+        return self._call("PATCH", _event(event_id), Event, EventChange(name=name, state=state, note=note))
+
+    def merge_events(self, event_id: str, other: str) -> Event:
+        return self._call("POST", _event(event_id) + "/merge", Event, EventMerge(other=other))
+
+    def split_event(self, event_id: str, findings: list[str] | None = None, name: str = "") -> Event:
+        """Returns the new one."""
+        return self._call("POST", _event(event_id) + "/split", Event, EventSplit(findings=findings or [], name=name))
+
     def rollout(self, cell: str) -> v.Rollout:
         return self._call("GET", _rollout(cell), v.Rollout)
 
@@ -103,6 +130,10 @@ def _alert(alert_id: str) -> str:
 
 def _failure(failure_id: str) -> str:
     return f"/failures/{quote(failure_id, safe='')}"
+
+
+def _event(event_id: str) -> str:
+    return f"/events/{quote(event_id, safe='')}"
 
 
 def _rollout(cell: str) -> str:

@@ -31,7 +31,7 @@ MAX_EARLIER_BYTES = 4 * 1024**3
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "variant.json")
 VARIANT_FILES = (
     *(*ADAPTER_FILES, "README.md"),
-    *("report.json", "report.html", "predictions.json", "history.json"),
+    *("report.json", "report.html", "predictions.json", "history.json", "novelty.safetensors"),
 )
 
 

@@ -7,7 +7,9 @@ from typing import Self
 
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
+from hub.loop.events import Events
 from hub.loop.failures import Failures
+from hub.loop.pick_changes import PickChanges, forget_frames
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -15,6 +17,7 @@ from hub.rollout.promotions import Promotions
 from hub.rollout.robots import Robots
 from hub.rollout.rollouts import Plans, Rollouts
 from hub.rollout.serving_folder import ServingFolder
+from hub.rollout.statistics import wilson
 from hub.rollout.telemetry import Telemetry
 from hub.rollout.trials import Trials, TrialWatch
 from hub.settings import Settings
@@ -35,6 +38,8 @@ class Production:
     robots: Robots
     alerts: Alerts
     failures: Failures
+    events: Events
+    pick_changes: PickChanges
 
     @classmethod
     def over(
@@ -67,6 +72,10 @@ class Production:
         cells.on_delete.append(alerts.forget)
         failures = Failures(catalog, captures, telemetry.failed, settings.serving_folder)
         cells.on_delete.append(failures.forget)
+        events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events", wilson)
+        cells.on_delete.append(events.forget)
+        alerts.forgot.append(events.forget_capture)
+        cells.before_delete.append(lambda cell: forget_frames(settings.telemetry_folder, cell))
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -76,6 +85,8 @@ class Production:
             robots=robots,
             alerts=alerts,
             failures=failures,
+            events=events,
+            pick_changes=PickChanges(telemetry.arrived, settings.telemetry_folder),
         )
 
     def close(self) -> None:

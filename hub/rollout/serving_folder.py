@@ -36,7 +36,10 @@ from registry.stage_types import HELD_STAGES, Assignment
 from registry.types import FileEntry, RepoId
 from serving.errors import RoutingError
 from serving.folder.routing import ROUTING, CellRoute, RoutingTable, write_routing
+from serving.observed.novelty_reference import FILE as NOVELTY
 
+SERVED_FILES = (*VARIANT_FILES, NOVELTY)
+"""Of a variant; those of before novelty was watched have no reference for it."""
 log = logging.getLogger("parcelhub.serving")
 
 
@@ -99,7 +102,9 @@ class ServingFolder:
         """
         self._statements.require(repo_of(cell), commit)
         with self._lock:
-            made = self._materialise(repo_of(cell), commit, VARIANT_FILES, Path("variants", f"{cell}@{version}"))
+            made = self._materialise(
+                repo_of(cell), commit, SERVED_FILES, Path("variants", f"{cell}@{version}"), optional=(NOVELTY,)
+            )
         return {Path(path).name: digest for path, digest in made.items()}
 
     def look(self, one: s.Version) -> str:
@@ -133,7 +138,11 @@ class ServingFolder:
                 if not self._vouched_for(name, standing.variant.repo, standing.commit):
                     continue
                 digests |= self._materialise(
-                    standing.variant.repo, standing.commit, VARIANT_FILES, Path("variants", name)
+                    standing.variant.repo,
+                    standing.commit,
+                    SERVED_FILES,
+                    Path("variants", name),
+                    optional=(NOVELTY,),
                 )
                 route = routes.get(standing.cell, CellRoute())
                 routes[standing.cell] = _with(route, standing.stage, name)

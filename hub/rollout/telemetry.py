@@ -238,6 +238,16 @@ class Telemetry:
         )
         return [FailedPick(*row[:-2], None if None in row[-2:] else (row[-2], row[-1])) for row in rows]
 
+    def arrived(self, since: float, limit: int) -> list[tuple[float, str, str, bool]]:
+        """(received at, request id, cell, success) of outcomes that arrived after a time, oldest first; only picks
+        whose request is on record."""
+        return self._ask(
+            "SELECT received_at, request_id, cell, outcome = 'success' FROM joined WHERE received_at > ? "
+            "AND cell IS NOT NULL AND NOT unmatched ORDER BY received_at, request_id LIMIT ?",
+            [since, limit],
+            since,
+        )
+
     def cells_since(self, since: float) -> set[str]:
         """Cells with outcomes that arrived at or after a time."""
         rows = self._ask("SELECT DISTINCT cell FROM joined WHERE received_at >= ?", [since], since)

@@ -14,6 +14,7 @@ from hub.accounts.privacy import CELLS
 from hub.errors import InputError
 from hub.jobs.queue import Jobs
 from hub.loop.alerts import Alerts
+from hub.loop.events import Events
 from hub.migrations.tables import timestamp
 from hub.protocol.discussions import OID, Discussions, Event
 from hub.rollout.trials import Trials
@@ -74,6 +75,10 @@ class WebhookEvents:
         """A camera's fault is an alert: `alert.camera.open` and `alert.camera.closed`."""
         alerts.observers.append(self._camera)
 
+    def watch_events(self, events: Events) -> None:
+        """A new kind of package, or of failed pick, is an alert: `alert.event.new`."""
+        events.observers.append(self._event)
+
     def alert(
         self,
         name: str,
@@ -116,6 +121,10 @@ class WebhookEvents:
         text = f"{ADVICE[kind].what} {ADVICE[kind].remedy}" if state == "open" else f"{kind}: it is gone"
         data = {"alert": alert, "kind": kind, "line": line, "camera": camera}
         self.alert(f"camera.{state}", text, cell=cell, data=data, tx=tx)
+
+    def _event(self, tx: Cursor, event: str, cell: str, what: str) -> None:
+        text = "Packages that the cell does not know, or that fail, have something in common: look at the event."
+        self.alert(f"event.{what}", text, cell=cell, data={"event": event}, tx=tx)
 
     def _repo(self, tx: Cursor, change: RepoChange) -> None:
         event = _REPO_EVENTS[change.kind]

@@ -49,6 +49,9 @@ class InstanceModel(nn.Module):
     that the variants of a batch can be told apart by row. Norms and query embeddings always stay the base's.
     `tuned_targets` matches those of them that a fine-tune adapts unless it is told otherwise, None for all.
 
+    `feature_layers` names modules whose output is a map, [B, h, w, C] or [B, h * w, C] of a square, that embeddings of
+    packages are made of (`serving.inference.embeddings`); none where a family has none to offer.
+
     `run_stage` is what a network runs those parts with that hold adapted convolutions: whoever serves variants puts
     one in its place that lets each variant's rows go through such a part by themselves.
     """
@@ -57,6 +60,7 @@ class InstanceModel(nn.Module):
     duplicate_iou: float = 0.8
     adapter_targets: str | None = None
     tuned_targets: str | None = None
+    feature_layers: tuple[str, ...] = ()
     run_stage: StageRunner = staticmethod(all_rows_at_once)
 
     @abstractmethod

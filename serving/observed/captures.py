@@ -17,8 +17,8 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,8 @@ from registry.durable import write_file
 from serving.errors import CaptureNotFound
 from serving.instances import Instances
 
-Reason = Literal["low_score", "sample"]
+Reason = Literal["low_score", "sample", "novelty", "doubt", "failed_picks"]
+"""`novelty`, `doubt` and `failed_picks` are of a sample that a change point started."""
 _ID = re.compile(r"[0-9]{13}-[0-9a-f]{12}")
 _JPEG_QUALITY = 95
 
@@ -77,6 +78,8 @@ class Capture:
     line: str | None
     robot: str | None
     camera: str | None = None
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    """What was seen beside the answer (`serving.observed.novelty_watch`), as JSON has it."""
 
 
 class CaptureStore:
@@ -92,7 +95,7 @@ class CaptureStore:
 
     def add(self, capture: Capture) -> str:
         """Write a capture and push out the oldest ones beyond the bounds. Returns its id."""
-        data, suffix = _encoded(capture.image)
+        data, suffix = encoded(capture.image)
         text = json.dumps(_document(capture), separators=(",", ":")).encode()
         name = f"{int(capture.at * 1000):013d}-{secrets.token_hex(6)}"
         with self._lock:
@@ -178,7 +181,8 @@ class CaptureStore:
             self.remove(oldest)
 
 
-def _encoded(image: bytes | npt.NDArray[np.uint8]) -> tuple[bytes, str]:
+def encoded(image: bytes | npt.NDArray[np.uint8]) -> tuple[bytes, str]:
+    """(bytes, suffix of the file's name) of a frame as it is kept."""
     if isinstance(image, bytes):
         return image, ".png" if image[:8] == b"\x89PNG\r\n\x1a\n" else ".jpg"
     import cv2
@@ -201,6 +205,7 @@ def _document(capture: Capture) -> dict[str, Any]:
         "camera": capture.camera,
         "height": found.height,
         "width": found.width,
+        **({"observed": dict(capture.observed)} if capture.observed else {}),
         "instances": [
             {"label": label, "score": round(float(score), 5), "box": [float(v) for v in box], "mask": mask.decode()}
             for label, score, box, mask in zip(found.labels, found.scores, found.boxes, found.masks, strict=True)

@@ -109,10 +109,17 @@ class TritonPythonModel:
         self._heartbeat = Heartbeat(settings.heartbeat)
         self._policy = settings.captures
         self._recorder = None
-        self._watching = Watching(settings.telemetry if settings.observe else None)
+        captures = None
         if settings.telemetry is not None:
             captures = CaptureStore(settings.telemetry / "captures", settings.captures)
             self._recorder = Recorder(settings.telemetry, captures)
+        self._watching = Watching(
+            settings.telemetry if settings.observe else None,
+            serving=settings.serving,
+            captures=captures,
+            base_in_place=lambda: self._engine.base_name,
+            ring=settings.ring if settings.ring.max_bytes else None,
+        )
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
 
@@ -209,6 +216,8 @@ class TritonPythonModel:
             self._note(asked.id, asked.query, result, at, time.perf_counter() - asked.came, batch, fit=fit)
             if not asked.bulk:
                 self._watching.look(asked.query, result, at)
+                if fit:
+                    self._watching.look_for_news(asked.query, result, asked.id, at)
         except Exception:
             # It has its answer, and so shall its neighbours, whatever is wrong with the records.
             log.exception("a request could not be noted")

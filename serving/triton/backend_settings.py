@@ -9,6 +9,7 @@ from typing import Self
 
 from serving.errors import TritonError
 from serving.observed.captures import CapturePolicy
+from serving.observed.ring import KEY_VARIABLE, RingSettings, read_key
 from serving.triton.scheduler import Batching
 
 
@@ -25,6 +26,7 @@ class BackendSettings:
         heartbeat: the file that tells the guard that the backend is alive; None where no guard watches.
         batching: how requests are put together.
         observe: whether cameras are watched, where telemetry is kept.
+        ring: of the last frames, for novelty. Its key is read from the environment and never written.
     """
 
     serving: Path
@@ -36,6 +38,7 @@ class BackendSettings:
     heartbeat: Path | None = None
     batching: Batching = field(default_factory=Batching)
     observe: bool = True
+    ring: RingSettings = field(default_factory=RingSettings)
 
     def environment(self) -> dict[str, str]:
         """The variables that `read` reads."""
@@ -44,6 +47,7 @@ class BackendSettings:
             "PARCELHUB_HOT_VARIANTS": str(self.hot),
             "PARCELHUB_CHECK_TOKENS": "1" if self.check_tokens else "0",
             "PARCELHUB_OBSERVE": "1" if self.observe else "0",
+            "PARCELHUB_RING_BYTES": str(self.ring.max_bytes),
             "PARCELHUB_TELEMETRY": str(self.telemetry.absolute()) if self.telemetry else "",
             "PARCELHUB_HEARTBEAT": str(self.heartbeat.absolute()) if self.heartbeat else "",
             "PARCELHUB_TORCH_THREADS": str(self.threads) if self.threads else "",
@@ -89,6 +93,10 @@ class BackendSettings:
                     float(environment.get("PARCELHUB_MAX_WAIT_S") or queue.max_wait_s),
                 ),
                 environment.get("PARCELHUB_OBSERVE", "1") == "1",
+                RingSettings(
+                    int(environment.get("PARCELHUB_RING_BYTES") or RingSettings().max_bytes),
+                    read_key(environment.get(KEY_VARIABLE, "")),
+                ),
             )
         except ValueError as error:
             raise TritonError(f"a PARCELHUB_ variable of the backend has no usable value: {error}") from error

@@ -89,6 +89,7 @@ def test_the_variant_is_what_peft_and_serving_read(finished, base_dir):
         "report.json",
         "report.html",
         "predictions.json",
+        "novelty.safetensors",
     }
     model = PeftModel.from_pretrained(load_base(base_dir), result.variant_dir)
     stored = load_file(result.variant_dir / "adapter_model.safetensors")

@@ -25,6 +25,7 @@ COMMANDS = (
     ("cell", "timeline"),
     *(("alerts", name) for name in ("list", "show", "ack", "close")),
     *(("failures", name) for name in ("list", "show", "correct")),
+    *(("events", name) for name in ("list", "show", "name", "state", "merge", "split")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),
     *(("bench", name) for name in ("serving", "batching")),
@@ -115,3 +116,10 @@ def test_outcomes_outlive_a_hub_that_is_killed(tmp_path: Path) -> None:
 
     groups, _ = Telemetry(settings.telemetry_folder).rates(["cell"])
     assert [(group.key, group.picks) for group in groups] == [(("dock-7",), 300)]
+
+
+def test_events_by_the_command(here: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert json.loads(said(capsys, "events", "list", "--state", "new", "--json")) == []
+    for command in (("show",), ("name", "x"), ("state", "watched"), ("merge", "b" * 32), ("split",)):
+        assert run(("events", command[0], "a" * 32, *command[1:])) != 0
+        assert "there is no event" in capsys.readouterr().err

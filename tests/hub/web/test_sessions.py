@@ -110,6 +110,9 @@ FORMS = [
     ("/ui/alerts/abc/acknowledge", {"note": "on it"}),
     ("/ui/alerts/abc/close", {}),
     ("/ui/failures/abc/correct", {"verdict": "merged"}),
+    ("/ui/events/abc/change", {"name": "x"}),
+    ("/ui/events/abc/merge", {"other": "x"}),
+    ("/ui/events/abc/split", {"name": "x"}),
     ("/ui/sign-out", {}),
 ]
 
