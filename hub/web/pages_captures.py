@@ -107,6 +107,7 @@ def scene_of(
             drawn.append(Drawn(one["label"], path, "label", one["score"], colour(number)))
         else:
             drawn.append(Drawn(one["label"], path, "hit" if number == only else "label", one["score"]))
+    drawn.sort(key=lambda one: one.kind == "hit")  # what was picked lies over the others
     href = f"/ui/captures/{capture.id}/image/{size}"
     words = f"{len(drawn)} packages on a frame of {capture.cell or 'no cell'}"
     text = picture(capture.width, capture.height, drawn, href=href, key=f"c{capture.id}", alt=words)

@@ -180,7 +180,8 @@ def _by_votes(pick: Pick, label: str, m: Measures, limits: Limits) -> Judgement:
             "merged",
             (
                 Finding(
-                    f"{m.nested} other masks of the same answer lie inside the picked one", {"inside": float(m.nested)}
+                    f"{_count(m.nested, 'other mask')} of the same answer inside the picked one",
+                    {"inside": float(m.nested)},
                 ),
             ),
         )
@@ -197,13 +198,19 @@ def _by_votes(pick: Pick, label: str, m: Measures, limits: Limits) -> Judgement:
         numbers = {"looks": float(n), "share": round(m.moved, 3), "iou": round(m.iou, 3)}
         return Judgement("loose_edge", (Finding(text, numbers),))
     if multi:
-        return Judgement("merged", (Finding("The pick took several packages by one mask"), merged))
+        return Judgement("merged", (Finding("The pick took several packages by one mask"), *((merged,) if n else ())))
     if wrong:
         return Judgement("wrong_class", (Finding("The pick took a wrong item by a mask that holds"), *_class(m)))
     if n < 2:
-        return _only("cannot_tell", f"There are {n} other looks at this view; it takes two", {"looks": float(n)})
+        return _only(
+            "cannot_tell", f"{_count(n, 'other look')} at this view; it takes two to tell", {"looks": float(n)}
+        )
     text = f"The mask overlaps with those of {n} other looks by {m.iou:.2f} (median), and its class holds"
     return Judgement("not_vision", (Finding(text, {"looks": float(n), "iou": round(m.iou, 3)}),))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'No'} {what}{'' if number == 1 else 's'}"
 
 
 def _class(m: Measures) -> tuple[Finding, ...]:
