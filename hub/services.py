@@ -184,7 +184,7 @@ class Services:
         events.watch_trials(production.trials)
         events.watch_alerts(production.alerts)
         forgetting = Forgetting(registry, production.captures, privacy.works_in, settings.data / "web" / "pictures")
-        forgetting.hooks.append(production.failures.forget_capture)
+        forgetting.hooks += [production.failures.forget_capture, production.events.forget_capture_in]
         events.watch_events(production.events)
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)

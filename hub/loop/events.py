@@ -310,16 +310,16 @@ class Events(EventReading):
 
     def forget_capture(self, capture: str, places: Collection[str] | None = None) -> None:
         """Forget what was found in a capture of these cells (None: of all); one that is not known is fine."""
+        self._catalog.run(lambda tx: self.forget_capture_in(tx, capture, places))
+
+    def forget_capture_in(self, tx: Cursor, capture: str, places: Collection[str] | None = None) -> None:
+        """`forget_capture`, with what else a transaction does."""
         where, values = placed(places)
-
-        def drop(tx: Cursor) -> None:
-            rows = tx.execute(
-                f"DELETE FROM loop_findings WHERE capture = ? AND {where} RETURNING id",  # noqa: S608  # ours
-                [capture, *values],
-            ).fetchall()
-            self._gone(rows, tx)
-
-        self._catalog.run(drop)
+        rows = tx.execute(
+            f"DELETE FROM loop_findings WHERE capture = ? AND {where} RETURNING id",  # noqa: S608  # ours
+            [capture, *values],
+        ).fetchall()
+        self._gone(rows, tx)
 
     def _gone(self, rows: list[tuple[Any, ...]], tx: Cursor) -> None:
         for (finding,) in rows:

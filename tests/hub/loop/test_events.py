@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from litestar.testing import TestClient
 from hub.accounts.tokens import Scope
 from hub.client.client import HubClient
 from hub.errors import HubAnswerError
+from hub.loop.timeline_sources.events import steps as timeline_of_events
+from hub.loop.timeline_sources.source import Asked
 from hub.migrations.tables_events import EVENTS
 from hub.migrations.tables_loop import LOOP
 from hub.schemas.events import Event
@@ -186,6 +189,29 @@ def test_a_picture_that_is_forgotten_is_in_no_event(services: Services, client: 
     with pytest.raises(HubAnswerError):
         client.finding_picture(finding.id)
     assert client.package_event(event.id).findings == event.findings - 1
+
+
+def test_a_picture_that_is_forgotten_everywhere_is_in_no_event(
+    services: Services, client: HubClient, cell: str
+) -> None:
+    week(services, cell)
+    event = client.package_events()[0]
+    finding = client.event_findings(event.id)[0]
+    client.forget(capture=finding.capture)
+    with pytest.raises(HubAnswerError):
+        client.finding_picture(finding.id)
+    assert client.package_event(event.id).findings == event.findings - 1
+
+
+def test_events_are_steps_of_the_cells_timeline(services: Services, client: HubClient, cell: str) -> None:
+    week(services, cell)
+    events = client.package_events()
+    asked = Asked(cell, 0.0, (float("inf"), ""), 50)
+    steps = timeline_of_events(services.registry.catalog, asked)
+    assert {one.link for one in steps} == {f"/ui/events/{one.id}" for one in events}
+    assert all("6 findings of new packages" in one.reason for one in steps)
+    assert timeline_of_events(services.registry.catalog, replace(asked, cell="elsewhere")) == []
+    assert len(timeline_of_events(services.registry.catalog, replace(asked, limit=1))) == 1
 
 
 @pytest.mark.parametrize(
