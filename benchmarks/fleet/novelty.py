@@ -32,7 +32,7 @@ from serving.observed.appearance import WIDTH
 from serving.observed.change import LEARN, ChangeDetector, looks_between
 from serving.observed.novelty import METHODS, Float, certainty
 from serving.observed.novelty_reference import Judged, Reference, Seen, seen_of
-from serving.observed.novelty_watch import WEEK_S, strangeness
+from serving.observed.novelty_watch import WEEK_S
 
 BASE = Path(__file__).parents[2] / "finetune" / "bases" / "universal"
 KNOWN: Look = replace(
@@ -186,10 +186,10 @@ def _raise(
 ) -> None:
     """Frames until a kind at `share` of the instances is raised, and alarms where nothing is new."""
     looks = looks_between(WEEK_S, EVERY_S, 2)
-    still = np.array([strangeness(one) for one in quiet])
+    still = np.array([one.strangeness for one in quiet])
     a_frame = float(np.mean([len(one.p) for one in quiet]))
     for name, views in judged.items():
-        strange = np.array([strangeness(one) for _, one in views])
+        strange = np.array([one.strangeness for _, one in views])
         detector = ChangeDetector(looks, seed=result.seed)
         for value in rng.choice(still, LEARN + 1500):
             detector.add(float(value))

@@ -129,6 +129,9 @@ class Judged:
     p: Float
     frame_p: float
     unanswered: tuple[Box, ...]
+    strangeness: float
+    """Of the strangest package or place: 0 is the middle of what is known, 1 what one in a hundred of it exceeds.
+    Unlike a probability it has no end where the held-out ones are few."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -240,8 +243,9 @@ class Reference:
         beside = _beside(self.patches, seen)
         most = float(beside.max(initial=0.0))
         limit = self.frames.threshold(max(self.false_alarms, self.frames.finest()))
+        strange = max(_beyond(float(scores.max(initial=-np.inf)), self.packages), _beyond(most, self.frames))
         boxes = _boxes(beside.reshape(seen.grid) > limit) if most > limit else ()
-        return Judged(1 - p, p <= allowed, p, float(self.frames.p_values([most])[0]), boxes)
+        return Judged(1 - p, p <= allowed, p, float(self.frames.p_values([most])[0]), boxes, strange)
 
     def save(self, path: Path) -> None:
         """Write the file, whole."""
@@ -327,6 +331,11 @@ def _beside(patches: PatchBank, seen: Seen) -> Float:
     mean = cv2.blur(scores, (3, 3), borderType=cv2.BORDER_CONSTANT) / np.maximum(around, 1e-6)
     # The rim of a package that was answered is strange too; a package that was not is free all over.
     return np.asarray(np.where((free > 0) & (around > 0.6), mean, 0.0), np.float32).ravel()
+
+
+def _beyond(score: float, calibration: Calibration) -> float:
+    middle, high = np.quantile(calibration.held_out, [0.5, 0.99])
+    return max((score - float(middle)) / max(float(high - middle), 1e-6), -1.0)
 
 
 def _boxes(strange: npt.NDArray[np.bool_]) -> tuple[Box, ...]:

@@ -186,7 +186,7 @@ class NoveltyWatch:
         watched.last_at = max(frame.at, watched.last_at)
         values: dict[Reason, float] = {"doubt": _doubt(frame.instances)}
         if judged is not None:
-            values["novelty"] = strangeness(judged)
+            values["novelty"] = judged.strangeness
         for reason, value in values.items():
             stream = watched.streams[reason]
             if not stream.learnt:
@@ -293,13 +293,6 @@ class NoveltyWatch:
         return kept
 
 
-def strangeness(judged: Judged) -> float:
-    """One number of a frame for the change detector: how improbable its strangest package, or what was not answered,
-    is in a known frame (a Bonferroni bound, as -log10)."""
-    smallest = float(judged.p.min(initial=1.0)) * max(len(judged.p), 1)
-    return -float(np.log10(max(min(smallest, judged.frame_p, 1.0), 1e-9)))
-
-
 def _doubt(instances: Instances) -> float:
     """How much the network doubts a frame: of its most doubted package; nothing answered is doubt as well."""
     return 1.0 if not len(instances) else float(np.maximum(SURE - instances.scores, 0.0).max())
@@ -323,7 +316,7 @@ def observed(seen: Seen, judged: Judged | None, beside: Float) -> dict[str, Any]
             "novel": [bool(v) for v in judged.novel],
             "embeddings_beside": pack(beside),
             "unanswered": [[round(v, 5) for v in box] for box in judged.unanswered],
-            "strangeness": round(strangeness(judged), 4),
+            "strangeness": round(judged.strangeness, 4),
         }
     return found
 
