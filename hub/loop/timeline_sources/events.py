@@ -12,10 +12,10 @@ NAME = "event"
 def steps(catalog: Catalog, asked: Asked) -> list[Step]:
     """One step for each event: when it was founded, or first seen in this cell if that was later."""
     rows = catalog.query(
-        "SELECT e.id, e.number, e.name, e.state, greatest(e.founded_at, min(f.seen_at)) AS at, count(*),"
+        "SELECT e.id, e.number, e.name, e.state, greatest(e.founded_at, min(f.seen_at)) AS first_at, count(*),"
         " sum(CASE WHEN f.novel THEN 1 ELSE 0 END) FROM loop_events e JOIN loop_findings f ON f.event = e.id"
         " WHERE f.cell = ? AND e.merged_into IS NULL GROUP BY e.id, e.number, e.name, e.state, e.founded_at"
-        " HAVING at >= ? AND at < ? ORDER BY at DESC LIMIT ?",
+        " HAVING first_at >= ? AND first_at < ? ORDER BY first_at DESC LIMIT ?",
         [asked.cell, asked.since, asked.until, asked.most * 10],
     )
     found = []
