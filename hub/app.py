@@ -25,6 +25,7 @@ from hub.api.captures import CaptureController
 from hub.api.cells import CellController, health
 from hub.api.datasets import DatasetController, UploadController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
+from hub.api.labels import LabelController
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
 from hub.api.outcomes import OutcomeController
@@ -141,6 +142,7 @@ def create_app(
             OutcomeController,
             CaptureController,
             AlertController,
+            LabelController,
             RolloutController,
             TrialController,
             RobotController,

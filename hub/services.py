@@ -23,10 +23,12 @@ from hub.errors import GatedError, UnknownCellError, UnknownVariantError
 from hub.jobs.logs import JobLogs
 from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
+from hub.loop.labelling.service import Labelling
 from hub.maintenance.housekeeping import Housekeeping
 from hub.maintenance.maintenance import Maintenance
 from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
+from hub.migrations.tables_labelling import LABELLING
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
@@ -93,6 +95,7 @@ class Services:
     housekeeping: Housekeeping
     webhooks: Webhooks
     events: WebhookEvents
+    labelling: Labelling
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -101,7 +104,7 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP],
+            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, LABELLING],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -185,6 +188,13 @@ class Services:
             settings.data / "dataset-uploads",
             max_file_bytes=settings.max_blob_bytes,
         )
+        labelling = Labelling.over(
+            registry, images, production.captures, hf.ledger, quotas, hf.access, privacy,
+            classes_of=lambda cell: cells.get(cell).classes or cells.choices(),
+            outcomes_of=production.telemetry.outcome_of,
+        )  # fmt: skip
+        cells.on_delete.append(labelling.queue.forget_cell)
+        production.alerts.forgotten.append(labelling.forget_capture)
         return cls(
             settings=settings,
             registry=registry,
@@ -229,6 +239,7 @@ class Services:
             ),
             webhooks=webhooks,
             events=events,
+            labelling=labelling,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

@@ -74,6 +74,7 @@ class CaptureController(Controller):
             if not identity_of(request).sees_all:
                 return  # gone, or another team's: which of the two is not told
         services.production.captures.remove(capture_id)
+        services.labelling.forget_capture(capture_id)
 
 
 def _own(services: Services, request: HubRequest, capture_id: str) -> dict[str, Any]:

@@ -51,6 +51,8 @@ class Alerts:
         self._folder = folder
         self.observers: list[Callable[[Cursor, str, str, str], None]] = []
         """Told of an alert that opens or closes (id, cell, state), inside the transaction that says so."""
+        self.forgotten: list[Callable[[str], None]] = []
+        """Told of each capture (its id) that goes because its camera was at fault."""
         uplink.before.append(self._keep_pictures)
         uplink.handlers.append(self._apply)
 
@@ -166,6 +168,8 @@ class Alerts:
             same_camera = message.camera is None or one.get("camera") in (None, message.camera)
             if one["cell"] == message.cell and one["line"] == message.line and same_camera:
                 self._captures.remove(name)
+                for tell in self.forgotten:
+                    tell(name)
                 log.info("the capture %s is of a camera at fault, and was removed", name)
 
     def _apply(self, tx: Cursor, message: Message) -> None:

@@ -1,0 +1,234 @@
+"""Regions of a picture: exact masks inside, outlines for drawing, and what people send checked and rasterised.
+
+A mask that nobody touched goes through as the very same runs. What was drawn becomes pixels by COCO's rasteriser, each
+ring filled by the even-odd rule, as a browser shows it: also a ring that crosses itself is stored as it was seen.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from pycocotools import mask as coco_mask
+
+from finetune.datasets.contours import trace
+from finetune.datasets.rle import canonical, parse_counts
+from hub.errors import LabelError
+from hub.schemas.labels import MAX_POINTS, MAX_REGIONS, Mask, Point, Region, RegionIn
+
+LOW_SCORE = 0.6
+LEAST_SCORE = 0.2
+"""Instances of a captured answer below this are not shown."""
+SAME_PLACE = 0.5
+_SLACK, _SLACK_SHARE = 1.0, 0.0016
+_BEYOND = 2.0  # pixels that a hand may slip out of the picture
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A region as it is stored: `counts` is canonical COCO RLE of the picture's size."""
+
+    id: str
+    label: str
+    counts: str
+    score: float | None = None
+    low: bool = False
+    disputed: bool = False
+
+
+_decode = msgspec.json.Decoder(list[Kept]).decode
+
+
+def dumps(regions: Sequence[Kept]) -> str:
+    """As a text for the catalog."""
+    return msgspec.json.encode(regions).decode()
+
+
+def loads(text: str) -> list[Kept]:
+    """The inverse of `dumps`."""
+    return _decode(text)
+
+
+def new_id() -> str:
+    """Of a region."""
+    return secrets.token_hex(6)
+
+
+def counts_of(text: str | bytes, height: int, width: int) -> tuple[str, int]:
+    """Canonical runs and area in pixels of compressed RLE. Raises LabelError for what is none of this size."""
+    data = text.encode("ascii", "replace") if isinstance(text, str) else text
+    try:
+        counts, area = canonical(parse_counts(data), height, width)
+    except (ValueError, OverflowError) as error:
+        raise LabelError(f"a mask is not RLE of a {width}x{height} picture: {error}") from error
+    return counts.decode("ascii"), area
+
+
+def proposed(
+    instances: Sequence[tuple[str, float, str | bytes]], height: int, width: int, classes: Sequence[str] = ()
+) -> list[Kept]:
+    """(label, score, RLE) of an answer as regions; damaged and empty masks are left out.
+
+    Of two that claim the same place both are disputed, and so is a class that is none of `classes`, if there are any.
+    """
+    found: list[Kept] = []
+    for label, score, text in instances[:MAX_REGIONS]:
+        if not (math.isfinite(score) and score >= LEAST_SCORE) or not label or len(label) > 200:
+            continue
+        try:
+            counts, area = counts_of(text, height, width)
+        except LabelError:
+            continue
+        if area:
+            found.append(Kept(new_id(), label, counts, round(float(score), 5), score < LOW_SCORE))
+    return marked(found, height, width, classes)
+
+
+def marked(regions: Sequence[Kept], height: int, width: int, classes: Sequence[str] = ()) -> list[Kept]:
+    """The same regions, with `disputed` set where two of them claim one place, or the class is none of the cell's."""
+    if not regions:
+        return []
+    rles = [{"size": [height, width], "counts": one.counts} for one in regions]
+    areas = coco_mask.area(rles)
+    overlap = np.array([[float(coco_mask.area(coco_mask.merge([a, b], intersect=True))) if i < j else 0.0
+                         for j, b in enumerate(rles)] for i, a in enumerate(rles)])  # fmt: skip
+    overlap = overlap + overlap.T
+    share = overlap / np.minimum(areas[:, None], areas[None, :]).clip(1)
+    return [
+        msgspec.structs.replace(
+            one,
+            disputed=one.disputed or bool((share[k] > SAME_PLACE).any()) or bool(classes and one.label not in classes),
+        )
+        for k, one in enumerate(regions)
+    ]
+
+
+def view(one: Kept, height: int, width: int) -> Region:
+    """As the API shows it."""
+    return Region(
+        id=one.id, label=one.label, score=one.score, low=one.low, disputed=one.disputed,
+        mask=Mask(size=(height, width), counts=one.counts), polygons=polygons_of(one.counts, height, width),
+    )  # fmt: skip
+
+
+def polygons_of(counts: str, height: int, width: int, *, exact: bool = False) -> list[list[list[Point]]]:
+    """Outlines of a mask: a list of polygons, each an outer ring and the holes in it.
+
+    `exact` runs along the edges of the pixels; else the rings are as simple as a hand wants them, a pixel or two off.
+    """
+    rings = trace(counts.encode(), height, width)
+    slack = 0.0 if exact else max(_SLACK, _SLACK_SHARE * max(height, width))
+    found: list[list[list[Point]]] = []
+    outers: list[npt.NDArray[np.int64]] = []
+    for ring in rings.parts:
+        if simple := _simple(ring, slack):
+            found.append([simple])
+            outers.append(ring)
+    for hole in rings.holes:
+        if not (simple := _simple(hole, slack)):
+            continue
+        # A point inside the hole's first pixel edge: the ring that holds it, and of several the smallest, owns it.
+        at = (float(hole[0, 0]), float(hole[0, 1]))
+        around = [
+            (cv2.contourArea(outer.astype(np.int32)), k)
+            for k, outer in enumerate(outers)
+            if cv2.pointPolygonTest(outer.astype(np.float32), at, measureDist=False) >= 0
+        ]
+        if around:
+            found[min(around)[1]].append(simple)
+    return found
+
+
+def _simple(ring: npt.NDArray[np.int64], slack: float) -> list[Point]:
+    points = ring if not slack else cv2.approxPolyDP(ring.astype(np.int32), slack, closed=True)[:, 0]
+    if len(points) < 3:
+        points = ring  # a sliver: its own corners
+    return [(float(x), float(y)) for x, y in points.tolist()]
+
+
+def read(
+    sent: Sequence[RegionIn],
+    shown: Mapping[str, Kept],
+    height: int,
+    width: int,
+    classes: Sequence[str],
+) -> list[Kept]:
+    """What a person sent, checked: finite numbers inside the picture, not too many, known classes, no empty region.
+
+    `shown` are the regions that `keep` may name. Raises LabelError, whose sentence says which region is wrong.
+    """
+    if len(sent) > MAX_REGIONS:
+        raise LabelError(f"{len(sent)} regions; a picture may have {MAX_REGIONS}")
+    points = sum(len(ring) for one in sent for polygon in one.polygons or () for ring in polygon)
+    if points > MAX_POINTS:
+        raise LabelError(f"{points:,} points; the regions of a picture may have {MAX_POINTS:,}")
+    found: list[Kept] = []
+    used: set[str] = set()
+    for number, one in enumerate(sent, 1):
+        if classes and one.label not in classes:
+            raise LabelError(f"region {number}: {one.label!r} is no class of the cell; it has {', '.join(classes)}")
+        if sum(value is not None for value in (one.keep, one.polygons, one.mask)) != 1:
+            raise LabelError(f"region {number}: give one of keep, polygons and mask")
+        if one.keep is not None:
+            known = shown.get(one.keep)
+            if known is None:
+                raise LabelError(f"region {number}: no region {one.keep!r} was shown")
+            if one.keep in used:
+                raise LabelError(f"region {number}: {one.keep!r} is kept twice")
+            used.add(one.keep)
+            found.append(Kept(known.id, one.label, known.counts, known.score))
+            continue
+        if one.mask is not None:
+            if tuple(one.mask.size) != (height, width):
+                raise LabelError(f"region {number}: the mask is not of a {width}x{height} picture")
+            counts, area = counts_of(one.mask.counts, height, width)
+        else:
+            counts, area = rasterised(one.polygons or [], height, width, f"region {number}")
+        if not area:
+            raise LabelError(f"region {number} covers no pixel")
+        found.append(Kept(new_id(), one.label, counts))
+    return found
+
+
+def rasterised(
+    polygons: Sequence[Sequence[Sequence[Point]]], height: int, width: int, what: str = "the region"
+) -> tuple[str, int]:
+    """Canonical runs and area of polygons with holes, in pixels of the picture. Raises LabelError."""
+    whole: Any = None
+    for polygon in polygons:
+        outer = _ring(polygon[0], height, width, what)
+        if len(polygon) > 1:
+            holes = coco_mask.merge([_ring(ring, height, width, what) for ring in polygon[1:]])
+            pixels = coco_mask.decode(outer) & ~coco_mask.decode(holes).astype(bool)
+            outer = coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
+        whole = outer if whole is None else coco_mask.merge([whole, outer])
+    if whole is None:
+        return "", 0
+    counts, area = canonical(parse_counts(whole["counts"]), height, width)
+    return counts.decode("ascii"), area
+
+
+def _ring(points: Sequence[Point], height: int, width: int, what: str) -> Any:  # noqa: ANN401  # pycocotools' RLE
+    values = np.asarray(points, np.float64)
+    if values.ndim != 2 or values.shape[1] != 2 or len(values) < 3:
+        raise LabelError(f"{what}: a ring has at least three points of two numbers")
+    if not np.isfinite(values).all():
+        raise LabelError(f"{what}: a coordinate is no finite number")
+    most = np.array([width, height])
+    if (values < -_BEYOND).any() or (values > most + _BEYOND).any():
+        raise LabelError(f"{what}: a point is outside the picture of {width}x{height} pixels")
+    values = values.clip(0, most)
+    return coco_mask.frPyObjects([values.reshape(-1).tolist()], height, width)[0]
+
+
+def overlaps(one: Sequence[str], other: Sequence[str], height: int, width: int) -> npt.NDArray[np.float64]:
+    """IoU float64 [N, M] of masks of one picture size."""
+    if not one or not other:
+        return np.zeros((len(one), len(other)))
+    rles = [[{"size": [height, width], "counts": c.encode()} for c in side] for side in (one, other)]
+    return np.asarray(coco_mask.iou(rles[0], rles[1], [0] * len(other)), np.float64)
