@@ -16,7 +16,7 @@ window.LabelTools = class {
     svg.addEventListener("pointerdown", (event) => this.down(event));
     svg.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) svg.addEventListener(name, (event) => this.up(event));
-    svg.addEventListener("dblclick", (event) => this.twice(event));
+    svg.addEventListener("dblclick", () => this.twice());
     svg.addEventListener("contextmenu", (event) => event.preventDefault());
     svg.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -78,6 +78,9 @@ window.LabelTools = class {
     const { vertex, between, key } = event.target.dataset;
     const region = this.editor.selectedOne();
     if (region && (vertex || between)) {
+      const again = vertex && vertex === this.touched?.vertex && event.timeStamp - this.touched.time < 400;
+      this.touched = { vertex, time: event.timeStamp };
+      if (again) { this.active = vertex; this.backspace(); return; }
       const place = (vertex || between).split(",").map(Number);
       const before = this.editor.state();
       if (between) {
@@ -175,9 +178,9 @@ window.LabelTools = class {
     }
   }
 
-  twice(event) {
-    if (this.tool === "draw") { this.points.pop(); this.close(); return; }
-    if (this.tool === "select" && event.target.dataset.vertex) { this.active = event.target.dataset.vertex; this.backspace(); }
+  // The second click of two has put a point where the first one did.
+  twice() {
+    if (this.tool === "draw") { this.points.pop(); this.close(); }
   }
 
   pinch() {

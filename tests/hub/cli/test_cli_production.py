@@ -22,6 +22,7 @@ COMMANDS = (
     *(("outcomes", name) for name in ("rates", "report")),
     *(("captures", name) for name in ("list", "pull")),
     *(("alerts", name) for name in ("list", "show", "ack", "close")),
+    *(("label", name) for name in ("list", "fill", "next", "propose", "export", "undo", "stats", "settings")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),
     *(("bench", name) for name in ("serving", "batching")),

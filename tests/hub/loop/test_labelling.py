@@ -25,6 +25,7 @@ from hub.services import Services
 from registry.catalog.catalog import Catalog
 from registry.catalog.migrations import REGISTRY
 from registry.types import RepoId
+from serving.instances import encode_masks
 from tests.hub.loop.labels import HEIGHT, WIDTH, box_mask, capture, frame, people, ring_mask
 
 CELL = "dock-7"
@@ -313,8 +314,6 @@ def test_a_ring_that_crosses_itself_is_stored_as_it_is_drawn(as_job: Client, rea
 
 
 def test_outlines_of_parts_with_holes_and_islands_come_back_pixel_by_pixel() -> None:
-    from serving.instances import encode_masks
-
     counts = encode_masks(ring_mask()[None])[0].decode()
     exact = polygons_of(counts, HEIGHT, WIDTH, exact=True)
     assert sorted(len(polygon) for polygon in exact) == [1, 1, 2], "the island is a part of its own, the hole is not"
@@ -401,10 +400,8 @@ def test_a_model_proposes_for_pictures_that_have_no_labels(
         # The operator sees both datasets, and still no picture of one team gets to another's people.
         assert refused(lambda: client.fill_labels(CELL, s.FillIn(dataset="rival/raw")))[0] == 400
         task = ann.label_tasks(CELL)[0]
-        counts = "PPYo0d0R2000000000000000000000000000"
+        counts = encode_masks(box_mask(5, 5, 40, 40)[None])[0].decode()
         good = s.Mask(size=(HEIGHT, WIDTH), counts=counts)
-        area = coco_mask.area({"size": [HEIGHT, WIDTH], "counts": counts})
-        assert area
         said = s.ProposalIn(proposed_by="base/universal@v1", labels=["box"], scores=[0.4], masks=[good])
         work = ann.propose_labels(task.id, said)
         assert [(one.label, one.low) for one in work.regions] == [("box", True)]
