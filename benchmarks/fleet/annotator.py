@@ -4,8 +4,11 @@ The rules, the same for both ways. A region is done when its IoU with the truth 
 
 - To draw a region takes one click for each corner of the coarsest outline that is good enough, and one to close it.
 - A proposal that is good enough takes nothing; one of a wrong class a click to select it, and a key.
-- A proposal that is not: the cheaper of correcting and of deleting it (a click and a key) and drawing anew. To correct
-  is a click to select it and one for each corner that is dragged, added or taken away, in the order of what it gains.
+- What the model was less sure of is offered: a click where no region is takes the surest offer there, and a key shows
+  the next answer about the place of what is selected. A good one so costs a click, and a key for each before it.
+- A key makes a ragged outline one of four corners: a click to select it, and the key.
+- A proposal that is not good: the cheaper of correcting and of deleting it (a click and a key) and drawing anew. To
+  correct is a click to select it and one for each corner that is dragged, added or taken away, by what it gains.
 - Several proposals that together are one region: a click for each, and the key that merges them.
 - One proposal that covers two regions: a click to select it, two for the line, and the key that splits it.
 - A proposal of nothing: a click and a key. To accept a picture takes one click (or key).
@@ -34,12 +37,13 @@ Take = Callable[[int, Sequence[int], "Cost"], None]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a picture takes. `good` proposals needed nothing, `fixed` ones a correction, `redrawn` were deleted and
-    drawn, `missed` drawn since nothing was proposed, `false` ones deleted."""
+    """What a picture takes. `good` proposals needed nothing, `offers` were taken or made straight by a key, `fixed` ones
+    needed a correction, `redrawn` were deleted and drawn, `missed` were drawn for nothing was there, `false` deleted."""
 
     clicks: int = 0
     keys: int = 0
     good: int = 0
+    offers: int = 0
     fixed: int = 0
     redrawn: int = 0
     missed: int = 0
@@ -110,12 +114,15 @@ def _steps(points: Points, goal: Points) -> list[Points]:
     return found
 
 
-def label(truth: Instances, proposed: Instances, *, classes: bool = True) -> tuple[Cost, Cost]:
-    """What one picture takes from nothing, and from proposals, the click that accepts it included in both.
+def label(
+    truth: Instances, proposed: Instances, offered: Instances | None = None, *, classes: bool = True
+) -> tuple[Cost, Cost]:
+    """What one picture takes from nothing, and from proposals and offers, the click that accepts it in both.
 
-    `classes`: whether a wrong class is to be mended.
+    `offered` are in the order of their scores. `classes`: whether a wrong class is to be mended.
     """
     masks, ours = truth.decode_masks(), proposed.decode_masks()
+    others = offered.decode_masks() if offered is not None else masks[:0]
     boxes = [_window(mask) for mask in masks]
     drawn = [draw_cost(mask[box]) for mask, box in zip(masks, boxes, strict=True)]
     scratch = sum(drawn, Cost(clicks=1))
@@ -136,6 +143,7 @@ def label(truth: Instances, proposed: Instances, *, classes: bool = True) -> tup
             take(k, [j], Cost(good=1))
     _merge(masks, ours, fits, left, done, take, drawn)
     _split(masks, ours, left, done, take)
+    _offers(masks, ours, others, left, done, take)
     for value, k, j in pairs:
         if k in done or j not in left or value < 0.3:
             continue
@@ -165,6 +173,80 @@ def _merge(
             continue
         if iou(np.any(ours[inside], axis=0), masks[k]) >= GOOD and fits[k, inside].max() < GOOD:
             take(k, inside, Cost(clicks=len(inside), keys=1, fixed=1))
+
+
+def _offers(masks: Bool, ours: Bool, others: Bool, left: set[int], done: set[int], take: Take) -> None:
+    """Regions that an offer is good for, or a proposal or an offer with four corners."""
+    shown, hidden = _fits(masks, ours), _fits(masks, others)
+    inside = _inside(masks, others)
+    for k in range(len(masks)):
+        if k in done:
+            continue
+        at_place = [j for j in left if shown[k, j] > 0.3]
+        used = [max(at_place, key=lambda j: float(shown[k, j]))] if at_place else []
+        if used and iou(_straight(ours[used[0]]), masks[k]) >= GOOD:
+            take(k, used, Cost(clicks=1, keys=1, offers=1))
+            continue
+        choices = [j for j in range(len(others)) if inside[k, j] > 0.5]
+        for rank, j in enumerate(choices):
+            keys = rank + (1 if used else 0)
+            if hidden[k, j] >= GOOD or iou(_straight(others[j]), masks[k]) >= GOOD:
+                take(k, used, Cost(clicks=1, keys=keys + (hidden[k, j] < GOOD), offers=1))
+                break
+
+
+def _inside(masks: Bool, others: Bool) -> npt.NDArray[np.float64]:
+    """Overlap float64 [N, M], as a share of the smaller one."""
+    a, b = (one.reshape(len(one), int(np.prod(one.shape[1:]))).astype(np.float32) for one in (masks, others))
+    if not len(a) or not len(b):
+        return np.zeros((len(a), len(b)))
+    return np.asarray(a @ b.T / np.minimum(a.sum(1)[:, None], b.sum(1)[None]).clip(1), np.float64)
+
+
+def _straight(mask: Bool) -> Bool:
+    """As the page's key does: four corners of the largest part, of two ways the one whose area is nearer."""
+    rings, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not rings:
+        return mask
+    around = cv2.convexHull(max(rings, key=cv2.contourArea))[:, 0].astype(np.float64)
+    if len(around) < 4:
+        return mask
+    small: Points = around
+    while len(small) > 4:
+        before, after = np.roll(small, 1, 0), np.roll(small, -1, 0)
+        small = np.delete(small, int(np.abs(_cross(small - before, after - before)).argmin()), axis=0)
+    large: Points | None = around
+    while large is not None and len(large) > 4:
+        large = _sideless(large)
+    area = int(mask.sum())
+    found = [points for points in (small, large) if points is not None]
+    best = min(found, key=lambda points: abs(float(cv2.contourArea(points.astype(np.float32))) - area))
+    return _fill(best, mask.shape)
+
+
+def _sideless(ring: Points) -> Points | None:
+    """Without the side whose neighbours, made longer until they meet, add least; None where no two meet."""
+    best: tuple[float, Points] | None = None
+    for k in range(len(ring)):
+        a, b, c, d = (ring[(k + step) % len(ring)] for step in (-1, 0, 1, 2))
+        u, v = b - a, c - d
+        turn = float(_cross(u, v))
+        if abs(turn) < 1e-9:
+            continue
+        t, s = float(_cross(d - b, v)) / turn, float(_cross(d - b, u)) / turn
+        if t < 0 or s < 1:
+            continue
+        point = b + t * u
+        more = abs(float(_cross(point - b, c - b))) / 2
+        if best is None or more < best[0]:
+            changed = ring.copy()
+            changed[k] = point
+            best = (more, np.delete(changed, (k + 1) % len(ring), axis=0))
+    return None if best is None else best[1]
+
+
+def _cross(a: Points, b: Points) -> Points:
+    return np.asarray(a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0], np.float64)
 
 
 def _split(masks: Bool, ours: Bool, left: set[int], done: set[int], take: Take) -> None:

@@ -17,16 +17,14 @@ import numpy as np
 
 from benchmarks.fleet.annotator import Cost, label
 from finetune.datasets import read_dataset
-from finetune.scenes.cells import CELLS
 from finetune.scenes.generator import SceneGenerator
-from finetune.scenes.look import Look
+from finetune.scenes.look import HELD_OUT
+from hub.loop.labelling.regions import LEAST_SCORE, SHOWN_SCORE, Kept, proposed
 from hub.settings import SHIPPED
 from serving.inference.preprocess import Image
 from serving.inference.segmenter import Segmenter
 from serving.instances import Instances
 
-LEAST = (0.3, 0.4, 0.5, 0.6)
-"""Scores from which on proposals are shown; the least is what the model is asked for."""
 SIZE = 384
 
 
@@ -38,25 +36,34 @@ def photographs(folder: Path, count: int) -> Iterator[tuple[Image, Instances]]:
 
 def scenes(count: int, seed: int) -> Iterator[tuple[Image, Instances]]:
     """Scenes of the cells that no base was trained on, in turn."""
-    looks = [look for look in CELLS.values() if isinstance(look, Look)]
-    drawers = [SceneGenerator(look, size=SIZE, seed=seed) for look in looks]
+    drawers = [SceneGenerator(look, size=SIZE, seed=seed) for look in HELD_OUT.values()]
     for k in range(count):
         scene = drawers[k % len(drawers)].scene(k)
         yield scene.image, Instances.from_masks(scene.masks(), scene.labels)
 
 
-def measure(
-    segmenter: Segmenter, pictures: Iterator[tuple[Image, Instances]], *, least: Sequence[float] = LEAST
-) -> dict[str, dict[str, float]]:
-    """For each least score: clicks and keys of both ways, the share of clicks that is saved, with an interval (95 %, by
-    drawing pictures anew) and the share of actions (clicks and keys), and what became of proposals."""
-    rows: dict[float, list[tuple[Cost, Cost]]] = {floor: [] for floor in least}
+def measure(segmenter: Segmenter, pictures: Iterator[tuple[Image, Instances]]) -> dict[str, dict[str, float]]:
+    """Clicks and keys of both ways, the share of clicks that is saved, with an interval (95 %, pictures drawn anew), and the share of actions (clicks and keys), and what became of proposals: `page` as the labelling page shows and
+    offers them, `all shown` with all of them on the picture and nothing offered."""
+    rows: dict[str, list[tuple[Cost, Cost]]] = {"page": [], "all shown": []}
     known = set(segmenter.labels)
     for image, truth in pictures:
-        (answer,) = segmenter.segment([image], min_score=min(least))
-        for floor in least:
-            rows[floor].append(label(truth, answer.filter(floor), classes=set(truth.labels) <= known))
-    return {f"{floor:g}": _told(pairs) for floor, pairs in rows.items()}
+        (answer,) = segmenter.segment([image], min_score=LEAST_SCORE)
+        classes = set(truth.labels) <= known
+        answers = list(zip(answer.labels, answer.scores.tolist(), answer.masks, strict=True))
+        regions = sorted(proposed(answers, answer.height, answer.width), key=lambda one: -(one.score or 0.0))
+        shown, offered = (_instances(regions, answer, offers) for offers in (False, True))
+        rows["page"].append(label(truth, shown, offered, classes=classes))
+        rows["all shown"].append(label(truth, answer.filter(SHOWN_SCORE), classes=classes))
+    return {way: _told(pairs) for way, pairs in rows.items()}
+
+
+def _instances(regions: Sequence[Kept], answer: Instances, offers: bool) -> Instances:
+    kept = [one for one in regions if one.offered == offers]
+    scores = np.array([one.score or 0.0 for one in kept], np.float32)
+    masks = tuple(one.counts.encode() for one in kept)
+    boxes = np.zeros((len(kept), 4), np.float32)
+    return Instances(answer.height, answer.width, boxes, scores, tuple(one.label for one in kept), masks)
 
 
 def _told(pairs: Sequence[tuple[Cost, Cost]]) -> dict[str, float]:
@@ -84,11 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
     segmenter = Segmenter.load(asked.base)
-    found = {}
+    sets = {"scenes": scenes(asked.images, asked.seed)}
     if asked.data is not None:
-        found["photographs"] = measure(segmenter, photographs(asked.data, asked.images))
-    found["scenes"] = measure(segmenter, scenes(asked.images, asked.seed))
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+        sets["photographs"] = photographs(asked.data, asked.images)
+    for name, pictures in sets.items():
+        sys.stdout.write(json.dumps({name: measure(segmenter, pictures)}, indent=1) + "\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -43,6 +43,8 @@ class Region(Struct, frozen=True, kw_only=True):
     """The model was not sure."""
     disputed: bool
     """Two answers do not agree about this place, or the class is none of the cell's."""
+    offered: bool
+    """Not sure enough to be on the picture, or a second answer about one place: the page offers it where one clicks."""
     mask: Mask
     """Exact."""
     polygons: list[list[list[Point]]]

@@ -125,7 +125,7 @@ class Filler:
             regions = proposed(answers, int(one["height"]), int(one["width"]), classes)
         except (CaptureNotFound, KeyError, TypeError, ValueError):
             return None
-        doubt = doubt_of([r.score or 0.0 for r in regions], outcomes.get(one["request_id"]))
+        doubt = doubt_of([r.score or 0.0 for r in regions if not r.offered], outcomes.get(one["request_id"]))
         return New(f"capture {one['id']}", data, regions, str(one["served_by"]), doubt, gains.get(one["id"]))
 
     def _known(self, cell: str) -> set[str]:

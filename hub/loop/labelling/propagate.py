@@ -48,6 +48,7 @@ def propagate(queue: Queue, cell: str, look_alike: str) -> Propagated:
 def from_verified(row: Row, own: Sequence[Kept], verified: Sequence[Sequence[Kept]]) -> list[Kept]:
     """The regions of a picture by what others that look alike were verified to hold."""
     size = row.height, row.width
+    own = [one for one in own if not one.offered]
     found: list[Kept] = []
     taken: set[int] = set()
     for example, labels, share in _agreed(verified, *size):

@@ -22,9 +22,11 @@ from finetune.datasets.rle import canonical, parse_counts
 from hub.errors import LabelError
 from hub.schemas.labels import MAX_POINTS, MAX_REGIONS, Mask, Point, Region, RegionIn
 
-LOW_SCORE = 0.6
-LEAST_SCORE = 0.2
-"""Instances of a captured answer below this are not shown."""
+LOW_SCORE = 0.65
+SHOWN_SCORE = 0.5
+"""Less sure instances are not on the picture: they are offered where a person clicks."""
+LEAST_SCORE = 0.15
+"""Instances below this are not even offered."""
 SAME_PLACE = 0.5
 _SLACK, _SLACK_SHARE = 1.0, 0.0016
 _BEYOND = 2.0  # pixels that a hand may slip out of the picture
@@ -39,6 +41,7 @@ class Kept(msgspec.Struct, frozen=True):
     score: float | None = None
     low: bool = False
     disputed: bool = False
+    offered: bool = False
 
 
 _decode = msgspec.json.Decoder(list[Kept]).decode
@@ -74,7 +77,8 @@ def proposed(
 ) -> list[Kept]:
     """(label, score, RLE) of an answer as regions; damaged and empty masks are left out.
 
-    Of two that claim the same place both are disputed, and so is a class that is none of `classes`, if there are any.
+    Of those that claim one place, the surest is shown, as disputed where another was sure enough to be shown, and the
+    others are offered. Of a class that is none of `classes`, if there are any, it is disputed, too.
     """
     found: list[Kept] = []
     for label, score, text in instances[:MAX_REGIONS]:
@@ -90,7 +94,7 @@ def proposed(
 
 
 def marked(regions: Sequence[Kept], height: int, width: int, classes: Sequence[str] = ()) -> list[Kept]:
-    """The same regions, with `disputed` set where two of them claim one place, or the class is none of the cell's."""
+    """The same regions, with `disputed` and `offered` as `proposed` says."""
     if not regions:
         return []
     rles = [{"size": [height, width], "counts": one.counts} for one in regions]
@@ -99,10 +103,17 @@ def marked(regions: Sequence[Kept], height: int, width: int, classes: Sequence[s
                          for j, b in enumerate(rles)] for i, a in enumerate(rles)])  # fmt: skip
     overlap = overlap + overlap.T
     share = overlap / np.minimum(areas[:, None], areas[None, :]).clip(1)
+    sure = [one.score is None or one.score >= SHOWN_SCORE for one in regions]
+    shown: set[int] = set()
+    for k in sorted(range(len(regions)), key=lambda k: -(regions[k].score or 0.0)):
+        if sure[k] and not any(share[k, j] > SAME_PLACE for j in shown):
+            shown.add(k)
     return [
         msgspec.structs.replace(
             one,
-            disputed=one.disputed or bool((share[k] > SAME_PLACE).any()) or bool(classes and one.label not in classes),
+            disputed=any(sure[j] and share[k, j] > SAME_PLACE for j in range(len(regions)) if j != k)
+            or bool(classes and one.label not in classes),
+            offered=k not in shown,
         )
         for k, one in enumerate(regions)
     ]
@@ -111,7 +122,7 @@ def marked(regions: Sequence[Kept], height: int, width: int, classes: Sequence[s
 def view(one: Kept, height: int, width: int) -> Region:
     """As the API shows it."""
     return Region(
-        id=one.id, label=one.label, score=one.score, low=one.low, disputed=one.disputed,
+        id=one.id, label=one.label, score=one.score, low=one.low, disputed=one.disputed, offered=one.offered,
         mask=Mask(size=(height, width), counts=one.counts), polygons=polygons_of(one.counts, height, width),
     )  # fmt: skip
 

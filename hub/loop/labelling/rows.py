@@ -76,7 +76,9 @@ def counted(proposal: Proposal, asked: Accept, regions: Sequence[Kept]) -> Count
         if sent.keep in before or sent.keep is None
     )
     named = {sent.keep for sent in asked.regions if sent.keep}
-    return Counted(proposal.seq, kept, len(regions) - kept, len(before) - len(named & set(before)))
+    return Counted(
+        proposal.seq, kept, len(regions) - kept, sum(not one.offered and one.id not in named for one in before.values())
+    )
 
 
 def rerank(tx: Cursor, cell: str, rule: str) -> None:

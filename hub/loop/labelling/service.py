@@ -205,7 +205,9 @@ class Labelling:
             for label, score, mask in zip(asked.labels, asked.scores, asked.masks, strict=True)
         ]
         found = regions.proposed(answers, row.height, row.width, self.classes(row.cell))
-        self.queue.propose(row.id, asked.proposed_by, found, doubt_of([one.score or 0.0 for one in found]))
+        self.queue.propose(
+            row.id, asked.proposed_by, found, doubt_of([one.score or 0.0 for one in found if not one.offered])
+        )
         return self._work(self.queue.row(row.id))
 
     def propagate(self, cell: str, look_alike: str, who: Identity) -> s.Propagated:

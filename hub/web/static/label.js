@@ -12,7 +12,7 @@
   let work = null, past = [], future = [], begun = 0, counts = { clicks: 0, keys: 0 }, number = 0, classes = [], label = "", loading = false;
 
   const editor = {
-    regions: [], selected: [], several: false,
+    regions: [], selected: [], several: false, offers: [],
     state: () => ({ regions: editor.regions, selected: editor.selected }),
     find: (key) => editor.regions.find((region) => region.key === key),
     selectedOne: () => (editor.selected.length === 1 ? editor.find(editor.selected[0]) : undefined),
@@ -70,6 +70,29 @@
       }
       const shape = adds ? G.union([one.shape, trail]) : G.minus(one.shape, trail);
       editor.reshape(one.key, G.simpler(shape, 0.4));
+    }),
+    // The surest of the offers that hold a point where no region is.
+    adopt: (point) => {
+      const used = new Set(editor.regions.map((one) => one.keep));
+      const offer = editor.offers.find((one) => !used.has(one.keep) && G.holds(one.shape, point));
+      if (offer) editor.change([...editor.regions, offer], [offer.key]);
+      return Boolean(offer);
+    },
+    // Another answer about the place of the region that is selected, one after the other.
+    other: () => attempt(() => {
+      const one = editor.selectedOne();
+      if (!one) throw new Error("Select the region whose place has another answer.");
+      const first = one.place || one, used = new Set(editor.regions.filter((region) => region !== one).map((region) => region.keep));
+      const least = G.size(first.shape), same = (offer) => G.size(G.common(first.shape, offer.shape)) > 0.5 * Math.min(least, G.size(offer.shape));
+      const choices = [first, ...editor.offers.filter((offer) => offer.key !== first.key && !used.has(offer.keep) && same(offer))];
+      if (choices.length < 2) throw new Error("There is no other answer about this place.");
+      const next = choices[(choices.findIndex((choice) => choice.key === one.key) + 1) % choices.length];
+      editor.change(editor.regions.map((region) => (region === one ? { ...next, place: first } : region)), [next.key]);
+    }),
+    straighten: () => attempt(() => {
+      const one = editor.selectedOne();
+      if (!one) throw new Error("Select the region that has four corners.");
+      editor.reshape(one.key, G.clipped(G.straight(one.shape), ...view.size));
     }),
     remove: () => { if (editor.selected.length) editor.change(editor.regions.filter((one) => !editor.selected.includes(one.key)), []); },
     classify: (name) => {
@@ -134,7 +157,9 @@
     classes = [...new Set([...next.classes, ...next.regions.map((one) => one.label)])];
     label = classes.includes(label) ? label : classes[0] || "package";
     if (!classes.length) classes = [label];
-    editor.regions = next.regions.map((one) => ({ key: one.id, keep: one.id, label: one.label, score: one.score, low: one.low, disputed: one.disputed, shape: one.polygons }));
+    const shown = (one) => ({ key: one.id, keep: one.id, label: one.label, score: one.score, low: one.low, disputed: one.disputed, shape: one.polygons });
+    editor.regions = next.regions.filter((one) => !one.offered).map(shown);
+    editor.offers = next.regions.filter((one) => one.offered).map(shown).sort((a, b) => b.score - a.score);
     const kept = post.read(post.draft(next.task));
     if (kept) { editor.regions = kept.regions; counts = kept.counts; begun = performance.now() - 1000 * kept.seconds; number = 1000 + Math.floor(Math.random() * 1e6); tell("Your unsaved work on this picture is back."); }
     const { task } = next, by = task.proposed_by || "nobody";
@@ -171,7 +196,7 @@
     if (what === "release") open(null); else await next();
   });
   const actions = {
-    accept, undo, redo, merge: editor.merge,
+    accept, undo, redo, merge: editor.merge, other: editor.other, straighten: editor.straighten,
     skip: () => move("skip"), discard: () => move("remove"), release: () => move("release"),
     next: () => step(next),
     delete: () => { if (!tools.backspace()) editor.remove(); },
@@ -195,7 +220,7 @@
   }));
 
   const keys = {
-    Enter: "accept", n: "next", s: "skip", X: "discard", g: "release", Delete: "delete", Backspace: "delete", x: "delete", u: "undo", U: "redo", m: "merge",
+    Enter: "accept", n: "next", s: "skip", X: "discard", g: "release", Delete: "delete", Backspace: "delete", x: "delete", u: "undo", U: "redo", m: "merge", o: "other", q: "straighten",
     f: "fit", "+": "closer", "=": "closer", "-": "further", "?": "help", p: "propagate",
   };
   const byKey = { v: "select", d: "draw", l: "split", b: "brush", c: "cut" };

@@ -47,6 +47,31 @@ window.LabelGeometry = (() => {
     return [...half(sorted), ...half(sorted.reverse())];
   };
 
+  // Four corners in place of a ragged outline: of two ways the one whose area is nearer to what was there. A hull loses
+  // the corner that cuts off least, or the side whose neighbours, made longer, add least.
+  const straight = (shape) => {
+    const outer = [...shape].sort((a, b) => Math.abs(area(b[0])) - Math.abs(area(a[0])))[0][0], around = hull(outer);
+    if (around.length < 4) return shape;
+    const corner = (ring, k) => Math.abs(cross(ring[(k + ring.length - 1) % ring.length], ring[k], ring[(k + 1) % ring.length])) / 2;
+    let small = around, large = around;
+    while (small.length > 4) { const least = small.reduce((best, _, k) => (corner(small, k) < corner(small, best) ? k : best), 0); small = small.filter((_, k) => k !== least); }
+    while (large && large.length > 4) large = sideless(large);
+    const off = (ring) => Math.abs(Math.abs(area(ring)) - size(shape));
+    return [[large && off(large) < off(small) ? large : small]];
+  };
+  const sideless = (ring) => {
+    let best = null;
+    for (let k = 0; k < ring.length; k += 1) {
+      const [a, b, c, d] = [-1, 0, 1, 2].map((step) => ring[(k + step + ring.length) % ring.length]);
+      const [ux, uy, vx, vy] = [b[0] - a[0], b[1] - a[1], c[0] - d[0], c[1] - d[1]], turn = ux * vy - uy * vx;
+      const t = ((d[0] - b[0]) * vy - (d[1] - b[1]) * vx) / turn, u = ((d[0] - b[0]) * uy - (d[1] - b[1]) * ux) / turn;
+      if (!Number.isFinite(t) || t < 0 || u < 1) continue;
+      const point = [b[0] + t * ux, b[1] + t * uy], more = Math.abs(cross(b, point, c)) / 2;
+      if (!best || more < best.more) best = { more, k, point };
+    }
+    return best && ring.flatMap((p, n) => (n === best.k ? [best.point] : n === (best.k + 1) % ring.length ? [] : [p]));
+  };
+
   // Fewer points, none of them further off than `slack` pixels: what a brush leaves behind is to be dragged by hand.
   const simpler = (shape, slack) => shape.map((polygon) => polygon.map((ring) => thinned(ring, slack))).filter((polygon) => polygon[0].length >= 3).map(([outer, ...holes]) => [outer, ...holes.filter((hole) => hole.length >= 3)]);
   const thinned = (ring, slack) => {
@@ -83,5 +108,5 @@ window.LabelGeometry = (() => {
     .map((polygon) => (polygon[0].length < 3 ? null : [polygon[0], ...polygon.slice(1).filter((hole) => hole.length >= 3)])).filter(Boolean);
 
   const path = (shape) => shape.map((polygon) => polygon.map((ring) => `M${ring.map(([x, y]) => `${x} ${y}`).join("L")}Z`).join("")).join("");
-  return { union, minus, clipped, split, stroke, simpler, holds, moved, added, removed, path, size };
+  return { union, minus, common, clipped, split, stroke, simpler, straight, holds, moved, added, removed, path, size };
 })();

@@ -170,7 +170,7 @@ window.LabelTools = class {
       if (drag.moved) this.editor.remember(drag.before);
       this.editor.redraw();
     } else if (drag.kind === "pan" && drag.click) {
-      this.editor.select(drag.key, drag.more);
+      if (drag.key || !this.editor.adopt(this.view.point(event))) this.editor.select(drag.key, drag.more);
     } else if (["split", "brush", "cut"].includes(drag.kind)) {
       this.points = [];
       this.sketch(null);

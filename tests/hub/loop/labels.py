@@ -51,7 +51,7 @@ def capture(
     """One frame that robots' server kept. Returns its id."""
     masks = masks if masks is not None else [ring_mask(), box_mask(90, 10, 120, 50)]
     labels = labels or ["box"] * len(masks)
-    found = Instances.from_masks(np.stack(masks), labels, scores or [0.9, 0.45][: len(masks)])
+    found = Instances.from_masks(np.stack(masks), labels, scores or [0.9, 0.55][: len(masks)])
     kept = Capture(frame(seed), found, secrets.token_hex(8), at + seed, "low_score", f"{cell}@v1", cell, "l1", "r1")
     return services.production.captures.add(kept)
 
