@@ -37,8 +37,8 @@ Take = Callable[[int, Sequence[int], "Cost"], None]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a picture takes. `good` proposals needed nothing, `offers` were taken or made straight by a key, `fixed` ones
-    needed a correction, `redrawn` were deleted and drawn, `missed` were drawn for nothing was there, `false` deleted."""
+    """What a picture takes. `good` proposals needed nothing, `offers` were taken or straightened, `fixed` ones
+    needed a correction, `redrawn` were deleted and drawn; nothing was there for `missed`; `false` were deleted."""
 
     clicks: int = 0
     keys: int = 0

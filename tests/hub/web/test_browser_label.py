@@ -327,6 +327,38 @@ def test_fingers_on_a_small_screen(chromium: playwright.Browser, site: Site, hub
         assert len(hub.label_task(task.id).regions) == 5
 
 
+def test_what_the_model_was_not_sure_of_is_a_click_away_and_a_ragged_box_gets_four_corners(
+    chromium: playwright.Browser, site: Site, hub: HubClient
+) -> None:
+    hub.create_cell("offers", "", team="acme")
+    ragged = rectangle(40, 40, 140, 120)
+    ragged[40:120:8, 134:140] = False
+    twin, far = rectangle(40, 40, 150, 130), rectangle(200, 200, 300, 280)
+    found = Instances.from_masks(np.stack([ragged, twin, far]), ["box"] * 3, [0.9, 0.4, 0.3])
+    frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    kept = Capture(frame, found, secrets.token_hex(8), 1.7e9, "sample", "offers@v1", "offers", "l", "r")
+    CaptureStore(site.settings.telemetry_folder / "captures").add(kept)
+    with signed_in(chromium, site, expected=EXPECTED) as page:
+        here = Desk.__new__(Desk)
+        here.page, here.site, here.hub, here.cell = page, site, hub, "offers"
+        page.goto(site.at("/ui/label/cells/offers"))
+        here.regions(1)
+        here.click(250, 240)
+        here.regions(2)
+        here.press("Escape")
+        here.click(90, 80)
+        here.press("o")
+        until(page, "/40 %/.test(document.querySelector('#regions [aria-pressed=true]').textContent)")
+        here.press("o")
+        until(page, "/90 %/.test(document.querySelector('#regions [aria-pressed=true]').textContent)")
+        here.press("q")
+        until(page, "document.querySelectorAll('#canvas [data-vertex]').length === 4")
+        stored = here.accepted()
+    assert like(stored, rectangle(40, 40, 140, 120), 0.98) == "box"
+    assert like(stored, far, 1.0) == "box"
+    assert len(stored) == 2
+
+
 def test_the_list_of_queues_says_what_waits(desk: Open) -> None:
     here = desk("list", 2)
     here.page.goto(here.site.at("/ui/label"))
