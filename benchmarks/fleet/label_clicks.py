@@ -44,8 +44,8 @@ def scenes(count: int, seed: int) -> Iterator[tuple[Image, Instances]]:
 
 def measure(segmenter: Segmenter, pictures: Iterator[tuple[Image, Instances]]) -> dict[str, dict[str, float]]:
     """Clicks and keys of both ways, the share of clicks that is saved, with an interval (95 %, pictures drawn anew),
-    and the share of actions (clicks and keys), and what became of proposals: `page` as the labelling page shows and offers
-    them, `all shown` with all that are sure enough on the picture and nothing offered."""
+    and the share of actions (clicks and keys), and what became of proposals: `page` as the labelling page shows and
+    offers them, `all shown` with all that are sure enough on the picture and nothing offered."""
     rows: dict[str, list[tuple[Cost, Cost]]] = {"page": [], "all shown": []}
     known = set(segmenter.labels)
     for image, truth in pictures:

@@ -14,6 +14,8 @@ MAX_POLYGONS = 200
 """Parts of one region."""
 MAX_RINGS = 200
 MAX_RING_POINTS = 5_000
+MAX_COUNTS = 400_000
+"""Bytes of one mask's runs; a package on 50 megapixels has some 50,000."""
 MAX_POINTS = 100_000
 """Of all regions of one picture."""
 
@@ -29,7 +31,7 @@ class Mask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A mask as COCO compressed RLE: `size` is [height, width]."""
 
     size: tuple[int, int]
-    counts: Annotated[str, Meta(max_length=4_000_000)]
+    counts: Annotated[str, Meta(max_length=MAX_COUNTS)]
 
 
 class Region(Struct, frozen=True, kw_only=True):

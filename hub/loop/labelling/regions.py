@@ -20,7 +20,7 @@ from pycocotools import mask as coco_mask
 from finetune.datasets.contours import trace
 from finetune.datasets.rle import canonical, parse_counts
 from hub.errors import LabelError
-from hub.schemas.labels import MAX_POINTS, MAX_REGIONS, Mask, Point, Region, RegionIn
+from hub.schemas.labels import MAX_COUNTS, MAX_POINTS, MAX_REGIONS, Mask, Point, Region, RegionIn
 
 LOW_SCORE = 0.65
 SHOWN_SCORE = 0.5
@@ -29,6 +29,10 @@ LEAST_SCORE = 0.15
 """Instances below this are not even offered."""
 SAME_PLACE = 0.5
 _SLACK, _SLACK_SHARE = 1.0, 0.0016
+MAX_AROUND = 50
+"""The longest outline of a ring, in sums of the picture's sides."""
+MAX_DRAWN = 200
+"""Parts and holes of one region that are drawn, the largest ones; its mask has all of them."""
 _BEYOND = 2.0  # pixels that a hand may slip out of the picture
 
 
@@ -65,6 +69,8 @@ def new_id() -> str:
 def counts_of(text: str | bytes, height: int, width: int) -> tuple[str, int]:
     """Canonical runs and area in pixels of compressed RLE. Raises LabelError for what is none of this size."""
     data = text.encode("ascii", "replace") if isinstance(text, str) else text
+    if len(data) > MAX_COUNTS:
+        raise LabelError(f"a mask has {len(data):,} bytes of runs; the limit is {MAX_COUNTS:,}")
     try:
         counts, area = canonical(parse_counts(data), height, width)
     except (ValueError, OverflowError) as error:
@@ -97,12 +103,11 @@ def marked(regions: Sequence[Kept], height: int, width: int, classes: Sequence[s
     """The same regions, with `disputed` and `offered` as `proposed` says."""
     if not regions:
         return []
-    rles = [{"size": [height, width], "counts": one.counts} for one in regions]
-    areas = coco_mask.area(rles)
-    overlap = np.array([[float(coco_mask.area(coco_mask.merge([a, b], intersect=True))) if i < j else 0.0
-                         for j, b in enumerate(rles)] for i, a in enumerate(rles)])  # fmt: skip
-    overlap = overlap + overlap.T
-    share = overlap / np.minimum(areas[:, None], areas[None, :]).clip(1)
+    counts = [one.counts for one in regions]
+    areas = coco_mask.area([{"size": [height, width], "counts": one.encode()} for one in counts]).astype(np.float64)
+    fits = overlaps(counts, counts, height, width)
+    share = fits * (areas[:, None] + areas[None]) / (1 + fits) / np.minimum(areas[:, None], areas[None]).clip(1)
+    np.fill_diagonal(share, 0)
     sure = [one.score is None or one.score >= SHOWN_SCORE for one in regions]
     shown: set[int] = set()
     for k in sorted(range(len(regions)), key=lambda k: -(regions[k].score or 0.0)):
@@ -136,11 +141,13 @@ def polygons_of(counts: str, height: int, width: int, *, exact: bool = False) ->
     slack = 0.0 if exact else max(_SLACK, _SLACK_SHARE * max(height, width))
     found: list[list[list[Point]]] = []
     outers: list[npt.NDArray[np.int64]] = []
-    for ring in rings.parts:
+    most = None if exact else MAX_DRAWN
+    parts, holes = (sorted(side, key=_extent, reverse=True)[:most] for side in (rings.parts, rings.holes))
+    for ring in parts:
         if simple := _simple(ring, slack):
             found.append([simple])
             outers.append(ring)
-    for hole in rings.holes:
+    for hole in holes:
         if not (simple := _simple(hole, slack)):
             continue
         # A point inside the hole's first pixel edge: the ring that holds it, and of several the smallest, owns it.
@@ -153,6 +160,10 @@ def polygons_of(counts: str, height: int, width: int, *, exact: bool = False) ->
         if around:
             found[min(around)[1]].append(simple)
     return found
+
+
+def _extent(ring: npt.NDArray[np.int64]) -> int:
+    return int(np.prod(np.ptp(ring, axis=0)))
 
 
 def _simple(ring: npt.NDArray[np.int64], slack: float) -> list[Point]:
@@ -215,8 +226,7 @@ def rasterised(
         outer = _ring(polygon[0], height, width, what)
         if len(polygon) > 1:
             holes = coco_mask.merge([_ring(ring, height, width, what) for ring in polygon[1:]])
-            pixels = coco_mask.decode(outer) & ~coco_mask.decode(holes).astype(bool)
-            outer = coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))
+            outer = coco_mask.merge([outer, _outside(holes, height, width)], intersect=True)
         whole = outer if whole is None else coco_mask.merge([whole, outer])
     if whole is None:
         return "", 0
@@ -234,7 +244,18 @@ def _ring(points: Sequence[Point], height: int, width: int, what: str) -> Any:  
     if (values < -_BEYOND).any() or (values > most + _BEYOND).any():
         raise LabelError(f"{what}: a point is outside the picture of {width}x{height} pixels")
     values = values.clip(0, most)
+    # COCO's rasteriser takes memory by the length of the line: a few thousand corners can make it kilometres long.
+    if np.hypot(*(values - np.roll(values, 1, axis=0)).T).sum() > MAX_AROUND * (height + width):
+        raise LabelError(f"{what}: the outline goes to and fro more often than any package does")
     return coco_mask.frPyObjects([values.reshape(-1).tolist()], height, width)[0]
+
+
+def _outside(rle: Any, height: int, width: int) -> Any:  # noqa: ANN401  # pycocotools' RLE
+    """All pixels but those of a mask, without ever having them in memory."""
+    runs = parse_counts(rle["counts"])
+    turned = runs[1:] if runs[0] == 0 else np.concatenate([[0], runs])
+    size = [height, width]
+    return coco_mask.frPyObjects({"size": size, "counts": turned.tolist() or [height * width]}, height, width)
 
 
 def overlaps(one: Sequence[str], other: Sequence[str], height: int, width: int) -> npt.NDArray[np.float64]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from hub.accounts.tokens import Scope
+from hub.client.client import HubClient
+from hub.errors import HubAnswerError
+from hub.schemas import labels as s
 from hub.services import Services
 from serving.instances import Instances
 from serving.observed.captures import Capture
 
 HEIGHT, WIDTH = 96, 128
+CELL = "dock-7"
+Client = Callable[[str], HubClient]
 
 
 def ring_mask() -> np.ndarray[Any, Any]:
@@ -67,3 +74,14 @@ def people(services: Services) -> dict[str, str]:
         "rob": issue("rob-laptop", [Scope.CONTRIBUTE], user="rob"),
         "reader": issue("ann-phone", [Scope.READ], user="ann"),
     }
+
+
+def answer(work: s.TaskWork, *, keep: bool = True, **more: Any) -> s.Accept:
+    regions = [s.RegionIn(label=one.label, keep=one.id) for one in work.regions] if keep else []
+    return s.Accept(action=secrets.token_hex(16), version=work.task.version, **{"regions": regions, **more})
+
+
+def refused(call: Callable[[], Any]) -> tuple[int, str]:
+    with pytest.raises(HubAnswerError) as error:
+        call()
+    return error.value.status, error.value.slug

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +12,8 @@ from pycocotools import mask as coco_mask
 
 from finetune.datasets import read_dataset
 from hub.client.client import HubClient
-from hub.errors import HubAnswerError, UnknownTaskError
+from hub.errors import UnknownTaskError
 from hub.loop.labelling.queue import Queue
-from hub.loop.labelling.rank import Candidate, at_random, by_doubt, by_gain, doubt_of
-from hub.loop.labelling.regions import polygons_of, rasterised
 from hub.migrations.tables_labelling import LABELLING
 from hub.schemas import labels as s
 from hub.services import Services
@@ -26,30 +21,19 @@ from registry.catalog.catalog import Catalog
 from registry.catalog.migrations import REGISTRY
 from registry.types import RepoId
 from serving.instances import encode_masks
-from tests.hub.loop.labels import HEIGHT, WIDTH, box_mask, capture, frame, people, ring_mask
-
-CELL = "dock-7"
-Client = Callable[[str], HubClient]
-
-
-@pytest.fixture
-def ready(services: Services) -> dict[str, str]:
-    """A cell of the team acme with three captures, and people's tokens."""
-    services.cells.create(CELL, "", "acme", ["box"])
-    for seed in range(3):
-        capture(services, CELL, seed=seed)
-    return people(services)
-
-
-def answer(work: s.TaskWork, *, keep: bool = True, **more: Any) -> s.Accept:
-    regions = [s.RegionIn(label=one.label, keep=one.id) for one in work.regions] if keep else []
-    return s.Accept(action=secrets.token_hex(16), version=work.task.version, **{"regions": regions, **more})
-
-
-def refused(call: Callable[[], Any]) -> tuple[int, str]:
-    with pytest.raises(HubAnswerError) as error:
-        call()
-    return error.value.status, error.value.slug
+from tests.hub.loop.labels import (
+    CELL,
+    HEIGHT,
+    WIDTH,
+    Client,
+    answer,
+    box_mask,
+    capture,
+    frame,
+    people,
+    refused,
+    ring_mask,
+)
 
 
 def test_masks_that_nobody_touched_reach_the_dataset_exactly(
@@ -259,85 +243,6 @@ def test_another_teams_task_does_not_exist(services: Services, as_job: Client, r
             assert refused(lambda place=place: ann.set_label_cell(CELL, s.LabelSettings(dataset=place)))[0] == 400
 
 
-GOOD = [[(10.0, 10.0), (40.0, 10.0), (40.0, 30.0), (10.0, 30.0)]]
-BAD: dict[str, Any] = {
-    "not a number": {"polygons": [[[[float("nan"), 1], [2, 2], [3, 1]]]]},
-    "infinite": {"polygons": [[[[1e999, 1], [2, 2], [3, 1]]]]},
-    "outside": {"polygons": [[[[1, 1], [2000, 2], [3, 10]]]]},
-    "two points": {"polygons": [[[[1, 1], [20, 2]]]]},
-    "no pixel": {"polygons": [[[[1, 1], [1, 1], [1, 1]]]]},
-    "a ring too long": {"polygons": [[[[k % 100, k % 90] for k in range(s.MAX_RING_POINTS + 1)]]]},
-    "too many parts": {"polygons": [GOOD] * (s.MAX_POLYGONS + 1)},
-    "too many holes": {"polygons": [GOOD * (s.MAX_RINGS + 1)]},
-    "another class": {"label": "pallet", "polygons": [GOOD]},
-    "nothing": {},
-    "two things": {"keep": "x", "polygons": [GOOD]},
-    "what was not shown": {"keep": "0123456789ab"},
-    "runs of another size": {"mask": {"size": [10, 10], "counts": "0d0"}},
-    "runs that do not fill": {"mask": {"size": [HEIGHT, WIDTH], "counts": "11"}},
-    "runs that are none": {"mask": {"size": [HEIGHT, WIDTH], "counts": "\u00e9~ "}},
-    "an unknown field": {"polygons": [GOOD], "evil": 1},
-}
-
-
-def test_labels_that_cannot_be_are_refused_and_change_nothing(as_job: Client, ready: dict[str, str], raw: Any) -> None:
-    with as_job(ready["ann"]) as ann:
-        work = ann.next_label_task(CELL)
-        assert work is not None
-        address = f"/api/v1/labels/tasks/{work.task.id}/accept"
-        headers = {"Authorization": f"Bearer {ready['ann']}", "Content-Type": "application/json"}
-        body = {"action": secrets.token_hex(16), "version": work.task.version}
-        for what, bad in BAD.items():
-            text = json.dumps(body | {"regions": [{"label": "box", **bad}]})  # writes NaN, as a careless client does
-            sent = raw.post(address, content=text, headers=headers)
-            assert sent.status_code in (400, 422), (what, sent.text)
-        kept = {"label": "box", "keep": work.regions[0].id}
-        assert raw.post(address, json=body | {"regions": [kept, kept]}, headers=headers).status_code == 422
-        many = body | {"regions": [{"label": "box", "polygons": [GOOD]}] * (s.MAX_REGIONS + 1)}
-        assert raw.post(address, json=many, headers=headers).status_code == 400
-        ring = [[k % 100, k % 90] for k in range(s.MAX_RING_POINTS)]
-        large = body | {"regions": [{"label": "box", "polygons": [[ring]]}] * (s.MAX_POINTS // len(ring) + 1)}
-        assert raw.post(address, json=large, headers=headers).status_code == 422
-        assert ann.label_task(work.task.id).task.state == "taken"
-        assert ann.label_stats(CELL).pictures == 0
-        assert ann.accept_labels(work.task.id, answer(work)).state == "labelled"
-
-
-def test_a_ring_that_crosses_itself_is_stored_as_it_is_drawn(as_job: Client, ready: dict[str, str]) -> None:
-    bow = [(10.0, 10.0), (50.0, 50.0), (50.0, 10.0), (10.0, 50.0)]
-    counts, area = rasterised([[bow]], HEIGHT, WIDTH)
-    mask = coco_mask.decode({"size": [HEIGHT, WIDTH], "counts": counts}).astype(bool)
-    assert not mask[12, 30] and not mask[48, 30] and mask[30, 12] and mask[30, 48], "two wings, by the even-odd rule"
-    assert 700 < area < 900
-    with as_job(ready["ann"]) as ann:
-        work = ann.next_label_task(CELL)
-        assert work is not None
-        done = ann.accept_labels(work.task.id, answer(work, regions=[s.RegionIn(label="box", polygons=[[bow]])]))
-        assert ann.label_task(done.id).regions[0].mask.counts == counts
-
-
-def test_outlines_of_parts_with_holes_and_islands_come_back_pixel_by_pixel() -> None:
-    counts = encode_masks(ring_mask()[None])[0].decode()
-    exact = polygons_of(counts, HEIGHT, WIDTH, exact=True)
-    assert sorted(len(polygon) for polygon in exact) == [1, 1, 2], "the island is a part of its own, the hole is not"
-    assert rasterised(exact, HEIGHT, WIDTH)[0] == counts
-    simple = polygons_of(counts, HEIGHT, WIDTH)
-    assert rasterised(simple, HEIGHT, WIDTH)[0] == counts, "right angles are simple already"
-
-
-def test_regions_that_are_unsure_or_claim_one_place_are_shown_as_such(services: Services, as_job: Client) -> None:
-    services.cells.create(CELL, "", "acme", ["box"])
-    masks = [box_mask(5, 5, 40, 40), box_mask(8, 6, 40, 40), box_mask(60, 10, 90, 60), box_mask(95, 5, 120, 60)]
-    capture(services, CELL, seed=1, masks=masks, labels=["box", "box", "bag", "box"], scores=[0.9, 0.8, 0.95, 0.3])
-    with as_job(people(services)["ann"]) as ann:
-        work = ann.next_label_task(CELL)
-        assert work is not None
-        assert [(one.low, one.disputed, one.offered) for one in work.regions] == [
-            (False, True, False), (False, True, True), (False, True, False), (True, False, True),
-        ]  # fmt: skip
-        assert work.classes == ["box"] and work.task.proposed_by == "dock-7@v1"
-
-
 def test_what_was_verified_is_proposed_for_pictures_that_look_alike(services: Services, as_job: Client) -> None:
     services.cells.create(CELL, "", "acme")
     with services.registry.catalog.write() as tx:  # the base of the tests knows boxes alone
@@ -458,17 +363,6 @@ def test_the_order_follows_the_rule(services: Services, as_job: Client) -> None:
         ann.set_label_cell(CELL, s.LabelSettings(rule="doubt"))
         order = [names.index(one.source.removeprefix("capture ")) for one in ann.label_tasks(CELL)]
         assert order == [1, 2, 0]
-
-
-def test_rules_of_ranking() -> None:
-    assert doubt_of([]) == doubt_of([0.99], "miss") == doubt_of([0.5]) == 1.0
-    assert doubt_of([1.0, 0.0]) == 0.0
-    alike = [Candidate("a", 0.9, "g"), Candidate("b", 0.8, "g"), Candidate("c", 0.5, "")]
-    ranks = by_doubt(alike)
-    assert ranks[0] > ranks[2] > ranks[1], "of two that look alike the second comes later"
-    assert by_gain([Candidate("a", 1.0, ""), Candidate("b", 0.0, "", 0.1)])[1] > 10
-    assert by_gain([Candidate("a", 1.0, "", float("nan"))])[0] < 2
-    assert at_random(alike) == at_random(alike) and len(set(at_random(alike))) == 3
 
 
 def test_the_tables_open_in_a_catalog_that_had_none(tmp_path: Path) -> None:
