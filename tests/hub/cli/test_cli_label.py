@@ -1,4 +1,4 @@
-"""`parcelhub label` against a live hub: a queue is filled, a picture taken, labelled by a program, put away, taken back."""
+"""`parcelhub label` against a live hub: a queue is filled, a picture labelled by a program, put away and taken back."""
 
 from __future__ import annotations
 
