@@ -28,6 +28,7 @@ from hub.api.events import EventController, FindingController
 from hub.api.failures import FailureController
 from hub.api.forgetting import ForgetController
 from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
+from hub.api.labels import LabelController
 from hub.api.maintenance import MaintenanceController
 from hub.api.models import EvaluationController, ModelController, routing
 from hub.api.outcomes import OutcomeController
@@ -163,6 +164,7 @@ def create_app(
             ForgetController,
             EventController,
             FindingController,
+            LabelController,
             RolloutController,
             TrialController,
             RobotController,

@@ -182,6 +182,18 @@ class EventChangeError(HubError):
     """Raised when events cannot be merged or split as asked."""
 
 
+class UnknownTaskError(HubError):
+    """Raised when there is no labelling task of this id, or none that the caller may see."""
+
+
+class LabelError(HubError):
+    """Raised for labels that no picture can have: outside of it, empty, of an unknown class, too many."""
+
+
+class TaskStateError(HubError):
+    """Raised when a labelling task is not in the state that the caller saw, or is held by somebody else."""
+
+
 class UnknownRobotError(HubError):
     """Raised when there is no robot token of this id."""
 

@@ -24,6 +24,7 @@ from hub.errors import GatedError, UnknownCellError, UnknownVariantError
 from hub.jobs.logs import JobLogs
 from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
+from hub.loop.labelling.service import Labelling
 from hub.loop.refresh_material import Materials
 from hub.loop.refreshes import Refreshes
 from hub.loop.timeline import Timeline
@@ -33,6 +34,7 @@ from hub.migrations.tables import HUB
 from hub.migrations.tables_access import ACCESS
 from hub.migrations.tables_events import EVENTS
 from hub.migrations.tables_failures import FAILURES
+from hub.migrations.tables_labelling import LABELLING
 from hub.migrations.tables_loop import LOOP
 from hub.migrations.tables_protocol import PROTOCOL
 from hub.migrations.tables_quotas import QUOTAS
@@ -103,6 +105,7 @@ class Services:
     refreshes: Refreshes
     timeline: Timeline
     forgetting: Forgetting
+    labelling: Labelling
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -111,7 +114,19 @@ class Services:
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[HUB, ROLLOUT, ACCESS, QUOTAS, PROTOCOL, WEBHOOKS, LOOP, REFRESH, FAILURES, EVENTS],
+            extra_migrations=[
+                HUB,
+                ROLLOUT,
+                ACCESS,
+                QUOTAS,
+                PROTOCOL,
+                WEBHOOKS,
+                LOOP,
+                REFRESH,
+                FAILURES,
+                EVENTS,
+                LABELLING,
+            ],
             reserve=settings.reserve_bytes,
         )
         try:
@@ -211,6 +226,14 @@ class Services:
             settings.data / "dataset-uploads",
             max_file_bytes=settings.max_blob_bytes,
         )
+        labelling = Labelling.over(
+            registry, images, production.captures, hf.ledger, quotas, hf.access, privacy,
+            classes_of=lambda cell: cells.get(cell).classes or cells.choices(),
+            outcomes_of=production.telemetry.outcome_of,
+        )  # fmt: skip
+        cells.on_delete.append(labelling.queue.forget_cell)
+        production.alerts.forgot.append(labelling.forget_capture)
+        forgetting.hooks.append(lambda tx, name: labelling.queue.forget_sources(tx, f"capture {name}", exactly=True))
         return cls(
             settings=settings,
             registry=registry,
@@ -258,6 +281,7 @@ class Services:
             refreshes=refreshes,
             timeline=Timeline(catalog),
             forgetting=forgetting,
+            labelling=labelling,
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

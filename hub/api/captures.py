@@ -76,6 +76,7 @@ class CaptureController(Controller):
                 return  # gone, or another team's: which of the two is not told
         services.production.captures.remove(capture_id)
         services.production.events.forget_capture(capture_id)
+        services.labelling.forget_capture(capture_id)
 
 
 @dataclass(frozen=True, slots=True)

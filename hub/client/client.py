@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from hub.client.calls import CHUNK, JSON_HEADERS, away, check_answer, chunks_of, decoded, sha256_of, split_name
+from hub.client.labels import LabelCalls
 from hub.client.production import ProductionCalls
 from hub.client.provenance import ProvenanceCalls
 from hub.client.refresh import RefreshCalls
@@ -31,7 +32,7 @@ def _silent(done: int, total: int) -> None:
     """Report progress to nobody."""
 
 
-class HubClient(ServiceCalls, ProductionCalls, ProvenanceCalls, RefreshCalls, WebhookCalls):
+class HubClient(ServiceCalls, ProductionCalls, LabelCalls, ProvenanceCalls, RefreshCalls, WebhookCalls):
     """One connection pool to one hub. Raises `HubAnswerError` (it said no) and `HubUnavailableError`."""
 
     # Cells, repositories, files

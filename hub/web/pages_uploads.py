@@ -64,6 +64,12 @@ def proven(connection: Connection, _: BaseRouteHandler) -> None:
     identity_of(connection).require(Scope.CONTRIBUTE)
 
 
+def proven_if_changing(connection: Connection, handler: BaseRouteHandler) -> None:
+    """As `proven`, where reading is for everybody who may see the page. Raises ForbiddenError."""
+    if connection.scope["method"] not in ("GET", "HEAD"):  # type: ignore[typeddict-item]
+        proven(connection, handler)
+
+
 @post("/{namespace:str}/{name:str}", sync_to_thread=True, status_code=HTTP_201_CREATED)
 def start_upload(request: WebRequest, web: Parts, namespace: Text, name: Text, data: JSONBody[r.UploadIn]) -> r.Upload:
     """Begin an upload, or go on with one: the answer says what is missing."""

@@ -16,6 +16,7 @@ from hub.web import (
     pages_failures,
     pages_home,
     pages_jobs,
+    pages_label,
     pages_models,
     pages_outcomes,
     pages_repos,
@@ -72,6 +73,8 @@ def routers() -> list[Router]:
             pages_compare.compare,
             pages_outcomes.outcomes,
             pages_repos.one_repo,
+            pages_label.queues,
+            pages_label.editor,
             pages_alerts.alerts,
             pages_alerts.picture,
             pages_alerts.acknowledge,
@@ -111,4 +114,13 @@ def routers() -> list[Router]:
         exception_handlers={Exception: answer_problem},
         include_in_schema=False,
     )
-    return [pages, uploads, Router("/", route_handlers=[pages_home.root], include_in_schema=False)]
+    labels = Router(
+        "/ui/label",
+        route_handlers=pages_label.SCRIPT_ROUTES,
+        dependencies={"web": Provide(web_of, sync_to_thread=False)},
+        guards=[same_origin, pages_uploads.proven_if_changing],
+        middleware=[SessionMiddleware],
+        exception_handlers={Exception: answer_problem},
+        include_in_schema=False,
+    )
+    return [pages, uploads, labels, Router("/", route_handlers=[pages_home.root], include_in_schema=False)]

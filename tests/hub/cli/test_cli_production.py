@@ -26,6 +26,7 @@ COMMANDS = (
     *(("alerts", name) for name in ("list", "show", "ack", "close")),
     *(("failures", name) for name in ("list", "show", "correct")),
     *(("events", name) for name in ("list", "show", "name", "state", "merge", "split")),
+    *(("label", name) for name in ("list", "fill", "next", "propose", "export", "undo", "stats", "settings")),
     *(("rollout", name) for name in ("show", "lines", "share", "trial")),
     *(("robot", name) for name in ("add", "list", "remove")),
     *(("bench", name) for name in ("serving", "batching")),
