@@ -229,7 +229,7 @@ class Services:
         labelling = Labelling.over(
             registry, images, production.captures, hf.ledger, quotas, hf.access, privacy,
             classes_of=lambda cell: cells.get(cell).classes or cells.choices(),
-            outcomes_of=production.telemetry.outcome_of,
+            gains_of=production.events.gains, outcomes_of=production.telemetry.outcome_of,
         )  # fmt: skip
         cells.on_delete.append(labelling.queue.forget_cell)
         production.alerts.forgot.append(labelling.forget_capture)

@@ -15,6 +15,8 @@ from hub.schemas.events import Event, EventState, Finding
 from registry.catalog.catalog import Catalog
 
 _COLUMNS: Final = "id, capture, cell, line, seen_at, novelty, novel, picked, score, label, answered, outcome"
+RESTING: Final = frozenset({"ignored", "learnt", "fault"})
+"""States of events that nobody need label any more."""
 _HEAD: Final = "id, number, name, state, note, changed_by"
 
 
@@ -54,8 +56,19 @@ class EventReading:
             for name, own in seen.items()
             if name in heads
         ]
-        resting = {"ignored", "learnt", "fault"}
-        return sorted(found, key=lambda one: (one.state in resting, -one.gain, one.id))
+        return sorted(found, key=lambda one: (one.state in RESTING, -one.gain, one.id))
+
+    def gains(self, cell: str) -> dict[str, float]:
+        """Capture id to what labelling it would gain: of each open event in it, the event's expected gain in this cell,
+        shared among its captures (the more of them wait, the less each one tells)."""
+        gains: dict[str, float] = {}
+        for event in self.all([cell], cell=cell):
+            if event.state in RESTING or not event.gain:
+                continue
+            captures = {one.capture for one in self._seen(event.id, [cell])}
+            for capture in captures:
+                gains[capture] = gains.get(capture, 0.0) + event.gain / len(captures)
+        return gains
 
     def get(self, event_id: str, places: Collection[str] | None) -> Event:
         """One event, as far as it shows in these cells. Raises UnknownEventError where it does not."""

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 import cv2
@@ -71,14 +71,17 @@ class Filler:
         self._now = now
 
     def captures(self, cell: str, classes: Sequence[str], limit: int, gains: Mapping[str, float]) -> int:
-        """Tasks of the newest captures of a cell that are none yet; how many were made."""
+        """Tasks of captures of a cell that are none yet, of those first that are said to gain most, then of the newest;
+        how many were made."""
         known = self._known(cell)
         found: list[dict[str, Any]] = []
-        for name in islice(self._captures.names(), LOOKED_AT):
+        first = sorted(gains, key=lambda name: (-gains[name], name))
+        for name in chain(first, islice(self._captures.names(), LOOKED_AT)):
             if len(found) >= limit:
                 break
             if f"capture {name}" in known:
                 continue
+            known.add(f"capture {name}")
             try:
                 one = self._captures.read(name)
             except CaptureNotFound:  # it made room for a newer one

@@ -51,6 +51,7 @@ class Labelling:
         access: Access,
         privacy: CellPrivacy,
         classes_of: Callable[[str], Sequence[str]],
+        gains_of: Callable[[str], Mapping[str, float]],
     ) -> None:
         """`classes_of` gives the classes that a cell says it has, or else those of the newest base."""
         self._catalog = catalog
@@ -61,6 +62,7 @@ class Labelling:
         self._access = access
         self._privacy = privacy
         self._classes_of = classes_of
+        self._gains_of = gains_of
 
     @classmethod
     def over(
@@ -74,6 +76,7 @@ class Labelling:
         privacy: CellPrivacy,
         *,
         classes_of: Callable[[str], Sequence[str]],
+        gains_of: Callable[[str], Mapping[str, float]] = lambda _: {},
         outcomes_of: Callable[[Sequence[str]], Mapping[str, str]],
         now: Callable[[], float] = time.time,
     ) -> Self:
@@ -82,7 +85,7 @@ class Labelling:
         queue = Queue(catalog, now=now)
         filler = Filler(catalog, blobs, repos, images, captures, queue, outcomes_of=outcomes_of, now=now)
         exporter = Exporter(catalog, blobs, repos, queue, ledger, quotas, now=now)
-        made = cls(catalog, blobs, queue, filler, exporter, access, privacy, classes_of)
+        made = cls(catalog, blobs, queue, filler, exporter, access, privacy, classes_of, gains_of)
         repos.on_delete.append(made.forget_dataset)
         return made
 
@@ -147,7 +150,7 @@ class Labelling:
         """
         self._changes(cell, who)
         if asked.dataset is None:
-            return self._filler.captures(cell, self.classes(cell), asked.limit, asked.gains)
+            return self._filler.captures(cell, self.classes(cell), asked.limit, {**self._gains_of(cell), **asked.gains})
         info = self._access.find(RepoId.parse(asked.dataset, "dataset"), who, "download").info
         team = self._team(cell)
         if (info.private or info.gated != "no") and info.id.namespace.lower() != team:
@@ -161,7 +164,7 @@ class Labelling:
         """The next picture for this person, from new captures if nothing waits; None if there is none at all."""
         self._changes(cell, who)
         row = self.queue.next(cell, who.owner)
-        if row is None and self._filler.captures(cell, self.classes(cell), _FILLED, {}):
+        if row is None and self._filler.captures(cell, self.classes(cell), _FILLED, self._gains_of(cell)):
             row = self.queue.next(cell, who.owner)
         return None if row is None else self._work(row)
 

@@ -22,6 +22,7 @@ from hub.loop.timeline_sources.source import Asked
 from hub.migrations.tables_events import EVENTS
 from hub.migrations.tables_loop import LOOP
 from hub.schemas.events import Event
+from hub.schemas.labels import FillIn
 from hub.services import Services
 from hub.settings import Settings
 from registry.catalog.catalog import Catalog
@@ -268,3 +269,21 @@ def test_the_pages_show_events_and_change_them(
     other = next(one.id for one in client.package_events() if one.name == "one")
     browser.post(f"/ui/events/{event.id}/merge", {"other": other})
     assert client.package_event(event.id).findings == 6
+
+
+def test_the_labelling_queue_asks_first_for_what_events_would_gain(
+    services: Services, client: HubClient, cell: str
+) -> None:
+    week(services, cell)
+    events = client.package_events()
+    gains = services.production.events.gains(cell)
+    inside = {one.capture for event in events for one in client.event_findings(event.id)}
+    assert gains and set(gains) <= inside and all(gain > 0 for gain in gains.values())
+    for k in range(4):
+        keep(services, cell, ["box", "box"], SINCE + 86_400.0 + 600.0 * k, request=f"later-{k}")
+    assert client.fill_labels(cell, FillIn(limit=3)) == 3
+    rows = services.registry.catalog.query("SELECT source, gain FROM label_tasks WHERE cell = ?", [cell])
+    assert all(source.removeprefix("capture ") in gains and gain for source, gain in rows), "not the newest captures"
+    client.change_event(events[0].id, state="ignored")
+    client.change_event(events[1].id, state="learnt")
+    assert services.production.events.gains(cell) == {}
