@@ -170,7 +170,7 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         r"|(widen|lateral)[48]|prototypes|class_predictor|box_head|mask_head"
     )
     adapter_targets = rf"layers\.\d+\.(attention\.(qkv|out_proj)|fc[12])|{tuned_targets}"
-    # From what a surface looks like to what a thing is (docs/events.md, "Which layers").
+    # From what a surface looks like to what a thing is (docs/events.md).
     feature_layers = ("lateral8", "mix8", "class_tower.1", "layernorm", "class_predictor")
     base_model_prefix = ""
     main_input_name = "pixel_values"
