@@ -233,7 +233,7 @@ class Services:
         )  # fmt: skip
         cells.on_delete.append(labelling.queue.forget_cell)
         production.alerts.forgot.append(labelling.forget_capture)
-        forgetting.hooks.append(lambda tx, name: labelling.queue.forget_sources(tx, f"capture {name}", exactly=True))
+        forgetting.hooks.append(labelling.forget_capture_in)
         return cls(
             settings=settings,
             registry=registry,

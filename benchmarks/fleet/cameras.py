@@ -108,7 +108,7 @@ class CellCamera:
         for name, other in extra:
             strange = Maker(rng, other, self._bank, self.size)
             things += [
-                replace(thing, label=name) if is_dataclass(thing) else thing  # type: ignore[type-var]
+                replace(thing, label=name) if is_dataclass(thing) else thing
                 for thing in drop_pile(strange, self._low, self._high, 1, ABOVE, walled=self._walled)
             ]
         canvas = Canvas(self._backdrop.copy(), self._light, self._ambient)

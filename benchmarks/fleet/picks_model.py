@@ -122,9 +122,9 @@ class Robot:
     def _inside(self, mask: Bool) -> tuple[float, float]:
         """Where a robot grips: the middle of the mask, a little off."""
         depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        y, x = np.unravel_index(int(depth.argmax()), mask.shape)
+        row, column = np.unravel_index(int(depth.argmax()), mask.shape)
         off = min(float(depth.max()) / 2, 2.0)
-        x, y = float(x) + self._rng.uniform(-off, off), float(y) + self._rng.uniform(-off, off)
+        x, y = float(column) + self._rng.uniform(-off, off), float(row) + self._rng.uniform(-off, off)
         return min(max(x, 0.0), mask.shape[1] - 1.0), min(max(y, 0.0), mask.shape[0] - 1.0)
 
     def _elsewhere(self, mask: Bool, point: tuple[float, float]) -> tuple[float, float]:

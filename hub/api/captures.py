@@ -119,9 +119,9 @@ def find_captures(
                     ones.append(one)
             if wanted.outcome is None and len(found) + len(ones) == limit:
                 break
-        for one in _with_outcomes(services, ones):
-            if wanted.outcome in (None, one.outcome or "none"):
-                found.append(one)
+        for told in _with_outcomes(services, ones):
+            if wanted.outcome in (None, told.outcome or "none"):
+                found.append(told)
                 if len(found) == limit:
                     return found
     return found

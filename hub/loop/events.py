@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from finetune.curation.clusters import MAX_POINTS
 from hub.errors import EventChangeError, UnknownEventError
 from hub.loop import grouping
 from hub.loop.event_reading import EventReading, placed
@@ -149,7 +150,7 @@ class Events(EventReading):
         self._prune()
 
     def _group_in(self, team: str, space: str) -> None:
-        loose = self._rows(f"event IS NULL AND {_WORTH}", [team, space], grouping.MAX_POINTS)
+        loose = self._rows(f"event IS NULL AND {_WORTH}", [team, space], MAX_POINTS)
         known = self._rows("event IS NULL AND NOT novel AND answered", [team, space], 2_000)
         members = self._rows("event IS NOT NULL", [team, space], 8_000)
         if not loose[0]:

@@ -236,7 +236,7 @@ class Telemetry:
             [since, limit],
             since,
         )
-        return [FailedPick(*row[:-2], None if None in row[-2:] else (row[-2], row[-1])) for row in rows]
+        return [FailedPick._make((*row[:-2], None if None in row[-2:] else (row[-2], row[-1]))) for row in rows]
 
     def arrived(self, since: float, limit: int) -> list[tuple[float, str, str, bool]]:
         """(received at, request id, cell, success) of outcomes that arrived after a time, oldest first; only picks

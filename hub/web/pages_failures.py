@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 from urllib.parse import urlencode
 
 import anyio.to_thread
@@ -20,7 +20,7 @@ from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.pages_captures import scene_of
 from hub.web.render import page
 from serving.errors import CaptureNotFound
-from serving.observed.failure_kinds import MEANS, VERDICTS, WHAT, Verdict
+from serving.observed.failure_kinds import MEANS, VERDICTS, WHAT
 
 LISTED: Final = 50
 MAX_NOTE: Final = 500
@@ -32,7 +32,7 @@ def failures(request: WebRequest, web: Parts) -> Response[str]:
     asked = {name: last(request, name).strip()[:200] for name in ("cell", "verdict", "since", "until")}
     kept, places = web.services.production.failures, web.services.privacy.workplaces(identity_of(request))
     kept.catch_up()
-    verdict = cast("Verdict | None", asked["verdict"] if asked["verdict"] in VERDICTS else None)
+    verdict = asked["verdict"] if asked["verdict"] in VERDICTS else None
     problem, found = "", list[Failure]()
     try:
         found = kept.page(
@@ -108,7 +108,7 @@ async def correct(request: WebRequest, web: Parts, failure_id: Text) -> Redirect
         verdict = fields.get("verdict", "")
         if verdict not in VERDICTS:
             raise InputError(f"verdict must be one of {', '.join(VERDICTS)}")
-        kept.correct(failure_id, cast("Verdict", verdict), who.owner, fields.get("note", "").strip()[:MAX_NOTE])
+        kept.correct(failure_id, verdict, who.owner, fields.get("note", "").strip()[:MAX_NOTE])
         return to(f"/ui/failures/{failure_id}?notice=corrected")
 
     return await anyio.to_thread.run_sync(change)

@@ -78,9 +78,9 @@ class Outcome:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) > MAX_TEXT):
                 raise OutcomeInvalid(f"{name} must be a text of at most {MAX_TEXT} characters")
-        number = self.instance
+        number: object = self.instance  # whatever a caller gave
         if number is not None and (
-            isinstance(number, bool) or not isinstance(number, Integral) or not 0 <= number < MAX_INSTANCE
+            isinstance(number, bool) or not isinstance(number, Integral) or not 0 <= int(number) < MAX_INSTANCE
         ):
             raise OutcomeInvalid(f"instance must be a whole number from 0 to {MAX_INSTANCE - 1}, got {number!r}")
         if number is not None:

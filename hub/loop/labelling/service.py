@@ -241,7 +241,11 @@ class Labelling:
 
     def forget_capture(self, capture_id: str) -> None:
         """A frame that should not have been kept is not labelled either, unless its labels are in a dataset."""
-        self._catalog.run(lambda tx: self.queue.forget_sources(tx, f"capture {capture_id}", exactly=True))
+        self._catalog.run(lambda tx: self.forget_capture_in(tx, capture_id))
+
+    def forget_capture_in(self, tx: Cursor, capture_id: str) -> None:
+        """`forget_capture`, with what else a transaction does."""
+        self.queue.forget_sources(tx, f"capture {capture_id}", exactly=True)
 
     def forget_dataset(self, tx: Cursor, repo: RepoId, _key: int) -> None:
         """Pictures of a dataset that is deleted wait no longer."""
