@@ -24,6 +24,7 @@ from hub.errors import GatedError, UnknownCellError, UnknownVariantError
 from hub.jobs.logs import JobLogs
 from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
+from hub.loop.expected_gain import ExpectedGain
 from hub.loop.labelling.service import Labelling
 from hub.loop.refresh_material import Materials
 from hub.loop.refreshes import Refreshes
@@ -215,6 +216,7 @@ class Services:
             check_new=quotas.check_new,
         )
         refreshes.take_back = promotions.put_away
+        refreshes.gains.append(ExpectedGain(catalog, production.telemetry.picks_of_cell))
         promotions.evidence_sources.append(refreshes.evidence_for)
         cells.on_delete.append(refreshes.forget)
         uploads = Uploads(

@@ -248,6 +248,11 @@ class Telemetry:
             since,
         )
 
+    def picks_of_cell(self, cell: str, since: float) -> int:
+        """How many picks of a cell since a time (epoch seconds) have an outcome and their request on record."""
+        groups, _ = self.rates([], where={"cell": cell}, since=since, matched=True)
+        return sum(group.picks for group in groups)
+
     def cells_since(self, since: float) -> set[str]:
         """Cells with outcomes that arrived at or after a time."""
         rows = self._ask("SELECT DISTINCT cell FROM joined WHERE received_at >= ?", [since], since)
