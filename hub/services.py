@@ -199,7 +199,9 @@ class Services:
         production = Production.over(settings, registry, tokens, cells, folder, promotions)
         events.watch_trials(production.trials)
         events.watch_alerts(production.alerts)
-        forgetting = Forgetting(registry, production.captures, privacy.works_in, settings.data / "web" / "pictures")
+        forgetting = Forgetting(
+            registry, production.captures, privacy.works_in, privacy.hidden, settings.data / "web" / "pictures"
+        )
         forgetting.hooks += [production.failures.forget_capture, production.events.forget_capture_in]
         events.watch_events(production.events)
         folder.sync()

@@ -39,17 +39,22 @@ MAX_ANNOTATIONS: Final = 512 * 1024**2
 MAX_DECK: Final = 64 * 1024**2
 AUTHOR: Final = "parcelhub"
 WorksIn = Callable[[Identity, str | None], bool]
+Hidden = Callable[[Identity], Collection[str]]
+"""The cells whose variants do not exist for somebody."""
 
 
 class Forgetting:
     """Forgets pictures. Use from any number of threads."""
 
-    def __init__(self, registry: Registry, captures: CaptureStore, works_in: WorksIn, pictures: Path) -> None:
+    def __init__(
+        self, registry: Registry, captures: CaptureStore, works_in: WorksIn, hidden: Hidden, pictures: Path
+    ) -> None:
         """`pictures` is the folder of small pictures that pages made, by digest."""
         self._registry = registry
         self._catalog = registry.catalog
         self._captures = captures
         self._works_in = works_in
+        self._hidden = hidden
         self._pictures = pictures
         self.hooks: list[Callable[[Cursor, str], None]] = []
         """Told of each capture that goes, inside a transaction."""
@@ -67,7 +72,7 @@ class Forgetting:
         mine = [repo for repo in holders if who.owns(repo.namespace)]
         if (mine or who.sees_all) and not self._is_picture(sha256):
             raise InputError(f"{sha256} is no JPEG and no PNG: only pictures are forgotten")
-        decks, models = self._users(mine, sha256)
+        decks, models = self._users(mine, sha256, who)
         kept: dict[str, str] = {}
         datasets = []
         for repo in mine:
@@ -78,7 +83,7 @@ class Forgetting:
         if not mine and not captures and not who.sees_all:
             blob = "absent"  # whether others have it is not told, and theirs is not touched
         elif others:
-            blob = "removed from what is yours; another team has the same picture: ask the operator"
+            blob = "removed"  # from what is the caller's: that another team has the same picture is not told
         else:
             blob = self._bytes(sha256, kept)
             for small in (self._pictures / sha256[:2]).glob(f"{sha256}-*"):
@@ -162,9 +167,10 @@ class Forgetting:
 
     # --- who used it --------------------------------------------------------------------------------------------------
 
-    def _users(self, repos: Iterable[RepoId], sha256: Digest) -> tuple[list[str], list[str]]:
-        """(Decks that used it, variants and bases that saw it.)"""
-        lineage = self._registry.lineage
+    def _users(self, repos: Iterable[RepoId], sha256: Digest, who: Identity) -> tuple[list[str], list[str]]:
+        """(Decks that used it, variants and bases that saw it.) Another team's private cell may have learnt from a
+        public dataset: neither its variants nor their decks are told to those for whom it does not exist."""
+        lineage, hidden = self._registry.lineage, self._hidden(who)
         decks: set[str] = set()
         models: set[str] = set()
         for repo in repos:
@@ -175,8 +181,11 @@ class Forgetting:
                     if child.kind == "deck" and not self._deck_uses(child.revision, paths):
                         continue
                     found = [child, *(one.artifact for one in lineage.descendants(child))]
-                    decks |= {one.revision for one in found if one.kind == "deck"}
-                    models |= {one.name for one in found if one.kind in ("variant", "base")}
+                    made = {one.name for one in found if one.kind in ("variant", "base")}
+                    told = {name for name in made if _cell_of(name) not in hidden}
+                    if told or not made:
+                        decks |= {one.revision for one in found if one.kind == "deck"}
+                    models |= told
         return sorted(decks), sorted(models)
 
     def _commits_with(self, repo: RepoId, sha256: Digest) -> list[tuple[Digest, list[str]]]:
@@ -244,6 +253,11 @@ class Forgetting:
             [sha256, who.sees_all, who.owner],
         )
         return [msgspec.json.decode(row[0], type=Forgotten) for row in rows]
+
+
+def _cell_of(model: str) -> str:
+    """The cell of `cells/<cell>@v3`; "" for a base."""
+    return model.partition("@")[0].removeprefix("cells/") if model.startswith("cells/") else ""
 
 
 def without_images(text: bytes, paths: Collection[str]) -> bytes | None:

@@ -15,7 +15,7 @@ from hub.errors import HubAnswerError
 from hub.services import Services
 from registry.lineage.lineage import Edge
 from registry.maintenance.fsck import examine
-from registry.types import Artifact, RepoId
+from registry.types import Artifact, FileEntry, RepoId
 from serving.errors import CaptureNotFound
 from serving.instances import Instances
 from serving.observed.captures import Capture
@@ -198,3 +198,31 @@ def test_a_frame_of_a_failed_pick_leaves_its_verdict(services: Services, client:
     client.forget(capture=capture)
     (after,) = client.failures()
     assert (after.capture, after.verdict, after.evidence) == (None, "not_vision", before.evidence)
+
+
+def test_another_teams_private_models_and_copies_are_not_told(
+    services: Services, client: HubClient, picture: tuple[str, str, bytes], raw: TestClient[Any]
+) -> None:
+    path, sha256, data = picture
+    services.cells.create("hush", "", "rivals")
+    services.registry.repos.create(RepoId("model", "cells", "hush"), private=True)
+    commit = services.registry.repos.resolve(SET, "main").id
+    deck = services.registry.blobs.put_bytes(
+        Deck("acme/dock", commit, (path,), ("images/other.png",), (1.0,), {"box": "box"}).to_json()
+    ).sha256
+    services.registry.lineage.record(
+        [
+            Edge(Artifact("deck", deck, deck), Artifact("dataset", "acme/dock", commit), "dataset"),
+            Edge(Artifact("variant", "cells/hush@v1", "1" * 64), Artifact("deck", deck, deck), "deck"),
+        ]
+    )
+    theirs = RepoId("dataset", "rivals", "copy")
+    services.registry.repos.create(theirs, private=True)
+    services.registry.repos.commit(theirs, [FileEntry("a.png", sha256, len(data))], message="m", author="eve")
+    anna = bearer(services, "anna", "acme", "promote")
+    assert "hush" in services.privacy.hidden(services.tokens.identify(anna["Authorization"].split()[1]))
+    told = raw.post("/api/v1/forget", json={"sha256": sha256}, headers=anna)
+    assert told.status_code == 200, told.text
+    assert (told.json()["models"], told.json()["decks"], told.json()["blob"]) == ([], [], "removed")
+    assert "rivals" not in told.text and "hush" not in told.text and "another team" not in told.text
+    assert services.registry.blobs.exists(sha256), "what others have stays"
