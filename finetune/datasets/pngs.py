@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from serving.errors import ImageError
-from serving.inference.preprocess import MAX_BYTES, MAX_PIXELS, image_size
+from serving.image_header import MAX_BYTES, MAX_PIXELS, image_size
 
 Palette = npt.NDArray[np.uint8]
 """uint8 [256, 3]."""

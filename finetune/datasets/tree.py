@@ -17,7 +17,7 @@ from finetune.datasets.findings import Findings
 from finetune.datasets.limits import MAX_TEXT_BYTES
 from finetune.errors import DatasetError
 from serving.errors import ImageError
-from serving.inference.preprocess import MAX_BYTES, MAX_PIXELS, decode_image, image_size
+from serving.image_header import MAX_BYTES, MAX_PIXELS, image_size
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Pictures that we know to be pictures but cannot serve: said clearly, rather than silently left out.
@@ -237,6 +237,8 @@ def _inspect(path: Path, *, decode: bool) -> tuple[Size, int]:
         if height < 1 or width < 1 or height * width > MAX_PIXELS:
             raise ImageError(f"the image is {width}x{height} pixels; the limit is {MAX_PIXELS:,} pixels")
         if decode:
+            from serving.inference.preprocess import decode_image  # here: it brings torch along
+
             decode_image(data + file.read())
         return (height, width), _orientation(data, path)
 

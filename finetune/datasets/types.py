@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -13,8 +14,10 @@ from pycocotools import mask as coco_mask
 from finetune.datasets.attributes import Attributes, is_box_only
 from finetune.errors import DatasetError
 from serving.errors import ImageError
-from serving.inference.preprocess import Image, decode_image
 from serving.instances import Instances
+
+if TYPE_CHECKING:
+    from serving.inference.preprocess import Image
 
 SPLITS = ("train", "valid", "test")
 
@@ -75,6 +78,8 @@ class Sample:
 
     def read_image(self) -> Image:
         """The pixels, uint8 [height, width, 3] RGB. Raises DatasetError if the file is gone, damaged or resized."""
+        from serving.inference.preprocess import decode_image  # here: it brings torch along, masks and names do not
+
         try:
             pixels = decode_image(self.image.read_bytes())
         except (OSError, ImageError) as error:

@@ -16,8 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-from finetune.datasets.deck import Deck
-from finetune.errors import DeckError
 from hub.accounts.tokens import Identity
 from hub.errors import ForbiddenError, InputError
 from hub.migrations.tables import timestamp
@@ -41,6 +39,13 @@ AUTHOR: Final = "parcelhub"
 WorksIn = Callable[[Identity, str | None], bool]
 Hidden = Callable[[Identity], Collection[str]]
 """The cells whose variants do not exist for somebody."""
+
+
+class _DeckImages(msgspec.Struct, frozen=True):
+    """What a deck's document says of its images. (`finetune.datasets.deck` brings torch along.)"""
+
+    train: list[str]
+    holdout: list[str]
 
 
 class Forgetting:
@@ -202,8 +207,8 @@ class Forgetting:
         try:
             if self._registry.blobs.size(digest) > MAX_DECK:
                 return True
-            deck = Deck.from_json(self._registry.blobs.read(digest))
-        except (NotFoundError, DeckError):
+            deck = msgspec.json.decode(self._registry.blobs.read(digest), type=_DeckImages)
+        except (NotFoundError, msgspec.DecodeError):
             return True
         named = {_plain(name) for name in (*deck.train, *deck.holdout)}
         return bool(named & {_plain(path) for path in paths})
