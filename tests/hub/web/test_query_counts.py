@@ -46,7 +46,7 @@ PAGES = {
     f"/ui/finetune?dataset={DATASET}": 33,
     "/ui/jobs": 3,
     "/ui/cells": 5,
-    f"/ui/cells/{CELL}": 11,  # its open alerts among them
+    f"/ui/cells/{CELL}": 27,  # its open alerts among them, and what its refresh policy looks at
     f"/ui/models/{CELL}/v2": 10,
     "/ui/compare": 3,
     f"/ui/compare?a={CELL}@v1&b={CELL}@v2": 6,
