@@ -169,7 +169,7 @@ def test_the_few_numbers_of_the_looks_do_not_drown_in_the_networks(tmp_path: Pat
     frames = [seen(0.0) for _ in range(60)]
     both = Reference.learn(frames, base="u@v1", layers=(), tail=3)
     one = Reference.learn(frames, base="u@v1", layers=())
-    new = [seen(6.0) for _ in range(20)]
+    new = [seen(4.5) for _ in range(20)]
     assert np.mean([both.judge(s).novel.mean() for s in new]) > np.mean([one.judge(s).novel.mean() for s in new]) + 0.1
     both.save(tmp_path / "novelty.safetensors")
     again = Reference.load(tmp_path / "novelty.safetensors")
