@@ -168,6 +168,9 @@ TABLE: dict[type[Exception], Problem] = {
     serving_errors.DeadlineExceeded: Problem(504, "robot-deadline", "No answer in time", _failed),
     serving_errors.ServerUnavailable: Problem(503, "robot-server", "Triton does not answer", _failed),
     serving_errors.ClientError: Problem(503, "robot-client", "The robot's request failed", _failed),
+    serving_errors.ReferenceUnreadable: Problem(
+        422, "reference-unreadable", "The novelty reference cannot be read", _failed
+    ),
     serving_errors.ServingError: INTERNAL,
     # registry
     registry_errors.InvalidValueError: Problem(400, "invalid-value", "Invalid value", _bad),
