@@ -1,7 +1,7 @@
 # make demo   does all set-up and runs the main job: a cell's images become a served variant
 # make test   does all set-up, checks style, types and floors, and passes all tests, on WORKERS processes
 # make test-fast     unit and property tests alone: no server, nothing that is marked slow
-# make test-nightly  the slow tests with all of their rounds and requests
+# make test-nightly  the slow tests with all of their rounds and requests, generated examples by the thousand
 # make help   says this
 # make setup  prepares .venv alone
 # make clean  removes .venv and caches
@@ -17,7 +17,10 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 WORKERS ?= 2
 
-.PHONY: setup demo test test-fast test-nightly lint clean help
+# Some containers turn bytecode off; then every process compiles torch and transformers anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup demo test tests test-fast test-nightly lint style types clean help
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt Makefile
@@ -32,21 +35,29 @@ $(READY): pyproject.toml constraints.txt Makefile
 demo: setup
 	$(BIN)/parcelhub demo $(DEMO_ARGS)
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff format --check hub registry finetune serving benchmarks tests examples
 	$(BIN)/ruff check hub registry finetune serving benchmarks tests examples
+
+types: setup
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 # Tests of one file, and all that share Triton, Ray, a hub or a browser, stay on one worker (tests/conftest.py).
-test: lint
+# Types are looked at beside them: tests wait for processes most of the time, and both have to pass.
+test: style
+	$(MAKE) -j 2 types tests
+
+tests: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
 
 test-fast: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow and not server" $(TEST_ARGS)
 
 test-nightly: setup
-	PARCELHUB_TESTS=nightly $(BIN)/python -m pytest -m slow --timeout 7200 $(TEST_ARGS)
+	PARCELHUB_TESTS=nightly $(BIN)/python -m pytest -m "slow or examples" --timeout 7200 $(TEST_ARGS)
 
 help:
 	@sed -n '/^# make/s/^# //p' Makefile

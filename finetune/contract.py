@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from finetune.growth_plan import GrowthPlan
+
 
 @dataclass(frozen=True, slots=True)
 class FinetuneRequest:
@@ -25,6 +27,10 @@ class FinetuneRequest:
     """The team's class to a label of the base, where the team says so itself; the rest is found out."""
     curve_share: float = 0.15
     """Share of `max_seconds` that short trainings for the report's learning curve may take; 0 for no curve."""
+    image_size: int | None = None
+    """Pixels a side that the variant looks at pictures in; by default what suits the sizes of the labels."""
+    refit: GrowthPlan | None = None
+    """The deck is that of the variant that is put on another base, which judges it on the cell's history."""
     refresh: bool = False
     """The dataset is that of a refresh, with its plan (`finetune.refresh_plan`)."""
 
@@ -48,6 +54,21 @@ class Start:
 
     name: str
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RefitFrom:
+    """What a refit takes the place of: the variant on its own base, its deck's document, and the cell's past decks.
+
+    `datasets` are folders by (name, commit), `decks` documents by digest.
+    """
+
+    start: Start
+    base_dir: Path
+    base_name: str
+    deck_json: bytes
+    datasets: Mapping[tuple[str, str], Path]
+    decks: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

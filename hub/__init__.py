@@ -4,7 +4,7 @@
     app, services                    the service (Litestar), and the objects that one process works with, wired once
     api/ hf/ web/                    the three entrances: REST, the Hub protocol, pages; http/ is what they share
     accounts/ datasets/ models/      the hub's own rows, and what it does with the floors below
-    jobs/ rollout/ maintenance/
+    jobs/ kinds/ rollout/ maintenance/
     protocol/ schemas/ migrations/   what the Hub protocol works with; the structs of REST; the hub's tables
     client/ cli/ stack/              the typed REST client; the `parcelhub` command; `parcelhub up`
 

@@ -14,60 +14,45 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, YamlRenderPlugin
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import LifeSpanReceive, LifeSpanScope, LifeSpanSend, Receive, Scope, Send
 
-from hub import __version__
+from hub import __version__, api
 from hub.accounts.redaction import redact_logs
-from hub.api.alerts import AlertController
-from hub.api.captures import CaptureController
-from hub.api.cells import CellController, health
-from hub.api.datasets import DatasetController, UploadController
-from hub.api.events import EventController, FindingController
-from hub.api.failures import FailureController
-from hub.api.forgetting import ForgetController
-from hub.api.jobs import JobController, ReportController, WorkerController, create_finetune
-from hub.api.labels import LabelController
-from hub.api.maintenance import MaintenanceController
-from hub.api.models import EvaluationController, ModelController, routing
-from hub.api.outcomes import OutcomeController
-from hub.api.provenance import ProvenanceController
-from hub.api.refresh import RefreshController
-from hub.api.repos import BlobController, RepoController
-from hub.api.rollout import RobotController, RolloutController, TrialController
-from hub.api.tokens import TeamController, TokenController, UserController, get_me
-from hub.api.webhooks import WebhookController
 from hub.hf.paths import keep_encoded_slashes
 from hub.hf.problems import answer_unrouted
 from hub.hf.routes import add_request_id
 from hub.hf.routes import router as protocol_router
 from hub.hf.xet import store_routers
 from hub.http.access_policy import entrance
-from hub.http.audit import AuditController, record_change
+from hub.http.audit import record_change
 from hub.http.auth import BearerMiddleware
+from hub.http.bodies import HubBodies
 from hub.http.dependencies import repo_of_path, services_of
 from hub.http.documented import document_refusals
+from hub.http.job_schemas import JobSpecSchema
 from hub.http.problems import answer_error
+from hub.http.resources import resources
 from hub.maintenance import housekeeping
 from hub.maintenance.collector import collecting
 from hub.services import Services
 from hub.settings import Settings
-from hub.web.api_page import ApiPage
+from hub.web.api_page import ApiPage, OnceYaml
 from hub.web.dependencies import Web
 from hub.web.guards import secure
 from hub.web.problems import answer_error as page_error
 from hub.web.routes import routers as page_routers
 from hub.webhooks.delivery import Postman, delivering
+from registry.catalog.remembered import remembering
 from registry.errors import CatalogBrokenError
+from serving import extensions
 
 log = logging.getLogger("parcelhub.hub")
 
 PICKS_EVERY = timedelta(seconds=30)
 UPLINK_EVERY = timedelta(seconds=5)
 """How soon an alert of a site is known to the hub and to webhooks, whether anybody looks or not."""
-REFRESH_EVERY = timedelta(seconds=15)
-"""How soon a cell's new labels are seen by its refresh policy."""
 FAILURES_FIRST, FAILURES_EVERY = timedelta(minutes=1), timedelta(seconds=30)
 """When failed picks are taken up and their frames looked at again, beside the robots' work."""
 MAX_JSON_BYTES = 32 * 1024**2
@@ -80,9 +65,12 @@ class HubApp(Litestar):
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
     ) -> None:
-        if scope["type"] != "lifespan":
-            keep_encoded_slashes(scope)
-        await super().__call__(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        keep_encoded_slashes(scope)
+        with remembering():  # a request resolves each repository once, however many of its parts ask for it
+            await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -108,6 +96,7 @@ def create_app(
         services.registry.catalog.on_broken = on_broken
         app.state.services = services
         app.state.web = web = Web.over(services)
+        looks = timedelta(seconds=services.settings.look_seconds)
         postman = Postman(
             services.registry.catalog,
             services.webhooks,
@@ -119,10 +108,21 @@ def create_app(
                 collecting(services.maintenance.collect),
                 collecting(services.housekeeping.run, first=housekeeping.FIRST, every=housekeeping.EVERY),
                 collecting(services.production.alerts.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
+                collecting(services.production.site_statistics.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
                 collecting(
                     services.refreshes.look if services.settings.refresh else services.refreshes.go_on,
-                    first=REFRESH_EVERY,
-                    every=REFRESH_EVERY,
+                    first=looks,
+                    every=looks,
+                ),
+                collecting(
+                    services.promoter.look if services.settings.promote and services.settings.refresh else lambda: 0,
+                    first=looks,
+                    every=looks,
+                ),
+                collecting(
+                    services.growth.look if services.settings.grow else services.growth.go_on_started,
+                    first=looks,
+                    every=looks,
                 ),
                 collecting(services.production.failures.work, first=FAILURES_FIRST, every=FAILURES_EVERY),
                 collecting(services.production.events.take_up, first=UPLINK_EVERY, every=UPLINK_EVERY),
@@ -134,43 +134,11 @@ def create_app(
             await anyio.to_thread.run_sync(web.close)
             await anyio.to_thread.run_sync(services.close)
 
-    api = Router(
+    api.load()
+    extensions.load(settings.extensions)
+    rest = Router(
         "/api/v1",
-        route_handlers=[
-            health,
-            CellController,
-            BlobController,
-            RepoController,
-            create_finetune,
-            JobController,
-            WorkerController,
-            ReportController,
-            ModelController,
-            routing,
-            EvaluationController,
-            DatasetController,
-            UploadController,
-            get_me,
-            UserController,
-            TeamController,
-            TokenController,
-            AuditController,
-            ProvenanceController,
-            OutcomeController,
-            CaptureController,
-            AlertController,
-            RefreshController,
-            FailureController,
-            ForgetController,
-            EventController,
-            FindingController,
-            LabelController,
-            RolloutController,
-            TrialController,
-            RobotController,
-            MaintenanceController,
-            WebhookController,
-        ],
+        route_handlers=[handler for one in resources().values() for handler in one.handlers()],
         middleware=[BearerMiddleware],
         dependencies={
             "services": Provide(services_of, sync_to_thread=False),
@@ -179,14 +147,16 @@ def create_app(
         security=[{"bearer": []}],
     )
     app = HubApp(
-        route_handlers=[api, protocol_router(), *store_routers(), *page_routers()],
+        route_handlers=[rest, protocol_router(), *store_routers(), *page_routers()],
         guards=[entrance],
         lifespan=[lifespan],
         state=State({"settings": settings}),
+        request_class=HubBodies,
         exception_handlers={Exception: _answer_error},
         before_send=[add_request_id, record_change, secure],
         request_max_body_size=MAX_JSON_BYTES,
         openapi_config=_openapi(),
+        plugins=[JobSpecSchema()],
         logging_config=None,  # the process that runs the application decides about logging
     )
     document_refusals(app)
@@ -210,5 +180,5 @@ def _openapi() -> OpenAPIConfig:
         description="A hub for one universal package-segmentation model and its many robot cells.",
         components=Components(security_schemes={"bearer": bearer}),
         use_handler_docstrings=True,
-        render_plugins=[ApiPage(), JsonRenderPlugin(), YamlRenderPlugin()],
+        render_plugins=[ApiPage(), JsonRenderPlugin(), OnceYaml()],
     )

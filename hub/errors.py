@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 PROBLEM_PREFIX = "urn:parcelhub:problem:"
+UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding others' JSON may raise: it is malformed or of another shape, no UTF-8, or nested too deeply."""
 
 
 class HubError(Exception):
@@ -166,6 +168,22 @@ class AlertStateError(HubError):
     """Raised when an alert that is closed is acknowledged or closed."""
 
 
+class UnknownContributionError(HubError):
+    """Raised when there is no contribution of this id."""
+
+
+class ContributionStateError(HubError):
+    """Raised when a contribution is in another state than what is asked of it needs."""
+
+
+class UnknownGrowthError(HubError):
+    """Raised when there is no growth of the base of this id."""
+
+
+class GrowthStateError(HubError):
+    """Raised when the base cannot grow as things stand, or the growth policy changed meanwhile."""
+
+
 class UnknownRefreshError(HubError):
     """Raised when a cell has no refresh of this id."""
 
@@ -190,8 +208,16 @@ class LabelError(HubError):
     """Raised for labels that no picture can have: outside of it, empty, of an unknown class, too many."""
 
 
+class ToolError(HubError):
+    """Raised when a labelling tool cannot be reached, refuses, or answers with what no such tool says."""
+
+
 class TaskStateError(HubError):
     """Raised when a labelling task is not in the state that the caller saw, or is held by somebody else."""
+
+
+class UnknownSiteError(HubError):
+    """Raised when there is no site of this id."""
 
 
 class UnknownRobotError(HubError):

@@ -18,30 +18,29 @@ from hub.accounts.users import Users
 from hub.datasets.datasets import Datasets
 from hub.datasets.forgetting import Forgetting
 from hub.datasets.image_index import ImageIndex
+from hub.datasets.quality_reports import QualityReports
 from hub.datasets.store import Store
 from hub.datasets.uploads import Uploads
 from hub.errors import GatedError, UnknownCellError, UnknownVariantError
+from hub.jobs.kinds import job_kinds
 from hub.jobs.logs import JobLogs
 from hub.jobs.queue import Jobs
 from hub.locks import make_data_folder
 from hub.loop.expected_gain import ExpectedGain
+from hub.loop.growth.checks import Checks
+from hub.loop.growth.contributions import Contributions
+from hub.loop.growth.credits import Credits
+from hub.loop.growth.grower import Grower
+from hub.loop.growth.moving import Mover
+from hub.loop.growth.planning import Planner
+from hub.loop.growth.publishing import Publisher
 from hub.loop.labelling.service import Labelling
 from hub.loop.refresh_material import Materials
 from hub.loop.refreshes import Refreshes
 from hub.loop.timeline import Timeline
-from hub.maintenance.housekeeping import Housekeeping
+from hub.maintenance.housekeeping import UPLOADS_S, Housekeeping
 from hub.maintenance.maintenance import Maintenance
-from hub.migrations.tables import HUB
-from hub.migrations.tables_access import ACCESS
-from hub.migrations.tables_events import EVENTS
-from hub.migrations.tables_failures import FAILURES
-from hub.migrations.tables_labelling import LABELLING
-from hub.migrations.tables_loop import LOOP
-from hub.migrations.tables_protocol import PROTOCOL
-from hub.migrations.tables_quotas import QUOTAS
-from hub.migrations.tables_refresh import REFRESH
-from hub.migrations.tables_rollout import ROLLOUT
-from hub.migrations.tables_webhooks import WEBHOOKS
+from hub.migrations.all import MIGRATIONS
 from hub.models import remains
 from hub.models.base_lineage import BaseLineage
 from hub.models.bases import Bases
@@ -56,6 +55,7 @@ from hub.protocol.service import HubProtocol
 from hub.protocol.upload_parts import remove_stale_parts
 from hub.protocol.xet_access import XetAccess
 from hub.rollout.production import Production
+from hub.rollout.promoter import Promoter
 from hub.rollout.promotions import Promotions
 from hub.rollout.serving_folder import ServingFolder
 from hub.rollout.verification import Verification
@@ -65,6 +65,7 @@ from hub.webhooks.hooks import Webhooks
 from registry.errors import NotFoundError, RepoNotFoundError
 from registry.registry import Registry
 from registry.types import RepoId
+from serving import extensions
 
 MAX_JOB_BYTES = 1024**3
 """What one job may upload: an adapter, its report, its deck."""
@@ -104,30 +105,24 @@ class Services:
     webhooks: Webhooks
     events: WebhookEvents
     refreshes: Refreshes
+    promoter: Promoter
     timeline: Timeline
     forgetting: Forgetting
     labelling: Labelling
+    quality: QualityReports
+    growth: Grower
+    credits: Credits
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the data folder: publish the shipped base if it is new, and bring the serving folder up to date."""
+        extensions.load(settings.extensions)
+        job_kinds()  # the queue reads what each kind was asked
         make_data_folder(settings.data)
         registry = Registry.open(
             settings.data,
             blobs_url=settings.blobs or None,
-            extra_migrations=[
-                HUB,
-                ROLLOUT,
-                ACCESS,
-                QUOTAS,
-                PROTOCOL,
-                WEBHOOKS,
-                LOOP,
-                REFRESH,
-                FAILURES,
-                EVENTS,
-                LABELLING,
-            ],
+            extra_migrations=MIGRATIONS,
             reserve=settings.reserve_bytes,
         )
         try:
@@ -183,7 +178,9 @@ class Services:
         users.gone_hooks.append(webhooks.forget)
         events = WebhookEvents(webhooks, catalog)
         events.watch(registry, hf.discussions, jobs)
-        remove_stale_parts(hf.parts_folder)
+        maintenance = Maintenance.of(registry, settings)
+        leapt = maintenance.elapsed.leapt(UPLOADS_S)
+        remove_stale_parts(hf.parts_folder, leapt)
         tokens.ensure_admin(settings.admin_token_file)
         variants.catch_up()
         if registry.keys.fresh:
@@ -207,6 +204,7 @@ class Services:
         folder.sync()
         images = ImageIndex(catalog, registry.repos, registry.blobs)
         datasets = Datasets(registry, hf.access, images)
+        materials = Materials(catalog, store, images, variants)
         refreshes = Refreshes(
             registry,
             store,
@@ -214,13 +212,27 @@ class Services:
             bases,
             variants,
             jobs,
-            Materials(catalog, store, images, variants),
+            materials,
             check_new=quotas.check_new,
         )
         refreshes.take_back = promotions.put_away
         refreshes.gains.append(ExpectedGain(catalog, production.telemetry.picks_of_cell))
         promotions.evidence_sources.append(refreshes.evidence_for)
-        cells.on_delete.append(refreshes.forget)
+        promoter = Promoter(
+            catalog, refreshes.policies, promotions, production.trials, stages, registry.policies,
+            production.rollouts.plan,
+        )  # fmt: skip
+        refreshes.promotion = promoter.says
+        cells.on_delete += [refreshes.forget, promoter.forget]
+        growth = Grower(
+            catalog,
+            Planner(catalog, cells, bases, materials, Contributions(registry, hf.access, images)),
+            jobs,
+            Checks(registry, settings),
+            Publisher(registry, bases, origins, vouching),
+            Mover(catalog, jobs, variants, promotions, lambda cell: cells.get(cell).team),
+        )
+        promotions.evidence_sources.append(growth.evidence_for)
         uploads = Uploads(
             catalog,
             registry.repos,
@@ -229,6 +241,7 @@ class Services:
             quotas,
             settings.data / "dataset-uploads",
             max_file_bytes=settings.max_blob_bytes,
+            leapt=leapt,
         )
         labelling = Labelling.over(
             registry, images, production.captures, hf.ledger, quotas, hf.access, privacy,
@@ -270,22 +283,27 @@ class Services:
             verification=Verification(registry, bases, cells, variants, folder),
             lineages=Lineages(registry, bases, datasets.readable_names, origins, privacy),
             production=production,
-            maintenance=Maintenance.of(registry, settings),
+            maintenance=maintenance,
             privacy=privacy,
             housekeeping=Housekeeping(
                 settings.jobs_folder,
                 ended=jobs.ended,
                 known=jobs.known,
                 forget_uploads=uploads.forget_stale,
-                forget_parts=lambda: remove_stale_parts(hf.parts_folder),
+                forget_parts=lambda leapt: remove_stale_parts(hf.parts_folder, leapt),
                 workspace_grace=timedelta(days=settings.workspace_days),
+                elapsed=maintenance.elapsed,
             ),
             webhooks=webhooks,
             events=events,
             refreshes=refreshes,
+            promoter=promoter,
             timeline=Timeline(catalog),
             forgetting=forgetting,
             labelling=labelling,
+            quality=QualityReports(settings.data / "web" / "quality", registry.repos),
+            growth=growth,
+            credits=Credits(catalog),
         )
 
     def readable(self, repo: RepoId, who: Identity, *, files: bool = False) -> None:

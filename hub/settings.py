@@ -9,8 +9,6 @@ from importlib import resources
 from pathlib import Path
 
 from hub.errors import SettingsError
-from hub.locks import free_ports
-from hub.outbound import Guard
 
 ENV_PREFIX = "PARCELHUB_"
 GIB = 1024**3
@@ -63,14 +61,27 @@ class Settings:
     """1: each promotion starts a trial of the variant, which rolls it back if its picks go wrong; 0: none starts."""
     refresh: int = 1
     """1: the cells' refresh policies may start trainings; 0: none starts but by hand."""
+    promote: int = 1
+    """1: the cells' policies may take what is offered from stage to stage, by evidence; 0: people do."""
+    grow: int = 1
+    """1: offered datasets are checked and tested, and the growth policy may train a base; 0: only what is under way."""
+    jobs_give_way: int = 1
+    """1: a job's process runs where nothing else wants the core; 0: it takes its share, on a machine without robots."""
+    look_seconds: float = 15.0
+    """How soon a cell's new labels are seen by its refresh policy, and offered datasets by the growth policy."""
     check_robots: int = 1
     """1: robots need a token that is good for their cell (`parcelhub robot add`); 0: none is asked for."""
     robot_token: str = ""
     """The token of a robot on this machine; empty: `<data>/robot.token`, which the hub makes at its first start."""
+    site_token: str = ""
+    """The token of this site, for the uplink to the hub; empty: `<data>/site.token`, which a hub on this machine
+    makes."""
     capture_low_score: float = 0.5
     """Frames whose most certain instance is below this are kept for labelling."""
     capture_share: float = 0.01
     """Of the others, the share that is kept."""
+    capture_selectors: str = "low_score,sample"
+    """The rules that choose frames to keep, in order, with commas between them."""
     capture_max_bytes: int = 2 * GIB
     capture_max_count: int = 20_000
     observe: int = 1
@@ -94,6 +105,8 @@ class Settings:
     """What one try of a delivery may take."""
     webhook_pause: float = 10.0
     """Seconds before the second try of a delivery; doubled before each further one."""
+    extensions: str = ""
+    """Python modules to load, with commas between them: what they register is there (docs/extending.md)."""
     xet_grace_days: float = 28.0
     """Chunks that no repository needs are kept for so long: stock clients build on what they sent for three weeks."""
 
@@ -130,9 +143,12 @@ class Settings:
             raise SettingsError("quotas must not be negative")
         if not (0 <= self.capture_low_score <= 1 and 0 <= self.capture_share <= 1):
             raise SettingsError("capture_low_score and capture_share must be between 0 and 1")
-        if self.webhook_seconds <= 0 or self.webhook_pause <= 0:
-            raise SettingsError("webhook_seconds and webhook_pause must be positive")
-        Guard.of(self.webhook_allow)
+        if min(self.webhook_seconds, self.webhook_pause, self.look_seconds) <= 0:
+            raise SettingsError("webhook_seconds, webhook_pause and look_seconds must be positive")
+        if self.webhook_allow:
+            from hub.outbound import Guard  # here: it brings an HTTP library along, and few hubs have such a setting
+
+            Guard.of(self.webhook_allow)
         if min(self.capture_max_bytes, self.capture_max_count, self.telemetry_days) < 0:
             raise SettingsError("the bounds of telemetry and captures must not be negative")
         if (self.tls_cert == Path()) != (self.tls_key == Path()):
@@ -146,6 +162,8 @@ class Settings:
 
     def on_free_ports(self) -> Settings:
         """These, with ports that nobody uses at the moment: a stack beside others."""
+        from hub.locks import free_ports
+
         hub, http, grpc, metrics = free_ports(self.host, 4)
         return replace(self, port=hub, triton_http_port=http, triton_grpc_port=grpc, triton_metrics_port=metrics)
 
@@ -213,14 +231,17 @@ class Settings:
     def robot_token_file(self) -> Path:
         return self.data / "robot.token"
 
+    @property
+    def site_token_file(self) -> Path:
+        return self.data / "site.token"
+
+    def local_site_token(self) -> str | None:
+        """What `parcelhub serve` shows the hub; None where this machine has none."""
+        return self.site_token or _token_in(self.site_token_file)
+
     def local_robot_token(self) -> str | None:
         """What `parcelhub segment` and the demo show Triton; None where the hub is on another machine."""
-        if self.robot_token:
-            return self.robot_token
-        try:
-            return self.robot_token_file.read_text(encoding="ascii").strip() or None
-        except OSError:
-            return None
+        return self.robot_token or _token_in(self.robot_token_file)
 
     def environment(self) -> dict[str, str]:
         """The variables that give a child process these same settings, and no others of its parent's.
@@ -228,9 +249,15 @@ class Settings:
         The token is left empty: a child takes that of the data folder, or gets one of its own.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            ENV_PREFIX + name.upper(): str(value) for name, value in (values | {"token": "", "robot_token": ""}).items()
-        }
+        values |= {"token": "", "robot_token": "", "site_token": ""}
+        return {ENV_PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+
+def _token_in(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
 
 
 def _parse(name: str, raw: str, like: Value) -> Value:

@@ -7,4 +7,3 @@ from typing import Final
 CATALOG_FILE: Final = "catalog.duckdb"
 BLOBS_FOLDER: Final = "blobs"
 KEYS_FOLDER: Final = "keys"
-STAGING_FOLDER: Final = "staging"

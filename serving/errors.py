@@ -277,3 +277,12 @@ class Overloaded(ClientError):
     """Raised when the server refused a request that would have waited past its deadline: take the next frame."""
 
     code = "overloaded"
+
+
+# --- what an operator named -------------------------------------------------------------------------------------------
+
+
+class ExtensionError(ServingError):
+    """Raised for a module named in PARCELHUB_EXTENSIONS that cannot be loaded."""
+
+    code = "extension"

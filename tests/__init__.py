@@ -1,0 +1,3 @@
+"""The tests. What their processes find is said before any of them imports torch or numpy."""
+
+from tests import surroundings as surroundings

@@ -107,11 +107,12 @@ def fewshot(
 @click.option("--base", "base_dir", type=click.Path(path_type=Path, exists=True), help="The shipped base by default.")
 @click.option("--minutes", type=float, default=5.0, show_default=True, help="Training time of each model.")
 @click.option("--scratch-times", type=float, default=1.0, show_default=True, help="From scratch: so much longer.")
-@click.option("--cells", default="demo,robin,cardinal", show_default=True, help="Held-out cells of any tier.")
+@click.option("--cells", default="demo,gantry", show_default=True, help="Held-out cells of any tier.")
 @click.option("--counts", default="10,25,50,100,200,500,1000", show_default=True, help="Fine-tuning images.")
 @click.option("--scratch-counts", default="40,100,250,1000", show_default=True, help="Images from scratch.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--methods", default="lora,full", show_default=True)
+@click.option("--foundation", help="From scratch once more with this under it: efficientnet-lite0 (extra: foundation).")
 @click.option(
     "--metric",
     type=click.Choice(["ap", "ap50", "ap75", "agnostic_ap50", "agnostic_ap75"]),
@@ -131,6 +132,7 @@ def claim(
     scratch_counts: str,
     seeds: int,
     methods: str,
+    foundation: str | None,
     metric: Metric,
     quick: bool,
     as_json: bool,
@@ -140,6 +142,7 @@ def claim(
     \b
     Example:
       parcelhub bench claim --out ./claim --minutes 5
+      parcelhub bench claim --base ./my-base --foundation efficientnet-lite0 --out ./mine
       parcelhub bench claim --out ./small --cells demo --counts 25,100 --scratch-counts 40,400 --seeds 1 --minutes 3
     """
     from dataclasses import asdict
@@ -153,6 +156,7 @@ def claim(
         scratch_counts=tuple(sorted(numbers(scratch_counts))),
         seeds=tuple(range(seeds)),
         methods=parse_methods(methods),
+        foundation=foundation,
         seconds=60 * minutes,
         scratch_times=scratch_times,
     )
@@ -179,11 +183,13 @@ def claim(
         means = (sum(getattr(r, name) for r in rows) / len(rows) for name in METRICS)
         shown.add_row(method, str(images or ""), str(len(rows)), *(f"{value:.3f}" for value in means))
     out.print(shown)
-    most = max((row.images for row in found.rows if row.method == "scratch"), default=0)
-    for images, times in found.worth.items():
-        # None: the most images from scratch that were tried do not get there.
-        said = f"{times:.1f}" if times else f"more than {most / images:g}"
-        out.print(f"{images} fine-tuning images are worth {said} images from scratch each")
+    for method, worth in (("scratch", found.worth), ("founded", found.founded_worth)):
+        most = max((row.images for row in found.rows if row.method == method), default=0)
+        for images, times in worth.items():
+            # None: the most images from scratch that were tried do not get there.
+            said = f"{times:.1f}" if times else f"more than {most / images:g}"
+            where = " on the foundation" if method == "founded" else ""
+            out.print(f"{images} fine-tuning images are worth {said} images from scratch{where} each")
     for images, share in found.kept.items():
         out.print(f"at {images} images LoRA keeps {share:.0%} of full fine-tuning's {found.metric.upper()}")
     for method, lost in found.forgotten.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,46 @@ def fuzz(
     out.print(shown)
     for text in [*found.unanswered, *found.neighbours_failed, *found.neighbours_wrong][:10]:
         err.print(text, style="red", markup=False)
+    return 0 if found.sound else EXIT_FAILURE
+
+
+@click.command("doors")
+@click.option(
+    "--requests", type=click.IntRange(1), default=20_000, show_default=True, help="Wrong ones, at all routes."
+)
+@click.option("--clients", type=click.IntRange(1, 64), default=3, show_default=True, help="That send at a time.")
+@click.option("--seconds", type=click.FloatRange(min=1.0), help="Stop after so long, however many were sent.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@json_file
+def doors(requests: int, clients: int, seconds: float | None, seed: int, target: Path | None) -> int:
+    """Send wrong requests to every route of a real hub from one team, and count what another team feels of it.
+
+    \b
+    Example:
+      parcelhub bench doors --requests 20000 --json doors.json
+    """
+    from benchmarks.hub.doors import run_doors
+
+    with workplace() as place, counting("requests") as progress:
+        found = run_doors(
+            place,
+            requests=requests,
+            clients=clients,
+            seed=seed,
+            seconds=seconds or math.inf,
+            report=lambda done: progress(done, requests),
+        )
+    figures = found.figures()
+    write_figures({"machine": machine("after"), **figures}, target)
+    shown = table("wrong requests at every route", "what", "figure")
+    shown.add_row("requests, routes", f"{found.requests:,}, {len(found.routes)}")
+    shown.add_row("answers by status", ", ".join(f"{status}: {count}" for status, count in figures["statuses"].items()))
+    shown.add_row("answers 5xx, tracebacks in the log", f"{sum(found.failed.values())}, {found.tracebacks}")
+    shown.add_row("without an answer, empty", f"{sum(found.unanswered.values())}, {sum(found.empty.values())}")
+    shown.add_row("looks of another team, what it found changed", f"{found.others_asked}, {len(found.others_hurt)}")
+    out.print(shown)
+    for where, example in list(found.examples.items())[:10]:
+        err.print(f"{where}: {example}", style="red", markup=False)
     return 0 if found.sound else EXIT_FAILURE
 
 
@@ -351,4 +392,4 @@ def _running(
         yield config, server
 
 
-COMMANDS = (rollout, faults, fuzz, variants, transport, load)
+COMMANDS = (rollout, faults, fuzz, doors, variants, transport, load)

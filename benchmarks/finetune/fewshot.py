@@ -18,10 +18,12 @@ from finetune.errors import DeckError
 from finetune.evaluation.evaluate import Evaluation, Predict, evaluate, nameless, score
 from finetune.evaluation.weight_interpolation import Answers, Interpolation, best_of
 from finetune.models.model import base_labels, load_base, picture_size
-from finetune.pipelines.service import SOURCE_SCALE, load_sources
+from finetune.pipelines.cell_recipe import suited
+from finetune.pipelines.service import load_sources
 from finetune.report.service import answers_on
 from finetune.training.adapt import METHODS, AdaptRecipe, Method, adapt, recipe_for
 from finetune.training.loop import Tick, core
+from finetune.training.picture_sizes import source_side
 from serving.families.load import family_of
 from serving.families.types import InstanceModel
 from serving.inference.preprocess import preprocessor_config
@@ -78,17 +80,22 @@ def train_and_measure(
     own: Dataset | None = None,
     resamples: int = 0,
     report: Callable[[Tick], None] = lambda _tick: None,
+    suit: bool = False,
 ) -> FewShot:
     """Train by `recipe` on `images` of the dataset and evaluate on its holdout.
 
-    `own`: pictures of the base's classes to evaluate on as well; `resamples` as of `evaluate`. Raises DeckError,
+    `own`: pictures of the base's classes to evaluate on as well; `resamples` as of `evaluate`. With `suit`, LoRA is
+    trained as a fine-tune trains it: milder where the base knows the images. Raises DeckError,
     BaseModelError and TrainingError as a fine-tune does.
     """
     base = load_base(base_dir)
     labels = base_labels(base)
     deck = make_deck(dataset, base_labels=labels, images=images, seed=recipe.seed)
     train, holdout = deck.select(dataset)
-    sources = load_sources(train, deck, labels, int(picture_size(base) * SOURCE_SCALE))
+    if suit and recipe.method == "lora":
+        recipe, _ = suited(recipe, base, train, deck, size=recipe.image_size)
+    size = recipe.image_size or picture_size(base)
+    sources = load_sources(train, deck, labels, source_side(size, train))
     last = 0
 
     def tick(t: Tick) -> None:
@@ -101,7 +108,7 @@ def train_and_measure(
     with tempfile.TemporaryDirectory() as workspace:
         model = adapt(base, sources, recipe, Path(workspace), weights=deck.weights, report=tick)
     spent = time.monotonic() - started
-    network, settings = cast("InstanceModel", core(model)), preprocessor_config(picture_size(base))
+    network, settings = cast("InstanceModel", core(model)), preprocessor_config(size)
     segmenter = Segmenter.from_model(network, settings, labels=deck.label_map)
     if recipe.method == "lora":
         way = Interpolation.of_adapter(model)
@@ -162,6 +169,6 @@ def compare_methods(
         for method in methods:
             told = partial(report, method)
             recipe = recipe_for(method, family_of(base_dir), seconds=seconds, seed=seed)
-            row = train_and_measure(base_dir, dataset, recipe, images=images, report=told)
+            row = train_and_measure(base_dir, dataset, recipe, images=images, report=told, suit=True)
             rows.append(row)
     return rows

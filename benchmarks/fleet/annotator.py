@@ -11,6 +11,8 @@ The rules, the same for both ways. A region is done when its IoU with the truth 
   correct is a click to select it and one for each corner that is dragged, added or taken away, by what it gains.
 - Several proposals that together are one region: a click for each, and the key that merges them.
 - One proposal that covers two regions: a click to select it, two for the line, and the key that splits it.
+- Where proposals are poor, a key puts all of them aside, and another one those that are less sure, ten points a time.
+  What was put aside is offered as above. Of these ways a person takes the one with the fewest clicks.
 - A proposal of nothing: a click and a key. To accept a picture takes one click (or key).
 
 The page has a brush as well; it is left out, since its drags have no honest price in clicks.
@@ -28,6 +30,8 @@ import numpy.typing as npt
 from serving.instances import Instances
 
 GOOD = 0.9
+ASIDE = (0.6, 0.7, 0.8, 0.9)
+"""What the key that puts less sure proposals aside goes through."""
 Bool = npt.NDArray[np.bool_]
 Points = npt.NDArray[np.float64]
 """float64 [K, 2]: x, y in pixels."""
@@ -119,13 +123,43 @@ def label(
 ) -> tuple[Cost, Cost]:
     """What one picture takes from nothing, and from proposals and offers, the click that accepts it in both.
 
-    `offered` are in the order of their scores. `classes`: whether a wrong class is to be mended.
+    `offered` are in the order of their scores; None: nothing is offered, and nothing can be put aside. `classes`:
+    whether a wrong class is to be mended.
     """
     masks, ours = truth.decode_masks(), proposed.decode_masks()
-    others = offered.decode_masks() if offered is not None else masks[:0]
     boxes = [_window(mask) for mask in masks]
     drawn = [draw_cost(mask[box]) for mask, box in zip(masks, boxes, strict=True)]
     scratch = sum(drawn, Cost(clicks=1))
+    if offered is None:
+        return scratch, _corrected(truth, masks, drawn, proposed, ours, masks[:0], classes=classes)
+    others = offered.decode_masks()
+    ways = []
+    for keys, least in ((0, 0.0), *enumerate(ASIDE, 1), (1, np.inf)):
+        aside = proposed.scores < least
+        if keys and not aside.any():
+            continue
+        order = np.argsort(-np.concatenate([offered.scores, proposed.scores[aside]]), kind="stable")
+        hidden = np.concatenate([others, ours[aside]])[order]
+        left = Instances(
+            proposed.height, proposed.width, proposed.boxes[~aside], proposed.scores[~aside],
+            tuple(label for label, gone in zip(proposed.labels, aside, strict=True) if not gone),
+            tuple(mask for mask, gone in zip(proposed.masks, aside, strict=True) if not gone),
+        )  # fmt: skip
+        ways.append(_corrected(truth, masks, drawn, left, ours[~aside], hidden, classes=classes) + Cost(keys=keys))
+    return scratch, min(ways, key=lambda cost: (cost.clicks, cost.keys))
+
+
+def _corrected(
+    truth: Instances,
+    masks: Bool,
+    drawn: Sequence[Cost],
+    proposed: Instances,
+    ours: Bool,
+    others: Bool,
+    *,
+    classes: bool,
+) -> Cost:
+    """What one picture takes from proposals `ours` and offers `others`, bool [N, H, W] each."""
     cost, left, done = Cost(clicks=1), set(range(len(ours))), set[int]()
     fits = _fits(masks, ours)
 
@@ -154,8 +188,7 @@ def label(
     for k in range(len(masks)):
         if k not in done:
             cost += drawn[k] + Cost(missed=1)
-    cost += Cost(clicks=len(left), keys=len(left), false=len(left))
-    return scratch, cost
+    return cost + Cost(clicks=len(left), keys=len(left), false=len(left))
 
 
 def _merge(

@@ -1,6 +1,6 @@
 """Novelty judged on the fleet: new packages told from known ones, noticed in time, grouped as they were planted.
 
-    python -m benchmarks.fleet.novelty --seeds 1 2 --known 60 --test 40 --new 10
+    python -m benchmarks.fleet.novelty --seeds 1 2 --kept /tmp/novelty
 
 One cell a seed: boxes of cardboard and padded mailers under its fixed camera, answered by the base that is shipped. Its
 reference is learnt from views of known packages. Five kinds are new to it; each is planted as one package among known
@@ -13,15 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.fleet.cameras import NEW_LOOKS, CellCamera, Shot, new_look
+from benchmarks.fleet.kept import Kept
 from finetune.curation.clusters import adjusted_mutual_information
 from finetune.scenes.look import BROAD, Look
 from hub.loop import grouping
@@ -109,17 +112,54 @@ def look_at(shot: Shot, segmenter: Segmenter, embedder: Embedder) -> View:
     )
 
 
-def judge(seed: int, segmenter: Segmenter, embedder: Embedder, *, known: int, test: int, new: int) -> Result:
-    """All of one cell."""
+def _arrays(view: View) -> dict[str, NDArray[Any]]:
+    """A view as arrays, to be kept."""
+    seen = view.seen
+    words = json.dumps([seen.grid, view.kinds, view.there, view.where])
+    return {
+        "instances": seen.instances, "scores": seen.scores, "patches": seen.patches.astype(np.float16),
+        "covered": seen.covered, "words": np.array(words),
+    }  # fmt: skip
+
+
+def _view(arrays: Mapping[str, NDArray[Any]]) -> View:
+    grid, kinds, there, where = json.loads(str(arrays["words"]))
+    seen = Seen(
+        arrays["instances"], arrays["scores"], arrays["patches"].astype(np.float32), arrays["covered"], tuple(grid)
+    )
+    places = tuple((kind, (x, y)) for kind, (x, y) in where)
+    return View(seen, tuple(kinds), tuple((kind, hit) for kind, hit in there), places)
+
+
+def judge(
+    seed: int,
+    segmenter: Segmenter,
+    embedder: Embedder,
+    *,
+    known: int,
+    test: int,
+    new: int,
+    kept: Kept | None = None,
+) -> Result:
+    """All of one cell; views that are `kept` are not made again."""
     cell = CellCamera(seed, size=SIZE, known=KNOWN)
-    learn = [look_at(cell.shot(k), segmenter, embedder) for k in range(known)]
-    plain = [look_at(cell.shot(known + k), segmenter, embedder) for k in range(test)]
+    folder = kept or Kept(None)
+
+    def look(name: str, shot: Callable[[], Shot]) -> View:
+        return _view(folder.arrays(f"{seed}-{name}", lambda: _arrays(look_at(shot(), segmenter, embedder))))
+
+    learn = [look(f"known-{k}", partial(cell.shot, k)) for k in range(known)]
+    plain = [look(f"test-{k}", partial(cell.shot, 500 + k)) for k in range(test)]
     planted = {
         name: [
-            look_at(
-                cell.shot(1000 + 100 * number + k, packages=(2, 6), extra=[(name, new_look(KNOWN, number))]),
-                segmenter,
-                embedder,
+            look(
+                f"new-{number}-{k}",
+                partial(
+                    cell.shot,
+                    1000 + 100 * number + k,
+                    packages=(2, 6),
+                    extra=[(name, new_look(KNOWN, number))],
+                ),
             )
             for k in range(new)
         ]
@@ -222,7 +262,7 @@ def _group(
             for k in np.flatnonzero(found.novel):
                 rows.append(view.seen.instances[k])
                 kinds.append(view.kinds[k] if view.kinds[k] in NEW_LOOKS else "known")
-    if len(rows) < grouping.FOUNDS:
+    if len(rows) < grouping.MIN_FINDINGS:
         return
     stacked = np.stack(rows)
     where = grouping.space(np.concatenate([view.seen.instances for view in learn]), stacked)
@@ -267,19 +307,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Judge and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--known", type=int, default=60, help="views that the reference is learnt from")
-    parser.add_argument("--test", type=int, default=40, help="further views of known packages")
-    parser.add_argument("--new", type=int, default=10, help="views of each new kind")
+    parser.add_argument("--known", type=int, default=40, help="views that the reference is learnt from")
+    parser.add_argument("--test", type=int, default=24, help="further views of known packages")
+    parser.add_argument("--new", type=int, default=6, help="views of each new kind")
     parser.add_argument("--base", type=Path, default=BASE)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--kept", type=Path, help="a folder for views that are done, to go on where a run was ended")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
     segmenter = Segmenter.load(asked.base, slots=2)
     embedder = Embedder.load(asked.base, base_name="universal@v1")
     results = []
     for seed in asked.seeds:
-        results.append(judge(seed, segmenter, embedder, known=asked.known, test=asked.test, new=asked.new))
+        sizes = {"known": asked.known, "test": asked.test, "new": asked.new}
+        results.append(judge(seed, segmenter, embedder, **sizes, kept=Kept(asked.kept)))
         sys.stderr.write(f"seed {seed} is done\n")
     told = json.dumps([asdict(one) for one in results], indent=2) if asked.json else "\n".join(lines(results))
     sys.stdout.write(told + "\n")

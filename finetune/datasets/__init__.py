@@ -10,7 +10,8 @@ Public: `read_dataset`, `detect_format`, `write_dataset`, `dataset_card`, `expor
 """
 
 from finetune.datasets.attributes import Attributes
-from finetune.datasets.formats import FORMATS, Format, export_dataset
+from finetune.datasets.formats import FORMATS, export_dataset
+from finetune.datasets.kinds import Format
 from finetune.datasets.read import detect_format, read_dataset
 from finetune.datasets.types import SPLITS, Dataset, Sample
 from finetune.datasets.write import dataset_card, write_dataset

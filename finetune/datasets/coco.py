@@ -8,6 +8,7 @@ and categories, then, once the images are measured, its annotations, each of whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -133,7 +134,9 @@ def read_coco(tree: Tree, names: list[str], findings: Findings) -> CocoSource:
                 text = (
                     f"{entry.image} is listed a second time, after {listed[entry.image]}: images of one name from two "
                 )
-                text += "videos or tasks need a folder each, in the file names too"
+                text += (
+                    "videos or tasks need a folder each, in the file names too; of two versions of one export keep one"
+                )
                 findings.problem(text, name, field=entry.where)
                 reader.rejected.add(entry.number)
             else:
@@ -266,6 +269,17 @@ class _ImageReader(RecordReader):
 
     def _entry(self, where: str, number: Id, record: Record) -> _Entry | None:
         named = record.get("file_name")
+        if named is None:  # COCO's own files say both; some tools say the addresses alone
+            for key in _ADDRESSES:
+                address = record.get(key)
+                if isinstance(address, str):
+                    text = "image without `file_name`: taken by its address's last part"
+                    self._findings.warn(text, f"{self.name} {where}.{key}")
+                    named = PurePosixPath(re.split("[?#]", address)[0]).name
+                    break
+            else:
+                self._note("None is not a file name: nothing says which picture it is", f"{where}.file_name")
+                return None
         try:
             image = self._finder.find(named, usual_folders(self._name, self._split))
         except ValueError as error:
@@ -287,6 +301,9 @@ class _ImageReader(RecordReader):
             self._note(f"{sequence!r} is not text", f"{where}.sequence")
             return None
         return _Entry(where, number, image, width or None, height or None, split, sequence)
+
+
+_ADDRESSES = ("coco_url", "flickr_url", "url", "path")
 
 
 def _side(value: object) -> int | None:

@@ -22,6 +22,8 @@ Id = int | str
 ONE_CLASS = "package"
 """The class of masks that say what belongs together and not what it is, as tools for segmenting anything write them."""
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+
 
 class RecordReader:
     """Goes over the records of some lists of one document."""
@@ -157,6 +159,8 @@ def _add_box(found: InstanceList, label: str, box: object, place: str, attribute
 
 def _corners(box: object) -> npt.NDArray[np.float64]:
     """x0, y0 and x1, y1, float64 [2, 2], of a COCO `bbox`. Raises ValueError with the sentence to show."""
+    if isinstance(box, list):
+        box = [float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value for value in box]
     if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
         raise ValueError(f"the bbox {str(box)[:60]} does not hold x, y, width and height")
     x, y, width, height = map(float, box)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from xml.sax.saxutils import escape, quoteattr  # only its escaping of text that we write
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from finetune.datasets.attributes import Attributes, Scalar, is_box_only, spell, unboxed
 from finetune.datasets.contours import trace
 from finetune.datasets.export import Draft, box_of, window_of
+from finetune.datasets.kinds import Format, register_writer
 from finetune.datasets.tree import split_named
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
@@ -122,3 +124,9 @@ def _attribute_kinds(dataset: Dataset) -> Kinds:
                 same = kinds.setdefault((label, name), kind) == kind
                 kinds[label, name] = kind if same else "text"
     return kinds
+
+
+register_writer(Format("cvat", "CVAT XML 1.1, masks", partial(write_cvat, polygons=False), True, True, True))
+register_writer(
+    Format("cvat-polygons", "CVAT XML 1.1, polygons", partial(write_cvat, polygons=True), False, True, True)
+)

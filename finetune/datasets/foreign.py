@@ -11,6 +11,7 @@ from finetune.datasets.kinds import JsonPeek, Look, annotation_formats
 from finetune.datasets.tree import IMAGE_SUFFIXES, suffix_of
 
 _COCO = "COCO with segmentation"
+_CVAT = 'the task\'s dataset ("Export task dataset": "CVAT for images 1.1", with "Save images")'
 # Members that show a JSON object of another tool: all of the first, any of the second if there are any.
 _OBJECTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"_via_img_metadata"}), "a project of the VGG Image Annotator (VIA)", 'its "COCO format" annotations'),
@@ -18,11 +19,21 @@ _OBJECTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"metadata", "instances"}), "SuperAnnotate JSON", _COCO),
     (frozenset({"size", "objects"}), "Supervisely JSON", 'COCO, with the app "Export to COCO"'),
     (frozenset({"asset", "regions"}), "VoTT JSON", "Pascal VOC"),
+    (frozenset({"assets", "tags"}), "VoTT's JSON export", "Pascal VOC"),
+    (frozenset({"project", "file", "metadata"}), "a project of the VGG Image Annotator 3 (VIA)", _COCO),
+    (frozenset({"dataset", "image", "annotations"}), "V7 Darwin JSON (version 1)", _COCO),
     (frozenset({"categories", "items"}), "Datumaro JSON", _COCO),
     (frozenset({"image", "annotations"}), "Segment Anything's JSON", _COCO),
     (frozenset({"imgHeight", "objects"}), "Cityscapes JSON", _COCO),
     (frozenset({"frames", "name"}), "Scalabel (BDD100K) JSON", _COCO),
-    (frozenset({"dataset", "image", "annotations"}), "Hasty JSON", _COCO),
+    (frozenset({"label_classes", "images"}), "Hasty JSON", _COCO),
+    (frozenset({"name", "dataset"}), "a release of Segments.ai", f"{_COCO} (its instance segmentation)"),
+    (frozenset({"object_hash", "data_units"}), "Encord JSON", _COCO),
+    (frozenset({"objects", "classifications"}), "Encord's ontology", f"the labels, as {_COCO}"),
+    (frozenset({"videos", "annotations"}), "YouTube-VIS JSON of videos", f"the frames, as {_COCO}"),
+    (frozenset({"captures"}), "Unity Perception's SOLO", _COCO),
+    (frozenset({"filename", "annotations", "metadata"}), "Dataloop JSON", _COCO),
+    (frozenset({"shapes", "tracks"}), "of a CVAT backup", _CVAT),
     (frozenset({"samples"}), "FiftyOne's own dataset", "fiftyone.types.COCODetectionDataset"),
 )
 _ELEMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
@@ -30,11 +41,16 @@ _ELEMENTS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"annotation_id"}), "Label Studio's JSON-MIN", '"JSON" (not JSON-MIN)'),
     (frozenset({"image", "annotations"}), "CreateML JSON", f"{_COCO}, or YOLO"),
     (frozenset({"Labeled Data"}), "Labelbox JSON", _COCO),
+    (frozenset({"data_hash", "data_units"}), "Encord JSON", _COCO),
+    (frozenset({"externalId", "labels"}), "Kili JSON", _COCO),
+    (frozenset({"task_id", "response"}), "Scale's tasks", _COCO),
+    (frozenset({"name", "labels", "frameIndex"}), "Scalabel (BDD100K) JSON", _COCO),
+    (frozenset({"name", "labels", "attributes"}), "Scalabel (BDD100K) JSON", _COCO),
     (frozenset({"data_row"}), "Labelbox JSON", _COCO),
     (
         frozenset({"shapes", "tracks"}),
         "of a CVAT backup",
-        'the task\'s dataset ("Export task dataset": "CVAT for images 1.1", with "Save images")',
+        _CVAT,
     ),
     (
         frozenset({"image_id", "score"}),
@@ -49,7 +65,8 @@ _BRUSH_EXPORT = re.compile(r"task-\d+-annotation-\d+-by-\d+")
 _LABEL_STUDIO_TABLE = frozenset({"annotator", "annotation_id", "lead_time"})
 _SUFFIXES = {
     ".ndjson": "NDJSON (Labelbox?)",
-    ".jsonl": "JSON lines",
+    ".jsonl": "JSON lines (as for training language models, or an image folder's metadata)",
+    ".manifest": "a manifest of SageMaker Ground Truth",
     ".tfrecord": "TensorFlow's TFRecord",
     ".record": "TensorFlow's TFRecord",
     ".parquet": "Parquet",
@@ -91,7 +108,15 @@ def _known(look: Look) -> Iterator[str]:
             yield f"{name} is of masks of classes, which do not say which package is which: export {_COCO} instead"
         elif name.lower().rsplit("/", 1)[-1] == "_classes.csv":
             yield f"{name} says what whole images show, and outlines nothing: export {_COCO} instead"
-        elif {"xmin", "x_min", "bbox"} & header:
+        elif name.lower().rsplit("/", 1)[-1] == "metadata.csv" and "file_name" in header:
+            yield f"{name} is the table of an image folder of the `datasets` library: export {_COCO} instead"
+        elif {"encodedpixels", "maskpath", "rle", "segmentation"} & header or {
+            "annotation",
+            "width",
+            "height",
+        } <= header:
+            yield f"{name} is a table of masks (like Open Images' or a Kaggle contest's): export {_COCO} instead"
+        elif {"xmin", "x_min", "bbox"} & header or _rows_of_boxes(header):
             yield f"{name} is a table of boxes (like Roboflow's TensorFlow CSV): export {_COCO}, or Pascal VOC, instead"
     for name in tree.files:
         stem = PurePosixPath(name).name
@@ -110,6 +135,8 @@ def _known(look: Look) -> Iterator[str]:
             "has SegmentationClass and no SegmentationObject: masks of classes do not say which package is which. "
             'Export with instances (CVAT: "Segmentation mask" has both), or COCO'
         )
+    if "instances" in folders and tree.with_suffix(".png"):
+        yield f'has instances/ like MOTS and KITTI: export {_COCO} instead (in CVAT: "COCO 1.0")'
     if "masks" in folders and tree.with_suffix(".png"):
         yield (
             "has masks/ and nothing that says what their numbers are: add classes.txt (one class per line), a .csv "
@@ -147,6 +174,12 @@ def _header(look: Look, name: str) -> frozenset[str]:
             return frozenset(word.strip().strip('"').lower() for word in re.split("[,;\t]", file.readline(4096)))
     except OSError:
         return frozenset()
+
+
+def _rows_of_boxes(first: frozenset[str]) -> bool:
+    """Whether a table's first line is no head: a class, a picture, and numbers (MakeSense's CSV)."""
+    numbers = sum(re.fullmatch(r"\d+(\.\d+)?", word) is not None for word in first)
+    return numbers >= 3 and any(word.endswith(tuple(IMAGE_SUFFIXES)) for word in first)
 
 
 def _rows(look: Look, name: str) -> bool:

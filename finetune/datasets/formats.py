@@ -1,111 +1,32 @@
-"""The formats that a dataset can be written in, what each has room for, and `export_dataset`, which writes them."""
+"""The formats that a dataset can be written in, each registered by its own module, and `export_dataset`, which writes
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from finetune.datasets.coco_write import Segment, coco_text, compressed, uncompressed
-from finetune.datasets.contours import single_ring, trace
-from finetune.datasets.cvat_write import write_cvat
 from finetune.datasets.export import Draft, Progress, drafted
-from finetune.datasets.idpng import write_ids
-from finetune.datasets.labelme import write_labelme
-from finetune.datasets.labelstudio_write import write_labelstudio
-from finetune.datasets.types import Dataset, Sample
-from finetune.datasets.voc import write_voc
-from finetune.datasets.voc_boxes import write_voc_boxes
-from finetune.datasets.yolo_write import write_yolo
+from finetune.datasets.kinds import Format, written_formats
+from finetune.datasets.types import Dataset
 from finetune.errors import DatasetError
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A way to write a dataset.
+class _Formats(Mapping[str, Format]):
+    """What has registered by the time that somebody looks."""
 
-    Attributes:
-        name: as on the command line.
-        title: as people call it.
-        write: writes into a draft.
-        whole: parts and holes stay what they are, for every tool that reads the format.
-        overlaps: a pixel may belong to several instances.
-        attributes, splits, sequences: whether there is room for them.
-        outlines: there is room for more than boxes.
-    """
+    def __getitem__(self, name: str) -> Format:
+        return written_formats()[name]
 
-    name: str
-    title: str
-    write: Callable[[Dataset, Draft], None]
-    whole: bool
-    overlaps: bool
-    attributes: bool
-    splits: bool = True
-    sequences: bool = False
-    outlines: bool = True
+    def __iter__(self) -> Iterator[str]:
+        return iter(written_formats())
+
+    def __len__(self) -> int:
+        return len(written_formats())
 
 
-def _write_coco(dataset: Dataset, draft: Draft, *, segment: Segment | None) -> None:
-    """`images` and `annotations.json`; polygons where there is no `segment`."""
-
-    def polygons(sample: Sample, counts: bytes) -> object:
-        rings = trace(counts, sample.height, sample.width)
-        if not rings.holes:
-            return [part.ravel().tolist() for part in rings.parts]
-        draft.lose("instance with holes, cut open by lines of no width that other tools may draw or fill", sample)
-        return [single_ring(rings).ravel().tolist()]
-
-    names = {sample.name: draft.copy_image(sample, "images").split("/", 1)[1] for sample in draft.samples()}
-    draft.write_text("annotations.json", coco_text(dataset, names, segment or polygons))
-
-
-FORMATS = {
-    entry.name: entry
-    for entry in (
-        Format(
-            "coco", "COCO, compressed RLE", partial(_write_coco, segment=compressed), True, True, True, sequences=True
-        ),
-        Format(
-            "coco-uncompressed",
-            "COCO, uncompressed RLE",
-            partial(_write_coco, segment=uncompressed),
-            whole=True,
-            overlaps=True,
-            attributes=True,
-            sequences=True,
-        ),
-        Format(
-            "coco-polygons", "COCO, polygons", partial(_write_coco, segment=None), False, True, True, sequences=True
-        ),
-        Format("yolo", "YOLO segmentation", write_yolo, whole=False, overlaps=True, attributes=False),
-        Format("labelme", "LabelMe, polygons", partial(write_labelme, masks=False), False, True, True),
-        Format("labelme-masks", "LabelMe, mask shapes", partial(write_labelme, masks=True), True, True, True),
-        Format("voc-masks", "Pascal-style class and instance PNGs", write_voc, True, overlaps=False, attributes=False),
-        Format("voc-boxes", "Pascal VOC's boxes", write_voc_boxes, False, True, False, outlines=False),
-        Format("id-masks", "id PNGs and instances.json", write_ids, True, False, True, sequences=True),
-        Format("cvat", "CVAT XML 1.1, masks", partial(write_cvat, polygons=False), True, True, True),
-        Format("cvat-polygons", "CVAT XML 1.1, polygons", partial(write_cvat, polygons=True), False, True, True),
-        Format(
-            "labelstudio",
-            "Label Studio, brush",
-            partial(write_labelstudio, polygons=False),
-            True,
-            True,
-            True,
-            sequences=True,
-        ),
-        Format(
-            "labelstudio-polygons",
-            "Label Studio, polygons",
-            partial(write_labelstudio, polygons=True),
-            whole=False,
-            overlaps=True,
-            attributes=True,
-            sequences=True,
-        ),
-    )
-}
+FORMATS: Mapping[str, Format] = _Formats()
+"""Name to format, in the order of the names."""
 
 
 def export_dataset(dataset: Dataset, folder: Path, name: str, *, progress: Progress | None = None) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from finetune.datasets.export import Draft, window_of
 from finetune.datasets.types import Sample
@@ -30,6 +29,8 @@ def windows_of_ids(ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, npt.NDArra
     dense = ids
     if present[-1] > MAX_IDS:  # a table of places for each number up to the largest would be too large
         dense = np.searchsorted(present, ids) + 1
+    from scipy import ndimage  # it takes a tenth of a hub's start, and the hub asks for none of this
+
     places = ndimage.find_objects(dense)
     for index, value in enumerate(present.tolist()):
         number = value if dense is ids else index + 1
@@ -54,6 +55,8 @@ def one_value(ids: npt.NDArray[np.int64]) -> int:
 
 def pieces(ids: npt.NDArray[np.int64]) -> int:
     """How many separate pieces what is not 0 has; corners connect, and specks do not count."""
+    from scipy import ndimage
+
     found, count = ndimage.label(ids != 0, np.ones((3, 3)))
     sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
     return int((sizes >= _SPECK).sum())

@@ -26,7 +26,8 @@ from finetune.datasets.findings import Findings
 from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, smoothed, windows_of_ids
 from finetune.datasets.instances import InstanceList
 from finetune.datasets.jsonstream import LIST, stream_json
-from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.kinds import AnnotationFormat, Format, Look, register, register_writer
+from finetune.datasets.limits import decimal
 from finetune.datasets.locate import ImageFinder, NameIndex, plain_path, stem_of, usual_folders
 from finetune.datasets.pngs import encode_png
 from finetune.datasets.splits import delimiter_of
@@ -278,7 +279,8 @@ class _Reader:
         attributes = freeze({h: v for h, v in extra.items() if v != ""}, self._findings, f"{name}:{line}")
         number = row[columns["id"]].strip().removesuffix(".0")  # as pandas writes a column with gaps
         try:
-            self._list(mask, int(number) if number.isdecimal() else number, row[columns["class"]], attributes)
+            value = decimal(number)
+            self._list(mask, number if value is None else value, row[columns["class"]], attributes)
         except ValueError as error:
             self._findings.problem(str(error), name, line=line)
 
@@ -393,3 +395,6 @@ def write_ids(dataset: Dataset, draft: Draft) -> None:
         yield "]}\n"
 
     draft.write_text("instances.json", text())
+
+
+register_writer(Format("id-masks", "id PNGs and instances.json", write_ids, True, False, True, sequences=True))

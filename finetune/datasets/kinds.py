@@ -1,7 +1,8 @@
-"""What an annotation format is, and the register of those that are read.
+"""What an annotation format is, and the registers of those that are read and of those that are written.
 
-A format is one module of this package: it says what it is called, by what its files are known, and how they are read,
-and registers itself with `register`. Nothing else has to know of it: `detect` goes over the register.
+A format is one module of this package, or one that an operator named (docs/extending.md): it says what it is called, by
+what its files are known, and how they are read, and registers itself with `register`; a way to write it registers with
+`register_writer`. Nothing else has to know of it: `detect` and `FORMATS` go over the registers.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from finetune.datasets.findings import Findings
 from finetune.datasets.jsonstream import LIST, stream_json
 from finetune.datasets.tree import Size, Tree
-from finetune.datasets.types import Sample
+from finetune.datasets.types import Dataset, Sample
 from finetune.datasets.xmlstream import root_of
 from finetune.errors import DatasetError
+from serving import extensions
+
+if TYPE_CHECKING:
+    from finetune.datasets.export import Draft
 
 _T = TypeVar("_T")
 
@@ -118,7 +123,33 @@ class AnnotationFormat:
     before: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write a dataset.
+
+    Attributes:
+        name: as on the command line.
+        title: as people call it.
+        write: writes into a draft.
+        whole: parts and holes stay what they are, for every tool that reads the format.
+        overlaps: a pixel may belong to several instances.
+        attributes, splits, sequences: whether there is room for them.
+        outlines: there is room for more than boxes.
+    """
+
+    name: str
+    title: str
+    write: Callable[[Dataset, Draft], None]
+    whole: bool
+    overlaps: bool
+    attributes: bool
+    splits: bool = True
+    sequences: bool = False
+    outlines: bool = True
+
+
 _register: dict[str, AnnotationFormat] = {}
+_writers: dict[str, Format] = {}
 
 
 def register(wanted: AnnotationFormat) -> AnnotationFormat:
@@ -128,13 +159,36 @@ def register(wanted: AnnotationFormat) -> AnnotationFormat:
     return wanted
 
 
-@cache
+def register_writer(wanted: Format) -> Format:
+    """Make a way to write known. Raises ValueError if another has its name."""
+    if _writers.setdefault(wanted.name, wanted) is not wanted:
+        raise ValueError(f"there are two formats to write named {wanted.name!r}")
+    return wanted
+
+
 def annotation_formats() -> tuple[AnnotationFormat, ...]:
-    """All formats, by name: every module of this package has had the chance to register."""
+    """All formats that are read, by name: every module of this package and every extension has had the chance to
+    register. Raises ExtensionError."""
+    _load()
+    return tuple(sorted(_register.values(), key=lambda known: known.name))
+
+
+def written_formats() -> Mapping[str, Format]:
+    """All formats that are written, by name, as of `annotation_formats`. Raises ExtensionError."""
+    _load()
+    return dict(sorted(_writers.items()))
+
+
+def _load() -> None:
+    _package()
+    extensions.load()
+
+
+@cache
+def _package() -> None:
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{__package__}.{module.name}")
-    return tuple(sorted(_register.values(), key=lambda known: known.name))
 
 
 def _peek(tree: Tree, name: str) -> JsonPeek:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -22,7 +23,7 @@ from finetune.datasets.export import Draft, box_of, window_of
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import EmptyShapeError, InstanceList, read_points
 from finetune.datasets.jsonstream import load_json
-from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.kinds import AnnotationFormat, Format, Look, register, register_writer
 from finetune.datasets.locate import ImageFinder, plain_path, stem_of, usual_folders
 from finetune.datasets.per_image import PerImageSource, find_images
 from finetune.datasets.pngs import decode_mask_png, encode_png
@@ -127,8 +128,13 @@ class _DocumentReader:
             return
         groups: dict[object, list[tuple[int, Record]]] = {}
         for index, shape in enumerate(shapes):
-            if not isinstance(shape, dict) or not isinstance(shape.get("label"), str) or not shape["label"].strip():
+            if not isinstance(shape, dict):
                 self._problem("is not an object with a `label`", f"shapes[{index}]")
+                continue
+            label = shape.get("label")
+            if not isinstance(label, str) or not label.strip():
+                said = f"the label {label!r:.40} is not text" if label else "the shape has no label"
+                self._problem(f"{said}: give it one in LabelMe, or delete the shape", f"shapes[{index}].label")
                 continue
             kind = shape.get("shape_type") or "polygon"
             if kind not in _SHAPES:
@@ -319,3 +325,7 @@ def _mask_shape(sample: Sample, label: str, counts: bytes) -> Record:
     corners = [[x, y], [x + bitmap.shape[1] - 1, y + bitmap.shape[0] - 1]]
     data = base64.b64encode(encode_png(bitmap.astype(np.uint8) * 255)).decode("ascii")
     return {"label": label, "points": corners, "shape_type": "mask", "mask": data}
+
+
+register_writer(Format("labelme", "LabelMe, polygons", partial(write_labelme, masks=False), False, True, True))
+register_writer(Format("labelme-masks", "LabelMe, mask shapes", partial(write_labelme, masks=True), True, True, True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr  # only its escaping of text that we write
@@ -15,6 +16,7 @@ from finetune.datasets.brush import encode_brush
 from finetune.datasets.coco_write import dump
 from finetune.datasets.contours import trace
 from finetune.datasets.export import Draft, box_of
+from finetune.datasets.kinds import Format, register_writer
 from finetune.datasets.types import Dataset, Sample
 from finetune.errors import DatasetError
 
@@ -92,3 +94,27 @@ def _extra(value: Scalar) -> Record:
     if isinstance(value, str):
         return {"type": "textarea", "value": {"text": [value]}}
     return {"type": "number", "value": {"number": value}}
+
+
+register_writer(
+    Format(
+        "labelstudio",
+        "Label Studio, brush",
+        partial(write_labelstudio, polygons=False),
+        whole=True,
+        overlaps=True,
+        attributes=True,
+        sequences=True,
+    )
+)
+register_writer(
+    Format(
+        "labelstudio-polygons",
+        "Label Studio, polygons",
+        partial(write_labelstudio, polygons=True),
+        whole=False,
+        overlaps=True,
+        attributes=True,
+        sequences=True,
+    )
+)

@@ -14,3 +14,12 @@ MAX_INSTANCES = 10_000
 MAX_ATTRIBUTES = 64
 """Of one instance."""
 MAX_ATTRIBUTE_LENGTH = 1_000
+
+
+def decimal(text: str) -> int | None:
+    """The number that up to nine decimal digits are; None for any other text.
+
+    `isdecimal` alone is not enough: Python refuses to read thousands of digits, with an error that nobody expects.
+    """
+    text = text.strip()
+    return int(text) if len(text) <= 9 and text.isdecimal() else None

@@ -155,6 +155,10 @@ class ImageFinder:
         """
         if not isinstance(name, str) or not name.strip():
             raise ValueError(f"{name!r} is not a file name")
+        if name.lstrip()[:5].lower() == "data:":
+            raise ValueError(
+                "the image lies inside the annotation file only (as a data: address); save it beside the file"
+            )
         # Tools on Windows write backslashes.
         plain = plain_path(name)
         options = list(folders)

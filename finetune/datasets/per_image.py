@@ -71,7 +71,7 @@ def find_images(
             findings.problem(error.reason, name, line=error.line)
             continue
         if image in documents:
-            text = f"{image} has a second {kind}, after {documents[image]}: one file cannot be two images', rename one"
+            text = f"{image} has a second {kind}, after {documents[image]}: an image has one file, remove one of them"
             findings.problem(text, name, field=field)
         documents.setdefault(image, name)
     for image in tree.with_suffix(*IMAGE_SUFFIXES):

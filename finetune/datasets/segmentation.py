@@ -40,7 +40,20 @@ def read_segmentation(value: object, height: int, width: int, findings: Findings
         masks = [_from_rle(part, height, width, findings, where)[0] for part in value]
         whole = coco_mask.merge([{"size": [height, width], "counts": counts} for counts in masks])
         return rle.canonical(rle.parse_counts(whole["counts"]), height, width)
-    return outline([read_points(part) for part in _rings(value, findings, where)], height, width, findings, where)
+    rings = [_numbers(ring, findings, where) for ring in _rings(value, findings, where)]
+    return outline([read_points(ring) for ring in rings], height, width, findings, where)
+
+
+def _numbers(ring: Sequence[object], findings: Findings, where: str) -> Sequence[object]:
+    """The values of a ring; numbers that a script has put in quotes are numbers."""
+    if not any(isinstance(value, str) for value in ring):
+        return ring
+    try:
+        made = [float(value) if isinstance(value, str) else value for value in ring]
+    except ValueError:
+        return ring  # it is refused, in words
+    findings.warn("coordinates that are text: read as the numbers that they are", where)
+    return made
 
 
 def _rings(value: Sequence[object], findings: Findings, where: str) -> list[Sequence[object]]:
@@ -86,6 +99,8 @@ def _from_rle(
     value: dict[object, object], height: int, width: int, findings: Findings, where: str
 ) -> tuple[bytes, int]:
     size, counts = value.get("size"), value.get("counts")
+    if isinstance(size, list) and size != [height, width]:
+        size = _whole(size, "RLE whose `size` is not whole numbers: read as such", findings, where)
     if size != [height, width]:
         hint = "; the order is [height, width]" if size == [width, height] else ""
         raise ValueError(f"the mask's size {size!r} is not the image's, [{height}, {width}]{hint}")
@@ -103,8 +118,24 @@ def _from_rle(
             return rle.canonical(rle.parse_counts(counts.encode("ascii")), height, width)
         except UnicodeEncodeError:
             raise ValueError("the RLE holds characters that COCO's encoding does not use") from None
+    if isinstance(counts, list):
+        counts = _whole(counts, "RLE whose `counts` are not whole numbers: read as such", findings, where)
     if not isinstance(counts, list) or not all(
         isinstance(run, int) and not isinstance(run, bool) and 0 <= run <= height * width for run in counts
     ):
         raise ValueError("the RLE's counts are neither a string nor a list of run lengths")
     return rle.canonical(np.array(counts, np.int64), height, width)
+
+
+def _whole(values: list[object], text: str, findings: Findings, where: str) -> list[object]:
+    """The values, floats without a fraction and digits in quotes as the whole numbers that they are."""
+    if all(type(value) is int for value in values):
+        return values
+    whole: list[object] = []
+    for value in values:
+        digits = isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value.strip()) is not None
+        if not digits and type(value) is not int and not (isinstance(value, float) and value.is_integer()):
+            return values
+        whole.append(int(value))  # type: ignore[call-overload]
+    findings.warn(text, where)
+    return whole

@@ -21,7 +21,8 @@ from finetune.datasets.export import Draft
 from finetune.datasets.findings import Findings
 from finetune.datasets.idmap import TWO_VALUES, one_value, paint, pieces, present_values, windows_of_ids
 from finetune.datasets.instances import InstanceList
-from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.kinds import AnnotationFormat, Format, Look, register, register_writer
+from finetune.datasets.limits import decimal
 from finetune.datasets.locate import NameIndex, stem_of
 from finetune.datasets.pngs import MaskPng, decode_mask_png, distinct_colours, encode_png
 from finetune.datasets.tree import IMAGE_SUFFIXES, Size, Tree, read_text, split_of
@@ -211,10 +212,11 @@ def _labelmap(tree: Tree, name: str) -> tuple[tuple[str, ...], dict[int, str]]:
         if not line.strip() or line.startswith("#"):
             continue
         label, *rest = line.split(":")
-        channels = rest[0].split(",") if rest else []
-        if not label.strip() or len(channels) != 3 or not all(c.strip().isdecimal() and int(c) < 256 for c in channels):
+        channels = [decimal(one) for one in rest[0].split(",")] if rest else []
+        known = [one for one in channels if one is not None and one < 256]
+        if not label.strip() or len(channels) != 3 or len(known) != 3:
             raise DatasetError("expecting name:red,green,blue:parts:actions", path=Path(name), line=number)
-        colour = int(channels[0]) << 16 | int(channels[1]) << 8 | int(channels[2])
+        colour = known[0] << 16 | known[1] << 8 | known[2]
         label = label.strip()
         if is_background(label):
             if colour not in (0, _UNKNOWN):
@@ -281,3 +283,8 @@ def write_voc(dataset: Dataset, draft: Draft) -> None:
     for split in SPLITS:
         if split in stems:
             draft.write_text(f"ImageSets/Segmentation/{LIST_NAMES[split]}.txt", "".join(f"{s}\n" for s in stems[split]))
+
+
+register_writer(
+    Format("voc-masks", "Pascal-style class and instance PNGs", write_voc, True, overlaps=False, attributes=False)
+)

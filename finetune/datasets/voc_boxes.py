@@ -24,7 +24,7 @@ from finetune.datasets.cvat_write import NOT_XML
 from finetune.datasets.export import Draft, box_of
 from finetune.datasets.findings import Findings
 from finetune.datasets.instances import EmptyShapeError, InstanceList, read_points, turned_rectangle
-from finetune.datasets.kinds import AnnotationFormat, Look, register
+from finetune.datasets.kinds import AnnotationFormat, Format, Look, register, register_writer
 from finetune.datasets.locate import ImageFinder, plain_path, usual_folders
 from finetune.datasets.per_image import PerImageSource, find_images
 from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, split_of, split_word
@@ -242,3 +242,6 @@ def _text(sample: Sample, image: str, draft: Draft) -> Iterator[str]:
         sides = f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
         yield f"  <object><name>{escape(label)}</name>{flags}<bndbox>{sides}</bndbox></object>\n"
     yield "</annotation>\n"
+
+
+register_writer(Format("voc-boxes", "Pascal VOC's boxes", write_voc_boxes, False, True, False, outlines=False))

@@ -94,11 +94,17 @@ def stream_xml(path: Path, where: str) -> Iterator[Start | End]:
                 events.clear()
                 if not data:
                     return
+    except LookupError as error:  # expat asks Python for an encoding whose name it does not know
+        raise DatasetError(
+            f"declares an encoding that nobody knows ({error}); save it as UTF-8", path=Path(where)
+        ) from error
     except UnicodeDecodeError as error:
         reason = f"says it is {codec}, and is not ({error.reason}); save it as UTF-8"
         raise DatasetError(reason, path=Path(where)) from error
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
+        if _of_windows(path):
+            reason += "; it is not in UTF-8, and does not say in what it is: save it as UTF-8"
         raise DatasetError(f"is not XML: {reason}", path=Path(where), line=error.lineno) from error
     except OSError as error:
         raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
@@ -113,6 +119,20 @@ def _foreign(path: Path, where: str) -> str | None:
         raise DatasetError(f"cannot be read: {error.strerror}", path=Path(where)) from error
     name = found[1].decode("ascii").lower() if found else ""
     return name if name in _ENCODINGS else None
+
+
+def _of_windows(path: Path) -> bool:
+    """Whether a file that declares no encoding is not in the one that it then has to be in."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_CHUNK)
+    except OSError:
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return _DECLARED.match(data[:200]) is None
+    return False
 
 
 def root_of(path: Path, where: str) -> str:

@@ -8,9 +8,11 @@ the folders' names.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ _NOT_LABELS = frozenset({*CLASS_LISTS, "obj.names.txt", "notes.txt"})
 _PIXELS = 2.0
 """No share of a side is larger, whatever the slip."""
 _BOX = 4
+_COMMA: Final = re.compile(r"-?\d+(,\d+)?([eE][-+]?\d+)?")
 _QUAD = 4
 _SLIP = 1.5
 """So many pixels may the corners of a rectangle be off."""
@@ -94,10 +97,10 @@ class YoloSource:
             return
         scale = np.array([found.width, found.height], np.float64)
         for number, line in enumerate(text.splitlines(), 1):
-            fields = line.split()
+            where = f"{label}:{number}"
+            fields = _fields(line, findings, where)
             if not fields:
                 continue
-            where = f"{label}:{number}"
             try:
                 class_id, points, is_box = _parse(fields, self.config)
                 if is_box:
@@ -170,10 +173,27 @@ def _parse(fields: list[str], config: YoloConfig) -> tuple[int, npt.NDArray[np.f
             "tracks their number; labels are class, x, y, width and height: export those"
         )
     if coordinates % 2:
-        raise ValueError(f"an odd number of coordinates ({coordinates}): x and y must come in pairs")
+        text = f"an odd number of coordinates ({coordinates}): x and y must come in pairs; one number too many, "
+        raise ValueError(f"{text}as predictions have their confidence and tracks their number, must go")
     if coordinates > 2 * MAX_VERTICES:
         raise ValueError(f"a polygon of {coordinates // 2:,} points; the limit is {MAX_VERTICES:,}")
     return int(class_id), np.array(values[1:], np.float64).reshape(-1, 2), False
+
+
+def _fields(line: str, findings: Findings, where: str) -> list[str]:
+    """The words of a label line. Spreadsheets of some countries write a comma for the point, and some scripts between
+    the numbers."""
+    fields = line.split()
+    if "," not in line:
+        return fields
+    if "." not in line and all(_COMMA.fullmatch(field) for field in fields):
+        findings.warn("row whose numbers have a comma for the decimal point: read so", where)
+        return [field.replace(",", ".") for field in fields]
+    apart = line.replace(",", " ").split()
+    if all(map(_is_number, apart)):
+        findings.warn("row with commas between its numbers: read so", where)
+        return apart
+    return fields
 
 
 def _is_number(field: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from finetune.datasets.findings import Findings
+from finetune.datasets.limits import decimal
 from finetune.datasets.locate import fold, plain_path
 from finetune.datasets.splits import ListReader
 from finetune.datasets.tree import IMAGE_SUFFIXES, Tree, read_text, split_named, split_of, split_word, suffix_of
@@ -135,13 +136,22 @@ def _load(tree: Tree, name: str, findings: Findings) -> dict[object, object]:
     return document if isinstance(document, dict) else {}
 
 
+def _number(key: object) -> object:
+    number = decimal(key) if isinstance(key, str) else None
+    return key if number is None else number
+
+
 def _class_names(document: Mapping[object, object], where: Path) -> tuple[str, ...]:
     names = document.get("names")
     if isinstance(names, dict):
         # JSON-minded writers put the numbers in quotes.
-        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: value for key, value in names.items()}
+        names = {_number(key): value for key, value in names.items()}
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DatasetError("the class ids must be 0, 1, 2, ... without gaps", path=where, field="names")
+            missing = next(number for number in range(len(names) + 1) if number not in names)
+            text = (
+                f"the class ids must be 0, 1, 2, ... without gaps, and there is no {missing}: name it, also if unused"
+            )
+            raise DatasetError(text, path=where, field="names")
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DatasetError("must name the classes, as in `names: [box, bag]`", path=where, field="names")
@@ -264,7 +274,7 @@ class SplitReader:
                 yield "" if option == "." else option
         inner = [part for part in plain.split("/") if part not in ("", ".", "..")]
         outer = [part for part in root.split("/") if part not in ("", ".", "..")]
-        least = len(inner)
+        least = 1 if plain.endswith(".txt") else len(inner)  # a list lies beside its configuration, or where that says
         if absolute:  # the end of it, unless that is a name that any folder may have
             least = 1 if inner and (inner[-1].endswith(".txt") or split_word(inner[-1])) else 2
             outer = []

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from finetune.datasets.attributes import BOX_ONLY, is_box_only
 from finetune.datasets.contours import trace
 from finetune.datasets.export import Draft
+from finetune.datasets.kinds import Format, register_writer
 from finetune.datasets.types import SPLITS, Dataset, Sample
 
 
@@ -50,3 +51,6 @@ def _line(sample: Sample, draft: Draft, number: int, counts: bytes) -> str:
     shares = ring / np.array([sample.width, sample.height])
     # Nine digits: a hundredth of a rasteriser's step on the largest image there is.
     return f"{number} {' '.join(f'{value:.9g}' for value in shares.ravel().tolist())}\n"
+
+
+register_writer(Format("yolo", "YOLO segmentation", write_yolo, whole=False, overlaps=True, attributes=False))

@@ -10,6 +10,7 @@ training to choose by was tried and no better (docs/history/variants.md, "How mu
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +24,15 @@ from torch import nn
 
 from finetune.datasets import Sample
 from finetune.evaluation.evaluate import nameless, score
-from serving.inference.adapter_files import WEIGHTS
+from serving.inference.adapter_files import VARIANT, WEIGHTS
+from serving.inference.picture_sizes import KEY as SIZE_KEY
 from serving.instances import Instances
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""With none of it a variant answers as the base does: by `value` on the holdout never worse than what the cell had."""
+"""With none of it a variant answers as the base does: on the holdout never worse than what the cell had."""
 LEAST_IMAGES = 8
-"""Fewer say nothing about it: all is kept."""
+"""Fewer say little: of a training all is kept or, where the base did better on them, nothing."""
+FEW_SHARES = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,35 @@ class Answers:
     said: tuple[Instances, ...]
 
 
-def value(samples: Sequence[Sample], truths: Sequence[Instances], classes: Sequence[str], answers: Answers) -> float:
-    """What the choice goes by: the mean of AP with names and without. `truths` are the samples' annotations in
-    `classes`."""
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """AP of answers, with names and without; both in [0, 1]."""
+
+    ap: float
+    agnostic_ap: float
+
+    @property
+    def mean(self) -> float:
+        """What the choice goes by."""
+        return (self.ap + self.agnostic_ap) / 2
+
+
+def worth(samples: Sequence[Sample], truths: Sequence[Instances], classes: Sequence[str], answers: Answers) -> Worth:
+    """What answers are worth. `truths` are the samples' annotations in `classes`."""
     names = [sample.name for sample in samples]
     found = score(truths, answers.judged, classes, names, agnostic=nameless(samples, answers.said))
-    return (found.ap + found.agnostic_ap) / 2
+    return Worth(found.ap, found.agnostic_ap)
 
 
 def best_share(values: Mapping[float, float]) -> float:
-    """The one of SHARES with the highest value; of several the largest."""
-    return max(SHARES, key=lambda share: (values[share], share))
+    """The share with the highest value; of several the largest."""
+    return max(values, key=lambda share: (values[share], share))
+
+
+def values_of(looks: Mapping[float, Worth]) -> dict[float, float]:
+    """What each share is worth to the choice, less than nothing where it names worse than none of it does: what is
+    found better under wrong names would be a step back for who reads the names."""
+    return {share: one.mean if one.ap >= looks[0.0].ap else one.mean - 1.0 for share, one in looks.items()}
 
 
 def best_of(
@@ -60,12 +81,11 @@ def best_of(
     whole: Answers,
     look: Callable[[float], Answers],
 ) -> tuple[float, Answers]:
-    """The share that does best and what it answers. `whole` is what all of it answers, `look` what a share does; all is
-    kept where there are fewer than LEAST_IMAGES samples. Others as of `value`."""
-    if len(samples) < LEAST_IMAGES:
-        return 1.0, whole
-    looks = {share: look(share) for share in SHARES[:-1]} | {1.0: whole}
-    kept = best_share({share: value(samples, truths, classes, one) for share, one in looks.items()})
+    """The share that does best and what it answers. `whole` is what all of it answers, `look` what a share does. Others
+    as of `worth`."""
+    shares = SHARES if len(samples) >= LEAST_IMAGES else FEW_SHARES
+    looks = {share: look(share) for share in shares[:-1]} | {1.0: whole}
+    kept = best_share(values_of({share: worth(samples, truths, classes, one) for share, one in looks.items()}))
     return kept, looks[kept]
 
 
@@ -99,10 +119,15 @@ class Interpolation:
 
 
 def scale_adapter(folder: Path, share: float) -> None:
-    """Leave the adapter in a variant's folder at `share` of its way."""
+    """Leave the adapter in a variant's folder at `share` of its way. With none of it, it answers as the base does: in
+    the base's size too."""
     state = load_file(folder / WEIGHTS)
     scaled = {name: tensor * share if ".lora_B." in name else tensor for name, tensor in state.items()}
     save_file(scaled, folder / WEIGHTS, metadata={"format": "pt"})
+    if not share and (folder / VARIANT).is_file():
+        document = json.loads((folder / VARIANT).read_text(encoding="utf-8"))
+        document.pop(SIZE_KEY, None)
+        (folder / VARIANT).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def blend_adapter(folder: Path, start: Path, share: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +12,17 @@ import torch
 from transformers import EomtConfig, Mask2FormerConfig, RfDetrConfig, SwinConfig
 
 from finetune.errors import BaseModelError
+from finetune.models.families import Architecture as Architecture
+from finetune.models.families import Configs, TrainedFamily, register_training
 from serving.errors import BaseError
 from serving.families.eomt import Eomt
 from serving.families.load import FAMILIES, load_model
 from serving.families.mask_rcnn import MaskRcnnConfig
-from serving.families.parcelseg import ParcelSeg, ParcelSegConfig, sine_positions
+from serving.families.parcelseg import ParcelSeg, ParcelSegConfig
+from serving.families.positions import sine_positions
 from serving.families.types import InstanceModel
 from serving.inference.preprocess import preprocessor_config
 from serving.inference.segmenter import RESERVED
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """Family and size of a base made from scratch. `image_size` and `patch_size` are pixels; masks come at a quarter of
-    the size. `blocks` are the query blocks of EoMT and the decoder layers of the others that have a decoder;
-    `encoder` is what a ParcelSeg sees with (`ParcelSegConfig`).
-    """
-
-    family: str = "parcelseg"
-    encoder: str = "stem"
-    image_size: int = 256
-    patch_size: int = 16
-    hidden_size: int = 192
-    layers: int = 8
-    heads: int = 6
-    blocks: int = 3
-    queries: int = 100
-    spare_labels: int = 10
 
 
 def _parcelseg(a: Architecture) -> ParcelSegConfig:
@@ -126,13 +110,14 @@ def _mask_rcnn(a: Architecture) -> MaskRcnnConfig:
     return MaskRcnnConfig(image_size=a.image_size, pyramid_channels=width, hidden_size=2 * width, num_queries=a.queries)
 
 
-CONFIGS: Mapping[str, Callable[[Architecture], Any]] = {
-    "parcelseg": _parcelseg,
-    "eomt": _eomt,
-    "rf_detr": _rf_detr,
-    "mask2former": _mask2former,
-    "mask_rcnn": _mask_rcnn,
-}
+CONFIGS: Mapping[str, Callable[[Architecture], Any]] = Configs()
+"""Family to the configuration of an architecture."""
+
+register_training("parcelseg", TrainedFamily(_parcelseg, lora_rate=1e-2))  # convolutions take larger steps
+register_training("eomt", TrainedFamily(_eomt))
+register_training("rf_detr", TrainedFamily(_rf_detr))
+register_training("mask2former", TrainedFamily(_mask2former))
+register_training("mask_rcnn", TrainedFamily(_mask_rcnn))
 
 
 def new_base(architecture: Architecture, labels: Sequence[str], *, seed: int = 0) -> InstanceModel:

@@ -35,6 +35,8 @@ PHYSICAL_JUDGES: Mapping[str, tuple[Look, int]] = {
 }
 
 
+CALIBRATION_SCENES = 60
+"""That many tell the score at which a base does best; a base that is judged on fewer is calibrated on as many."""
 PIVOT_SEEDS = 50_000  # the scenes that a pivot is found on are others than those that judge
 
 
@@ -68,7 +70,7 @@ def make_base(
     if not is_first_process():
         return []
     save_base(model, out, card="")
-    calibrate_base(out)
+    calibrate_base(out, scenes=min(scenes, CALIBRATION_SCENES))
     judgements = judge_base(out, judge_folders=judge_folders, scenes=scenes)
     card = base_card(recipe, base_labels(model), judgements, steps=ticks[-1].step, seconds=ticks[-1].seconds)
     missing = left_out()
@@ -78,7 +80,7 @@ def make_base(
     return judgements
 
 
-def calibrate_base(folder: Path, *, scenes: int = 60) -> float:
+def calibrate_base(folder: Path, *, scenes: int = CALIBRATION_SCENES) -> float:
     """Find the score at which a base does best on scenes of the trained looks, store it in its `config.json` and return
     it (`serving.inference.score_calibration`). Names do not count: what is shown of an unknown cell is what a base
     outlines. Raises BaseModelError for a folder that is no base.

@@ -19,30 +19,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress, Start
+from finetune.contract import Earlier, FinetuneRequest, FinetuneResult, Progress, RefitFrom, Start
 from finetune.curation.reference import MAX_PICTURES, build_reference
 from finetune.datasets import Dataset, Sample, read_dataset
 from finetune.datasets.deck import Deck, make_deck
+from finetune.datasets.nesting import labels_nest
 from finetune.datasets.refresh_deck import refresh_deck
 from finetune.errors import TrainingError
 from finetune.evaluation.learning_curve import LearningCurve, budget, measure_curve
 from finetune.evaluation.weight_interpolation import scale_adapter
 from finetune.models.model import base_labels, load_base, picture_size
+from finetune.pipelines.cell_recipe import size_for, suited
 from finetune.pipelines.measure import NAME, measure
+from finetune.pipelines.variant_files import save_variant
 from finetune.refresh_plan import RefreshPlan
 from finetune.report.cards import variant_card
-from finetune.report.history import HISTORY, measure_history
+from finetune.report.history import measure_history, write_history
+from finetune.report.refit_history import refit_deck, refit_history
 from finetune.report.report import Judged, evaluations
 from finetune.report.service import Measured, Stopwatch, short_training, write_report
 from finetune.training.adapt import AdaptRecipe, adapt, recipe_for
 from finetune.training.augment import Source, fit_source
 from finetune.training.loop import Tick
+from finetune.training.picture_sizes import source_side
 from serving.errors import BaseError
-from serving.inference.adapter_files import VARIANT
 from serving.inference.embeddings import Embedder
 from serving.inference.segmenter import Segmenter
 
-SOURCE_SCALE = 1.5  # pictures are kept at this multiple of the model's size, so that crops have detail to show
 __all__ = ["FinetuneRequest", "FinetuneResult", "Progress", "run_finetune"]
 
 
@@ -56,11 +59,14 @@ def run_finetune(
     should_stop: Callable[[], bool] = lambda: False,
     earlier: Earlier | None = None,
     start: Start | None = None,
+    refit: RefitFrom | None = None,
 ) -> FinetuneResult:
     """Fine-tune `request.cell`'s variant; `earlier` is what the report compares with.
 
     With `request.refresh` the dataset is that of a refresh: its plan deals the deck, training goes on from `start`
     (without it from the base), no learning curve is drawn, and `history.json` says what became of earlier holdouts.
+
+    With `request.refit` the deck is that of `refit`, and `history.json` compares with the variant that it replaces.
 
     `workspace` holds checkpoints: an interrupted run that is started again there goes on where it was. Raises
     DatasetError or DeckError before anything is trained, BaseModelError for a bad base, TrainingError when training
@@ -77,6 +83,9 @@ def run_finetune(
     if plan is not None:
         request = replace(request, curve_share=0.0)
         deck = refresh_deck(dataset, plan, base_labels=labels, seed=request.seed, dataset_ref=request.dataset_ref)
+    elif refit is not None:
+        request = replace(request, curve_share=0.0)
+        deck = refit_deck(refit.deck_json, dataset, labels)
     else:
         deck = make_deck(
             dataset,
@@ -87,13 +96,19 @@ def run_finetune(
             dataset_ref=request.dataset_ref,
         )
     train, holdout = deck.select(dataset)
-    side = int(picture_size(model) * SOURCE_SCALE)
-    sources = load_sources(train, deck, labels, side)
+    size = size_for(model, request, train, start)
+    sources = load_sources(train, deck, labels, source_side(size, train))
 
-    started = time.monotonic()
     seconds_each = budget(request.max_seconds, len(sources), share=request.curve_share)
     main_seconds = request.max_seconds * (1 - request.curve_share) if seconds_each else request.max_seconds
     recipe = recipe_for("lora", str(model.config.model_type), seconds=main_seconds, seed=request.seed)
+    recipe = replace(recipe, image_size=size)
+    known: float | None = None
+    if start is None:
+        with watch("knowledge"):
+            recipe, known = suited(recipe, model, train, deck, size=size)
+    disjoint = not labels_nest(train, deck.class_map)
+    started = time.monotonic()
     losses: list[tuple[int, float]] = []
 
     def tick(t: Tick) -> None:
@@ -126,7 +141,7 @@ def run_finetune(
 
     variant_dir = workspace / "variant"
     shutil.rmtree(variant_dir, ignore_errors=True)
-    save_variant(adapted, variant_dir, request, deck)
+    save_variant(adapted, variant_dir, request, deck, size=size, disjoint=disjoint)
     with watch("evaluate"):
         segmenter, judged, kept = measure(base_dir, variant_dir, request, deck, holdout, report, start)
         base_eval, variant_eval = evaluations(judged)
@@ -134,6 +149,10 @@ def run_finetune(
     if plan is not None:
         with watch("history"):
             history = _history(segmenter, variant_dir, dataset, deck, plan, start, report)
+    elif refit is not None and request.refit is not None:
+        with watch("history"):
+            history = refit_history(segmenter, NAME, request.refit, refit, deck, report)
+            write_history(variant_dir, history)
     curve, curve_note = None, _why_no_curve(request, len(sources))
     if seconds_each and not kept:
         curve_note = (
@@ -142,7 +161,18 @@ def run_finetune(
     elif seconds_each:
         with watch("curve"):
             curve = _curve(
-                request, recipe, base_dir, workspace, sources, deck, segmenter, judged, kept, report, should_stop
+                request,
+                recipe,
+                disjoint,
+                base_dir,
+                workspace,
+                sources,
+                deck,
+                segmenter,
+                judged,
+                kept,
+                report,
+                should_stop,
             )
         curve_note = (
             f"Each point is one training of {seconds_each:.0f} s on evenly spread images, shorter than the variant's "
@@ -154,6 +184,8 @@ def run_finetune(
         "images_holdout": len(holdout),
         "score_pivot": segmenter.pivot(NAME),
         "kept_share": kept,
+        "image_size": size if kept or start is not None else picture_size(model),
+        "base_known": known,
         "base_ap": base_eval.ap,
         "base_ap50": base_eval.ap50,
         "base_ap75": base_eval.ap75,
@@ -213,9 +245,7 @@ def _history(
         report(Progress("history", done, total, message=title))
 
     history = measure_history(segmenter, NAME, dataset, deck, plan, start, progress)
-    (variant_dir / HISTORY).write_text(
-        json.dumps(history, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
-    )
+    write_history(variant_dir, history)
     return history
 
 
@@ -248,6 +278,7 @@ def _why_no_curve(request: FinetuneRequest, images: int) -> str:
 def _curve(
     request: FinetuneRequest,
     recipe: AdaptRecipe,
+    disjoint: bool,
     base_dir: Path,
     workspace: Path,
     sources: Sequence[Source],
@@ -278,7 +309,7 @@ def _curve(
             should_stop=should_stop,
         )
         _stop_if_asked(should_stop)
-        save_variant(short, place / "variant", request, deck)
+        save_variant(short, place / "variant", request, deck, size=recipe.image_size, disjoint=disjoint)
         scale_adapter(place / "variant", kept)
         try:
             return short_training(segmenter, place / "variant", judged, deck)
@@ -316,12 +347,14 @@ def _made_of(
         "alpha": recipe.alpha,
         "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
+        "rehearsal": recipe.rehearsal,
         "weight_decay": recipe.weight_decay,
         "average": recipe.average,
         "kept_share": metrics["kept_share"],
+        "image_size": metrics["image_size"],
         "seed": request.seed,
         "class_map": json.dumps(dict(deck.class_map), ensure_ascii=False, sort_keys=True),
-    } | ({} if start is None else {"start": start.name})
+    } | ({"base_known": metrics["base_known"]} if start is None else {"start": start.name})
 
 
 def _sha256(path: Path) -> str:
@@ -346,26 +379,3 @@ def load_sources(samples: Sequence[Sample], deck: Deck, labels: Sequence[str], s
         source = Source(sample.read_image(), masks, classes, boxed if boxed.any() else None)
         sources.append(fit_source(source, side))
     return sources
-
-
-def save_variant(model: Any, folder: Path, request: FinetuneRequest, deck: Deck) -> None:  # noqa: ANN401 - a PeftModel
-    """Write the adapter in half precision and `variant.json`; B matrices of a small rank lose nothing that a
-    mask shows.
-    """
-    state = {name: tensor.half() for name, tensor in _adapter_state(model).items()}
-    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    repo, _, revision = request.base_ref.partition("@")
-    config["base_model_name_or_path"], config["revision"] = repo, revision
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    document = {
-        "base": {"repo": repo, "revision": revision, "commit": request.base_commit},
-        "labels": dict(sorted(deck.label_map.items())),
-        "rank": config["r"],
-        "deck": deck.digest,
-    }
-    (folder / VARIANT).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-
-def _adapter_state(model: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {name: tensor for name, tensor in model.state_dict().items() if "lora_" in name}

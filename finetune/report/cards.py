@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from finetune.contract import FinetuneRequest
 from finetune.datasets.deck import Deck
 from finetune.evaluation.evaluate import Evaluation, Judgement
+from finetune.evaluation.weight_interpolation import LEAST_IMAGES
 from finetune.report.card_lineage import TrainingStep, earlier_steps, lineage_table, written_sources
 from finetune.scenes.generator import VERSION as SCENES_VERSION
 from finetune.training.adapt import AdaptRecipe
@@ -19,6 +22,8 @@ from finetune.training.foundation import PACKAGES
 from finetune.training.scene_examples import Backgrounds, WrittenScenes
 from registry.promotion.readiness import judge_metrics
 from serving.inference.segmenter import RESERVED
+
+_LICENSE = re.compile(r"^license: *(\S[^\n]*)$", re.MULTILINE)  # in a card's front matter
 
 
 def variant_card(
@@ -42,6 +47,13 @@ def variant_card(
         for name, several in sorted(deck.merges.items())
     )
     warnings = "\n".join(f"- {line}" for line in metrics.get("warnings", ())) or "- none"
+    tried = "0, 25, 50, 75 and 100 %" if metrics["images_holdout"] >= LEAST_IMAGES else "nothing and all"
+    mild = ""
+    if recipe.rehearsal:
+        mild = (
+            f" The base knew the train images well (mean AP {metrics['base_known']:.2f}), so the rate is lower than in "
+            f"a new cell, and {recipe.rehearsal:.0%} of the pictures were scenes as the base learnt them."
+        )
     return f"""---
 base_model: {repo}
 library_name: peft
@@ -69,8 +81,9 @@ tags: [parcelhub, lora, instance-segmentation]
 LoRA of rank {recipe.rank} on `{request.base_ref}` (commit `{request.base_commit}`), trained on
 {metrics["images_train"]} images of `{request.dataset_ref}` for {metrics["train_seconds"]:.0f} s
 ({metrics["steps"]} steps of
-{recipe.batch_size} pictures, learning rate {recipe.learning_rate}, seed {request.seed}). It keeps
-{metrics["kept_share"]:.0%} of what it learnt: of 0, 25, 50, 75 and 100 % that did best on the held-out images. Deck
+{recipe.batch_size} pictures of {metrics["image_size"]} pixels a side, learning rate {recipe.learning_rate}, seed
+{request.seed}).{mild} It keeps
+{metrics["kept_share"]:.0%} of what it learnt: of {tried} that did best on the held-out images. Deck
 `{deck.digest}`; base {revision}.
 
 What the dataset check noted:
@@ -178,7 +191,19 @@ def _pasted(recipe: BaseRecipe) -> str:
         parts.append(
             f"{_percent(recipe.background_share)} photographs without any package ({count} of them, each altered anew)"
         )
+    if recipe.photographs:
+        sources = ", ".join(_photograph_source(folder, recipe.architecture.image_size) for folder in recipe.photographs)
+        parts.append(f"{_percent(recipe.photograph_share)} labelled photographs, each altered anew: {sources}")
     return "; ".join(parts) or "no photograph among them"
+
+
+def _photograph_source(folder: Path, side: int) -> str:
+    """A set of photographs, their number and their licence, as the set's own card states it."""
+    card = folder / "README.md"
+    stated = _LICENSE.search(card.read_text(encoding="utf-8")) if card.is_file() else None
+    return (
+        f"`{folder.name}` ({len(WrittenScenes([folder], side=side))}, {stated[1] if stated else 'licence not stated'})"
+    )
 
 
 def _pasted_share(recipe: BaseRecipe) -> float:
@@ -212,6 +237,7 @@ def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> Trainin
         environments=", ".join(recipe.look.environments),
         views=f"close {recipe.close_ups:.0%}, grey {recipe.greys:.0%}"
         + (f", pasted {_percent(pasted)}" if pasted else "")
-        + (f", photographed backgrounds {_percent(recipe.background_share)}" if recipe.backgrounds else ""),
+        + (f", photographed backgrounds {_percent(recipe.background_share)}" if recipe.backgrounds else "")
+        + (f", photographs {_percent(recipe.photograph_share)}" if recipe.photographs else ""),
         rates=f"Muon {recipe.muon_rate}, AdamW {recipe.learning_rate}",
     )

@@ -6,8 +6,10 @@ example by example, the packages that were right before and are wrong now.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from finetune.contract import Start
@@ -84,6 +86,12 @@ def measure_history(
     }
     verdict = judge_history(document)
     return rounded(document | {"told": verdict.told, "worse": list(verdict.worse), "unsure": list(verdict.unsure)})
+
+
+def write_history(folder: Path, history: dict[str, Any]) -> None:
+    """Write `history.json` beside a variant."""
+    text = json.dumps(history, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / HISTORY).write_text(text + "\n", "utf-8")
 
 
 class _Answers:

@@ -1,7 +1,8 @@
 """Copy-paste scenes: photographs of packages, cut out, in rows, stacks and heaps before a background of ours.
 
 A folder of assets holds the cutouts as PNGs with an alpha channel (in it, or in `box-cutouts` below it). All of them
-are boxes. What is pasted later hides what was pasted before, so that masks are exact.
+are boxes. What is pasted later hides what was pasted before, so that masks are exact. Cutouts that are a carton's front
+alone become walls instead (`finetune.scenes.walls`), as often as they are among the cutouts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from finetune.scenes.canvas import Canvas
 from finetune.scenes.generator import Scene, SceneGenerator, compact
 from finetune.scenes.look import Look
 from finetune.scenes.textures import Image, texture_bank
+from finetune.scenes.walls import build_wall, faces_of
 
 FOLDER = "box-cutouts"
 MOST_FILES, MOST_BYTES = 256, 8 << 20
@@ -72,13 +74,18 @@ class PasteGenerator:
 
     def __init__(self, look: Look, cutouts: tuple[Image, ...], *, size: int, seed: int) -> None:
         self._ground = SceneGenerator(replace(look, empty=1.0), size=size, seed=seed)
-        self._cutouts, self._seed, self.size = cutouts, seed, size
+        faces = faces_of(cutouts)
+        solid = tuple(cutout for cutout in cutouts if not faces_of((cutout,)))
+        self._faces, self._walls = faces, len(faces) / len(cutouts)
+        self._cutouts, self._seed, self.size = solid or cutouts, seed, size
         self.look = look
 
     def scene(self, index: int) -> Scene:
         """The scene number `index` (any non-negative integer)."""
         rng = np.random.default_rng((self._seed, 7, index))
         canvas = Canvas(self._ground.scene(index).image, np.array([0.2, -1.0, 1.0]), 0.6)
+        if rng.random() < self._walls:
+            return self._finished(rng, canvas, build_wall(rng, canvas, self._faces))
         light = float(np.clip(canvas.image.mean() / 110, 0.55, 1.2))
         tones = [rng.uniform(0.7, 1.25) * light * rng.uniform(0.9, 1.1, 3) for _ in range(4)]
         labels: dict[int, str] = {}
@@ -91,6 +98,10 @@ class PasteGenerator:
                 len(labels) + 1,
             ):
                 labels[len(labels) + 1] = "box"
+        return self._finished(rng, canvas, labels)
+
+    def _finished(self, rng: np.random.Generator, canvas: Canvas, labels: dict[int, str]) -> Scene:
+        """The scene as its camera's sensor has it."""
         image = effects.sensor(rng, canvas.image, replace(self.look, noise=(0.0, 5.0)), texture_bank())
         ids, kept = compact(canvas.ids, labels, self._ground.min_area)
         return Scene(image, ids, kept, "cutouts")

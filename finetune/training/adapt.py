@@ -5,7 +5,8 @@ LoRA: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 210
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,16 +19,19 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from finetune.errors import BaseModelError, DeckError
+from finetune.models.families import LORA_RATE, training_of
 from finetune.models.model import picture_size, random_model
 from finetune.scenes import BROAD
 from finetune.training.augment import AugmentedExamples, Source, Strength
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
+from finetune.training.foundation import fill_encoder, foundation_weights
 from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick
 from finetune.training.merged_convs import train_merged
 from finetune.training.scene_examples import Mixture, SceneExamples
+from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
 from serving.inference.adapter_files import WEIGHTS
 
@@ -35,9 +39,8 @@ Method = Literal["lora", "full", "scratch"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 # AdamW's rates (and Muon's) that suit each method. Small matrices take larger steps than whole weights do, and those of
-# convolutions larger ones than those of attention (docs/history/variants.md, "The recipe of a variant").
-LORA_RATES: Mapping[str, float] = {"parcelseg": 1e-2}
-LORA_RATE = 3e-3  # of the families that adapt their transformer
+# convolutions larger ones than those of attention (docs/history/variants.md, "The recipe of a variant"); adapters'
+# rates are in `finetune.models.families`.
 FULL_RATE = 3e-4
 SCRATCH_RATES = (1e-3, 0.02)
 REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
@@ -46,14 +49,17 @@ REHEARSAL_SEED = 40_000_000  # scenes that no base and no judge draws
 @dataclass(frozen=True, slots=True)
 class AdaptRecipe(FitSettings):
     """How a cell's model is trained. `method` "full" trains every weight of the base, "scratch" starts from
-    random ones. `targets` is a regular expression for the layers that get adapters, by default those that the family
-    tunes; `rehearsal` is the share of examples that are scenes as the base learnt them.
+    random ones, with a `foundation` all but its encoder's (`finetune.training.foundation`).
+
+    `targets` is a regular expression for the layers that get adapters, by default those that the family tunes;
+    `rehearsal` is the share of examples that are scenes as the base learnt them. `image_size` is the side of the
+    pictures in pixels, the base's own by default.
     """
 
     max_steps: int = 4000
     max_seconds: float | None = 300.0
     batch_size: int = 8
-    learning_rate: float = LORA_RATES["parcelseg"]
+    learning_rate: float = 1e-2
     muon_rate: float | None = None
     weight_decay: float = 0.01
     average: float = 0.99
@@ -65,6 +71,8 @@ class AdaptRecipe(FitSettings):
     alpha: int = 16
     targets: str | None = None
     rehearsal: float = 0.0
+    image_size: int | None = None
+    foundation: str | None = None
     strength: Strength = field(default_factory=Strength)
 
 
@@ -82,7 +90,8 @@ def recipe_for(
     if method == "scratch":
         adam, muon = SCRATCH_RATES
     else:
-        adam = FULL_RATE if method == "full" else LORA_RATES.get(family, LORA_RATE)
+        known = training_of(family)
+        adam = FULL_RATE if method == "full" else known.lora_rate if known else LORA_RATE
     recipe = AdaptRecipe(
         method=method, learning_rate=adam, muon_rate=muon, max_seconds=seconds, seed=seed, cpu_seconds=cpu_seconds
     )
@@ -111,7 +120,7 @@ def adapt(
     """
     if not sources:
         raise DeckError("there is no picture to train on")
-    size, count = picture_size(base), recipe.most_examples
+    size, count = recipe.image_size or picture_size(base), recipe.most_examples
     examples: Dataset[Example] = AugmentedExamples(
         sources, size=size, count=count, seed=recipe.seed, weights=weights, strength=recipe.strength
     )
@@ -133,7 +142,7 @@ def adapt(
         learner = learner_for(base, scratch=False)
     elif recipe.method == "scratch":
         # All that helps a base learn from scratch helps here too, or the comparison would flatter the base.
-        fresh = random_model(type(base), base.config, seed=recipe.seed)
+        fresh = _fresh(base, recipe)
         start_from_scratch(fresh, [examples[k] for k in range(min(200, count))], seed=recipe.seed)
         model, learner = fresh, learner_for(fresh, scratch=True)
     else:
@@ -151,6 +160,23 @@ def adapt(
         on_progress=learner.stage,
     )
     return model
+
+
+def _fresh(base: InstanceModel, recipe: AdaptRecipe) -> InstanceModel:
+    """A network of the base's family and size with random weights, but for its encoder where there is a foundation.
+
+    Without one a ParcelSeg sees with convolutions of its family's own: an encoder whose norms are folded away does not
+    learn from random weights. Raises BaseModelError for a family that takes no foundation.
+    """
+    config = deepcopy(base.config)
+    if isinstance(base, ParcelSeg):
+        config.encoder = recipe.foundation or "stem"
+    elif recipe.foundation:
+        raise BaseModelError(f"a {config.model_type} takes no foundation; a parcelseg does")
+    fresh = random_model(type(base), config, seed=recipe.seed)
+    if recipe.foundation and isinstance(fresh, ParcelSeg):
+        fill_encoder(fresh.encoder, foundation_weights(recipe.foundation))
+    return fresh
 
 
 def _shape_of(start: Path) -> tuple[int, int, str | list[str]]:

@@ -11,15 +11,25 @@ from torch.utils.data import Dataset
 from finetune.errors import BaseModelError
 from finetune.models.model import Architecture, load_base, new_base, resize
 from finetune.scenes import BROAD, LABELS, Look
+from finetune.training.contributed import Contributed, contributed_examples
 from finetune.training.examples import Example
 from finetune.training.fit import FitSettings, fit
 from finetune.training.foundation import fill_encoder, foundation_weights, inherit
 from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
 from finetune.training.loop import Tick, hold_then_fall
-from finetune.training.scene_examples import Mixture, SceneExamples, background_examples, written_examples
+from finetune.training.scene_examples import (
+    MixedSizes,
+    Mixture,
+    SceneExamples,
+    background_examples,
+    photograph_examples,
+    written_examples,
+)
+from serving.families.load import FAMILIES
 from serving.families.parcelseg import ParcelSeg
 from serving.families.types import InstanceModel
+from serving.inference.picture_sizes import PictureSizes
 
 FITTING_SCENES = 200  # of 1,024 cells and more each: plenty for some 400 features
 WHITENING_SCENES = 200  # 256 patches each: plenty for a 768 x 768 covariance
@@ -37,7 +47,13 @@ class BaseRecipe(FitSettings):
     `close_ups` is the share of scenes seen from close by, `greys` of those without colour; `written` are scene datasets
     on disk (slower tiers'), of which `written_share` of all examples come. `assets` is a folder with photographs of
     packages, cut out: `pasted` of the scenes that are not close-ups are made of these. `backgrounds` is a folder with
-    photographs without packages, of which `background_share` of all examples come.
+    photographs without packages, of which `background_share` of all examples come. `photographs` are datasets of
+    labelled photographs, one for each site, of which `photograph_share` of all examples come.
+    `contributed` are images that teams offered, of which `contributed_share` come, every group of them as often as
+    another.
+
+    `sizes` are sides in pixels of which each batch draws one, all alike; empty: the architecture's own for all. What
+    the base is served at stays the architecture's.
     """
 
     max_steps: int = 100_000
@@ -66,12 +82,27 @@ class BaseRecipe(FitSettings):
     pasted: float = 0.12
     backgrounds: Path | None = None
     background_share: float = 0.05
+    photographs: tuple[Path, ...] = ()
+    photograph_share: float = 0.25
+    sizes: tuple[int, ...] = ()
+    contributed: tuple[Contributed, ...] = ()
+    contributed_share: float = 0.3
 
 
 def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
     """All examples of a training. Raises DatasetError for a folder of written scenes that cannot be used,
-    SceneToolError for assets without cutouts."""
-    size = recipe.architecture.image_size
+    SceneToolError for assets without cutouts, BaseModelError for sizes that the family does not take."""
+    if not recipe.sizes:
+        return _of_size(recipe, recipe.architecture.image_size)
+    own = PictureSizes(recipe.architecture.image_size, others=FAMILIES[recipe.architecture.family].any_size)
+    try:
+        sizes = [own.check(size) for size in recipe.sizes]
+    except ValueError as error:
+        raise BaseModelError(str(error)) from error
+    return MixedSizes([_of_size(recipe, size) for size in sizes], batch=recipe.batch_size, seed=recipe.seed)
+
+
+def _of_size(recipe: BaseRecipe, size: int) -> Dataset[Example]:
     count = recipe.most_examples
     examples: Dataset[Example] = SceneExamples(
         recipe.look,
@@ -86,6 +117,12 @@ def scene_examples(recipe: BaseRecipe) -> Dataset[Example]:
     if recipe.written:
         written = written_examples(recipe.written, size=size, count=count, seed=recipe.seed)
         examples = Mixture(examples, written, share=recipe.written_share, seed=recipe.seed, count=count)
+    if recipe.photographs:
+        seen = photograph_examples(recipe.photographs, size=size, count=count, seed=recipe.seed)
+        examples = Mixture(examples, seen, share=recipe.photograph_share, seed=recipe.seed, count=count, draw=4)
+    if recipe.contributed:
+        theirs = contributed_examples(recipe.contributed, size=size, count=count, seed=recipe.seed)
+        examples = Mixture(examples, theirs, share=recipe.contributed_share, seed=recipe.seed, count=count, draw=5)
     if recipe.backgrounds is not None:
         bare = background_examples(recipe.backgrounds, size=size, count=count, seed=recipe.seed)
         examples = Mixture(examples, bare, share=recipe.background_share, seed=recipe.seed, count=count, draw=3)
@@ -106,7 +143,9 @@ def train_base(
     no base or takes no pictures of this size.
     """
     examples = scene_examples(recipe)
-    model = first_model(recipe, examples)
+    # What weights are fitted on before the first step is of one size.
+    first = _of_size(recipe, recipe.architecture.image_size) if recipe.sizes else examples
+    model = first_model(recipe, first)
     scratch = recipe.start is None
     learner = learner_for(model, scratch=scratch, frozen=recipe.frozen, kept_stages=recipe.kept_stages)
     fit(

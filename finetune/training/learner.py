@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from finetune.models.families import training_of
 from finetune.training.aligned import aligned_loss, mask_boxes
 from finetune.training.dense import CELLS, DenseHead, dense_loss, dense_targets
 from serving.families.eomt import Eomt
@@ -190,6 +191,10 @@ def _with_pixels(masks: list[Tensor], classes: list[Tensor]) -> tuple[list[Tenso
 def learner_for(model: InstanceModel, *, scratch: bool, frozen: float = 0.0, kept_stages: int = 0) -> Learner:
     """The learner of a model's family; `scratch` where it starts from random weights. `frozen` and `kept_stages` are
     for encoders with a foundation (`AlignedLearner`)."""
+    known = training_of(str(model.config.model_type))
+    if known is not None and known.learner is not None:
+        made: Learner = known.learner(model, scratch)
+        return made
     if isinstance(model, ParcelSeg):
         return AlignedLearner(model, frozen=frozen, kept_stages=kept_stages)
     if isinstance(model, RfDetr):

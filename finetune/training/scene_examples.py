@@ -31,6 +31,8 @@ WRITTEN_STRENGTH = Strength(
 BACKGROUND_SUFFIXES = (".jpg", ".jpeg", ".png")
 # A photograph that comes back a hundred times is seen from nearer, farther, turned and in other light.
 BACKGROUND_STRENGTH = Strength(plain=0.1, mosaic=0.25, paste=0.0)
+# Pasting would put single faces of a stack into other photographs; a mosaic keeps each stack whole.
+PHOTOGRAPH_STRENGTH = Strength(plain=0.1, mosaic=0.3, paste=0.0, crop_area=(0.15, 1.0), zoom_out=0.3)
 
 
 class SceneExamples(Dataset[Example]):
@@ -122,13 +124,16 @@ class WrittenScenes(Sequence[Source]):
     def __init__(self, folders: Sequence[Path], *, side: int) -> None:
         self._side = side
         self._samples: list[Sample] = []
+        self.counts: list[int] = []  # usable images of each folder
         for folder in folders:
             dataset = read_dataset(folder)
             shown = {label for sample in dataset.samples for label in sample.labels}
             strange = sorted(shown - set(LABELS))
             if strange:
                 raise DatasetError(f"a base's classes are {', '.join(LABELS)}; not {', '.join(strange)}", path=folder)
-            self._samples += [s for s in dataset.samples if s.labels and s.split in (None, "train")]
+            usable = [s for s in dataset.samples if s.labels and s.split in (None, "train")]
+            self._samples += usable
+            self.counts.append(len(usable))
         if not self._samples:
             raise DatasetError("has no train image with a package", path=folders[0] if folders else None)
 
@@ -187,11 +192,38 @@ class Mixture(Dataset[Example]):
         return (self._other if other else self._main)[index]
 
 
+class MixedSizes(Dataset[Example]):
+    """Examples in several sizes: all of a batch are of one, which the batch draws by its number. `parts` have the same
+    examples in one size each; `batch` examples lie side by side in one batch, as `finetune.training.fit` draws them.
+    """
+
+    def __init__(self, parts: Sequence[Dataset[Example]], *, batch: int, seed: int) -> None:
+        self._parts, self._batch, self._seed = parts, batch, seed
+
+    def __len__(self) -> int:
+        return len(self._parts[0])  # type: ignore[arg-type]  # all that are given have a length
+
+    def __getitem__(self, index: int) -> Example:
+        drawn = np.random.default_rng((self._seed, 4, index // self._batch)).integers(len(self._parts))
+        return self._parts[int(drawn)][index]
+
+
 def written_examples(folders: Sequence[Path], *, size: int, count: int, seed: int) -> AugmentedExamples:
     """Augmented examples of datasets on disk. Raises DatasetError as WrittenScenes does."""
     return AugmentedExamples(
         WrittenScenes(folders, side=size), size=size, count=count, seed=seed, strength=WRITTEN_STRENGTH
     )
+
+
+def photograph_examples(folders: Sequence[Path], *, size: int, count: int, seed: int) -> AugmentedExamples:
+    """Augmented examples of labelled photographs, a folder for each site or source.
+
+    A folder is drawn as often as the square root of its number of photographs says, so that one site with many of them
+    does not decide what packages look like. Raises DatasetError as WrittenScenes does.
+    """
+    sources = WrittenScenes(folders, side=2 * size)
+    weights = [n**-0.5 for n in sources.counts for _ in range(n)]
+    return AugmentedExamples(sources, size=size, count=count, seed=seed, weights=weights, strength=PHOTOGRAPH_STRENGTH)
 
 
 def background_examples(folder: Path, *, size: int, count: int, seed: int) -> AugmentedExamples:

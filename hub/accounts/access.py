@@ -70,7 +70,7 @@ class Access:
             case Kind.ANONYMOUS:
                 hidden = self._cells is not None and _is_cell(info) and not self._cells.sees(None, info.id.name)
                 return who is None and self._anonymous and not info.private and not hidden
-            case Kind.ROBOT:
+            case Kind.ROBOT | Kind.SITE:
                 return False
 
     def may_download(self, who: Identity | None, info: RepoInfo) -> bool:

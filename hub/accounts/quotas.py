@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hub.accounts.reservations import Reservations
 from hub.errors import QuotaError
+from hub.schemas.jobs import job_specs
 from hub.schemas.resources import Quota, QuotaIn
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
@@ -93,16 +94,16 @@ class Quotas:
         )
 
     def check_queue(self, db: Cursor, team: str, minutes: float) -> None:
-        """Raises QuotaError if the team may not queue another job of so many minutes today."""
+        """Raises QuotaError if the team may not queue another job of so many minutes today; one of 0 needs none."""
         limits = self.limits(db, team)
         queued = _count(db, team, "queued")
         if queued >= limits.queued:
             raise QuotaError(f"the team {team!r} has {queued} queued jobs and may have {limits.queued}; cancel one")
         used = self._minutes(db, team)
-        if used + minutes > limits.minutes:
+        if minutes and used + minutes > limits.minutes:
             raise QuotaError(
                 f"the team {team!r} has used {used:.0f} of its {limits.minutes:g} minutes of today (UTC);"
-                f" this fine-tune may take {minutes:g} more"
+                f" this job may take {minutes:g} more"
             )
 
     def may_run(self, db: Cursor, team: str) -> bool:
@@ -201,8 +202,9 @@ class Quotas:
         row = db.execute("SELECT seconds FROM hub_usage WHERE team = ? AND day = ?", [team, today]).fetchone()
         begin = today * DAY
         running = db.execute(
-            "SELECT coalesce(sum(? - greatest(claimed_at, ?)), 0) FROM hub_jobs WHERE team = ? AND state = 'running'",
-            [now, begin, team],
+            "SELECT coalesce(sum(greatest(? - greatest(claimed_at, ?), 0)), 0) FROM hub_jobs"
+            " WHERE team = ? AND state = 'running' AND NOT list_contains(?::VARCHAR[], kind)",
+            [now, begin, team, sorted(name for name, spec in job_specs().items() if spec.light)],
         ).fetchone()
         return ((row[0] if row else 0.0) + max(0.0, running[0] if running else 0.0)) / 60
 

@@ -29,6 +29,8 @@ class Reservations:
     def pending(self, db: Cursor, team: str) -> int:
         """Bytes that are reserved and not committed, each content once."""
         now = self._now()
+        # Under a clock that was put back, a reservation of the future would count until the clock comes there.
+        db.execute("UPDATE hub_reservations SET made_at = ? WHERE team = ? AND made_at > ?", [now, team, now])
         row = db.execute(
             "SELECT coalesce(sum(size), 0) FROM (SELECT content, max(size) AS size FROM hub_reservations r"
             " WHERE team = ? AND (made_at >= ? OR (made_at >= ? AND (starts_with(content, 'xorb:') OR EXISTS ("

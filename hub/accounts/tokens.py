@@ -10,9 +10,15 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from hub.accounts.kinds import CELL_SCOPE as CELL_SCOPE
+from hub.accounts.kinds import ROBOT_SCOPE as ROBOT_SCOPE
+from hub.accounts.kinds import SITE_SCOPE as SITE_SCOPE
+from hub.accounts.kinds import TEAM_SCOPE as TEAM_SCOPE
+from hub.accounts.kinds import Kind as Kind
+from hub.accounts.kinds import Scope as Scope
+from hub.accounts.kinds import kind_of_name
 from hub.errors import ForbiddenError, InputError, UnauthorizedError, UnknownTokenError, UnknownUserError
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
@@ -30,34 +36,6 @@ _READ = "read:"
 _BLOB = "blob:"
 OF_THE_HUB = frozenset({"base", "cells"})
 """Namespaces of repositories that no user or team has, whatever it is called."""
-
-
-ROBOT_SCOPE = "robot"
-CELL_SCOPE = "cell:"
-TEAM_SCOPE = "team:"
-
-
-class Scope(StrEnum):
-    """What a person's token may do. (A job process has `job:<id>` instead, which is none of these.)"""
-
-    READ = "read"
-    CONTRIBUTE = "contribute"
-    FINETUNE = "finetune"
-    PROMOTE = "promote"
-    ADMIN = "admin"
-
-
-class Kind(StrEnum):
-    """What an identity is. What each kind may do with which route is in `hub.http.access_policy`."""
-
-    PERSON = "person"
-    TEAM = "team"
-    """A program of one team, without a person behind it."""
-    ROBOT = "robot"
-    JOB = "job"
-    OPERATOR = "operator"
-    ANONYMOUS = "anonymous"
-    """Nobody known: no token, or one whose scopes make it none of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +60,7 @@ class Identity:
         """Somebody by name alone, as links and ledgers know them: no scope goes with it. A job stays a job, for which
         nothing exists that it was not given. Without `kind` the name says it: those of jobs, robots and teams begin
         with a word and a colon, which nobody can choose."""
-        kind = kind or _kind_of_name(name, user)
+        kind = kind or kind_of_name(name, user)
         teams = frozenset({name.split(":")[1].lower()}) if kind is Kind.TEAM and name.count(":") else frozenset()
         return cls(name, frozenset({name}) if kind is Kind.JOB else frozenset(), user, teams, told_kind=kind)
 
@@ -93,6 +71,8 @@ class Identity:
             return self.told_kind
         if ROBOT_SCOPE in self.scopes:
             return Kind.ROBOT
+        if SITE_SCOPE in self.scopes:
+            return Kind.SITE
         if self.job is not None:
             return Kind.JOB
         if Scope.ADMIN in self.scopes:
@@ -118,8 +98,15 @@ class Identity:
     @property
     def robot_cells(self) -> frozenset[str] | None:
         """The cells that a robot's token is for ("*": every one); None for all other tokens."""
-        if ROBOT_SCOPE not in self.scopes:
-            return None
+        return self._cells if ROBOT_SCOPE in self.scopes else None
+
+    @property
+    def site_cells(self) -> frozenset[str] | None:
+        """The cells that a site's token is for ("*": every one); None for all other tokens."""
+        return self._cells if self.kind is Kind.SITE else None
+
+    @property
+    def _cells(self) -> frozenset[str]:
         return frozenset(one.removeprefix(CELL_SCOPE) for one in self.scopes if one.startswith(CELL_SCOPE))
 
     def require(self, scope: Scope) -> None:
@@ -176,8 +163,9 @@ class Identity:
         if self.kind in (Kind.PERSON, Kind.TEAM):
             self._require_namespace(repo)
         elif self.kind is Kind.JOB:
-            if type_ != "model" or _WRITE + repo not in self.scopes:
-                raise ForbiddenError(f"the token {self.name!r} lacks the scope: a job writes its cell alone")
+            # Without a type it is a model: tokens of jobs that an older hub started.
+            if not {f"{_WRITE}{type_}/{repo}", _WRITE + repo if type_ == "model" else ""} & self.scopes:
+                raise ForbiddenError(f"the token {self.name!r} lacks the scope: a job writes what it was made for")
         elif type_ == "dataset":
             self.require(Scope.CONTRIBUTE)
         else:
@@ -294,24 +282,29 @@ class Tokens:
         job_id: str,
         cell: str,
         *,
+        writes: Iterable[str] = (),
         reads: Iterable[str] = (),
         blobs: Iterable[str] = (),
         seconds: float,
     ) -> str:
-        """The token of one run of a job's process, which may write to its cell's repository, read that one and those in
-        `reads` (`dataset/acme/dock-7`), and get the bytes of `blobs` (sha256). It may do nothing else.
+        """The token of one run of a job's process, which may write to its cell's repository and to those in `writes`
+        (`dataset/acme/dock-7`), read these and `reads`, and get the bytes of `blobs` (sha256), and nothing else.
 
         Part of the transaction that claims the job; the tokens of earlier runs stop working.
         """
         self.revoke_job(db, job_id)
-        repo = f"cells/{cell}"
-        scopes = {_JOB + job_id, _WRITE + repo, *(_BLOB + digest for digest in blobs)}
-        scopes |= {(_READ + name).lower() for name in (*reads, f"model/{repo}")}
+        writes = {*writes, *([f"model/cells/{cell}"] if cell else [])}
+        scopes = {_JOB + job_id, *(_WRITE + name for name in writes), *(_BLOB + digest for digest in blobs)}
+        scopes |= {(_READ + name).lower() for name in (*reads, *writes)}
         return self._issue(db, _JOB + job_id, scopes, seconds)
 
     def revoke_job(self, db: Cursor, job_id: str) -> None:
         """A run that ended, or that lost its lease, can no longer speak for the job."""
         db.execute("DELETE FROM hub_tokens WHERE name = ?", [_JOB + job_id])
+
+    def shift_jobs(self, db: Cursor, seconds: float) -> None:
+        """The clock leapt ahead: the tokens of runs are good for as long as they were."""
+        db.execute("UPDATE hub_tokens SET expires_at = expires_at + ? WHERE starts_with(name, ?)", [seconds, _JOB])
 
     def issue_in(self, db: Cursor, name: str, scopes: Iterable[str]) -> str:
         """As `issue`, as a part of the caller's transaction."""
@@ -326,15 +319,11 @@ class Tokens:
         user: str | None = None,
         value: str | None = None,
     ) -> str:
-        token = value or PREFIX + secrets.token_urlsafe(32)
-        now = self._now()
+        token, now = value or PREFIX + secrets.token_urlsafe(32), self._now()
         expires = None if seconds is None else now + seconds
         row = [_sha256(token), name, " ".join(sorted(scopes)), now, expires, user]
-        db.execute(
-            "INSERT INTO hub_tokens (sha256, name, scopes, created_at, expires_at, user_name) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            row,
-        )
+        columns = "sha256, name, scopes, created_at, expires_at, user_name"
+        db.execute(f"INSERT INTO hub_tokens ({columns}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608  # a constant
         return token
 
     def identify(self, token: str) -> Identity:
@@ -380,13 +369,6 @@ class Tokens:
             return self.identify(token).may(Scope.ADMIN)
         except UnauthorizedError:
             return False
-
-
-def _kind_of_name(name: str, user: str | None) -> Kind:
-    if user is not None:
-        return Kind.PERSON
-    word = name.partition(":")[0] if ":" in name else ""
-    return {"job": Kind.JOB, "robot": Kind.ROBOT, "team": Kind.TEAM}.get(word, Kind.OPERATOR)
 
 
 def _sha256(token: str) -> str:

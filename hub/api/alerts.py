@@ -9,8 +9,11 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.client.alerts import AlertCalls
+from hub.http.access_policy import PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas.loop import Alert, AlertNote, AlertState
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 
@@ -67,3 +70,16 @@ class AlertController(Controller):
         who = identity_of(request)
         services.production.alerts.get(alert_id, services.privacy.workplaces(who))
         return services.production.alerts.close(alert_id, who.owner, data.note)
+
+
+RESOURCE = register(
+    Resource(
+        "alerts",
+        [AlertController],
+        rules=grouped(
+            ("/alerts", PRODUCTION, "GET"),
+            ("/alerts/{alert_id}", PRODUCTION, "GET, GET /pictures/{which}, POST /acknowledge, POST /close"),
+        ),
+        calls=AlertCalls,
+    )
+)

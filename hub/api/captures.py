@@ -14,9 +14,12 @@ from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from hub.accounts.tokens import Identity, Scope
+from hub.client.captures import CaptureCalls
 from hub.errors import InputError
+from hub.http.access_policy import PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.migrations.tables import timestamp
 from hub.schemas import serving as v
 from hub.services import Services
@@ -39,7 +42,7 @@ class CaptureController(Controller):
         limit: Annotated[int, QueryParameter(ge=1, le=500)] = 50,
         before: Annotated[str | None, QueryParameter(max_length=40, description="Older than this capture.")] = None,
         cell: Annotated[str | None, QueryParameter(max_length=200)] = None,
-        reason: Annotated[str | None, QueryParameter(max_length=20, description="low_score or sample.")] = None,
+        reason: Annotated[str | None, QueryParameter(max_length=20, description="low_score, sample, …")] = None,
         outcome: Annotated[
             str | None, QueryParameter(max_length=20, description="What the pick did; `none` without one.")
         ] = None,
@@ -175,3 +178,16 @@ def _with_outcomes(services: Services, captures: list[dict[str, Any]]) -> list[v
         )
         for one in captures
     ]
+
+
+RESOURCE = register(
+    Resource(
+        "captures",
+        [CaptureController],
+        rules=grouped(
+            ("/captures", PRODUCTION, "GET"),
+            ("/captures/{capture_id}", PRODUCTION, "GET, GET /image, DELETE"),
+        ),
+        calls=CaptureCalls,
+    )
+)

@@ -10,8 +10,11 @@ from litestar.status_codes import HTTP_204_NO_CONTENT
 
 from hub import __version__
 from hub.accounts.tokens import Identity, Kind, Scope
+from hub.client.cells import CellCalls
+from hub.http.access_policy import CHANGE, OPEN, SEE, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas.core import Cell, CellIn, Health
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.schemas.resources import CellChange
@@ -82,3 +85,17 @@ def _home(who: Identity) -> str:
     if who.kind is Kind.OPERATOR or (who.user is None and who.kind is not Kind.TEAM):
         return ""
     return next(iter(who.teams)) if len(who.teams) == 1 else who.home.lower()
+
+
+RESOURCE = register(
+    Resource(
+        "cells",
+        [health, CellController],
+        rules=grouped(
+            ("", OPEN, "GET /health"),
+            ("/cells", SEE, "GET, GET /{cell}"),
+            ("/cells", CHANGE, "POST, PATCH /{cell}, DELETE /{cell}"),
+        ),
+        calls=CellCalls,
+    )
+)

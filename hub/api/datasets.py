@@ -11,12 +11,15 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED, HTTP_204_NO_CONTENT
 
 from hub.accounts.tokens import Scope
+from hub.client.datasets import DatasetCalls
 from hub.datasets.content_range import parse_range
 from hub.datasets.uploads import PART_BYTES
 from hub.errors import InputError
+from hub.http.access_policy import CHANGE, SEE, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas import core as s
 from hub.schemas import resources as r
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -90,14 +93,18 @@ class DatasetController(Controller):
     def offer_dataset(
         self, services: Hub, request: HubRequest, namespace: Text, name: Text, data: JSONBody[r.OfferIn]
     ) -> r.Dataset:
-        """Offer a dataset to the base: it may learn from it, whether it is private or not."""
+        """Offer a revision of a dataset to the base: its pictures train a base that everybody gets, whether it is
+        private or not. Its names and pictures are shown to nobody else."""
         who = identity_of(request)
-        return services.datasets.offer(_repo(namespace, name), who, offered=True, note=data.note)
+        services.growth.contributions.offer(_repo(namespace, name), who, revision=data.revision, note=data.note)
+        return services.datasets.get(_repo(namespace, name), who)
 
     @delete(NAME + "/offer", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.CONTRIBUTE)])
     def withdraw_dataset(self, services: Hub, request: HubRequest, namespace: Text, name: Text) -> r.Dataset:
         """Take an offer back; bases that are made already keep what they learnt."""
-        return services.datasets.offer(_repo(namespace, name), identity_of(request), offered=False)
+        who = identity_of(request)
+        services.growth.contributions.withdraw(_repo(namespace, name), who)
+        return services.datasets.get(_repo(namespace, name), who)
 
     @get(NAME + "/summary", sync_to_thread=True)
     def get_summary(
@@ -221,3 +228,18 @@ async def read_part(request: Request[Any, Any, Any], content_range: str | None) 
 
 def _repo(namespace: str, name: str) -> RepoId:
     return RepoId("dataset", namespace, name)
+
+
+RESOURCE = register(
+    Resource(
+        "datasets",
+        [DatasetController, UploadController],
+        rules=grouped(
+            ("/datasets", SEE, "GET"),
+            ("/datasets/{namespace}/{name}", SEE, "GET, GET /summary, GET /images, GET /images/{pos}"),
+            ("/datasets/{namespace}/{name}", CHANGE, "PUT, PATCH, DELETE, PUT /offer, DELETE /offer, POST /uploads"),
+            ("/uploads/{upload_id}", CHANGE, "GET, DELETE, PUT /files/{sha256}, POST /commit"),
+        ),
+        calls=DatasetCalls,
+    )
+)

@@ -9,8 +9,11 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_201_CREATED
 
 from hub.accounts.tokens import Scope
+from hub.client.events import EventCalls
+from hub.http.access_policy import PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas.events import Event, EventChange, EventMerge, EventSplit, EventState, Finding
 from hub.schemas.paging import DEFAULT_LIMIT, Limit
 
@@ -91,3 +94,16 @@ class FindingController(Controller):
         """The package, cut out of its frame: a JPEG."""
         data = services.production.events.crop(finding_id, services.privacy.workplaces(identity_of(request)))
         return Response(data, media_type="image/jpeg", headers=PICTURE_HEADERS)
+
+
+RESOURCE = register(
+    Resource(
+        "events",
+        [EventController, FindingController],
+        rules=grouped(
+            ("", PRODUCTION, "GET /events, GET /findings/{finding_id}/picture"),
+            ("/events/{event_id}", PRODUCTION, "GET, PATCH, GET /findings, POST /merge, POST /split"),
+        ),
+        calls=EventCalls,
+    )
+)

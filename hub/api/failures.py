@@ -10,8 +10,11 @@ from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
 from hub.api.captures import moment
+from hub.client.failures import FailureCalls
+from hub.http.access_policy import PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas.failures import CorrectionIn, Failure
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from serving.observed.failure_kinds import Verdict
@@ -63,3 +66,15 @@ class FailureController(Controller):
         services.production.failures.get(failure_id, places)
         services.production.failures.correct(failure_id, data.verdict, who.owner, data.note)
         return services.production.failures.get(failure_id, places)
+
+
+RESOURCE = register(
+    Resource(
+        "failures",
+        [FailureController],
+        rules=grouped(
+            ("/failures", PRODUCTION, "GET, GET /{failure_id}, POST /{failure_id}/correct"),
+        ),
+        calls=FailureCalls,
+    )
+)

@@ -7,11 +7,14 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.client.forgetting import ForgetCalls
 from hub.datasets.forgetting import require_forget
 from hub.errors import InputError
+from hub.http.access_policy import CHANGE, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest
+from hub.http.resources import Resource, register
 from hub.schemas.failures import ForgetIn, Forgotten
 
 
@@ -36,3 +39,15 @@ class ForgetController(Controller):
         made = services.forgetting.forget(sha256, who, data.reason)
         note(request, sha256=sha256, captures=len(made.captures), datasets=made.datasets, models=made.models)
         return made
+
+
+RESOURCE = register(
+    Resource(
+        "forget",
+        [ForgetController],
+        rules=grouped(
+            ("/forget", CHANGE, "POST"),
+        ),
+        calls=ForgetCalls,
+    )
+)

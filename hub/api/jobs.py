@@ -15,10 +15,15 @@ from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
 from hub.accounts.tokens import Identity, Scope
-from hub.errors import UnknownJobError
+from hub.client.jobs import JobCalls
+from hub.errors import InputError, UnknownJobError
+from hub.http.access_policy import CHANGE, JOB, JOB_OR_OWN, OPERATOR, PRODUCTION, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, is_job, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
+from hub.jobs.kinds import kind_named, kind_of
+from hub.kinds import finetune
 from hub.schemas import core as s
 from hub.schemas import resources as r
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
@@ -41,11 +46,7 @@ def create_finetune(services: Hub, data: JSONBody[s.FinetuneIn], request: HubReq
 
     While a job works on the very same request, that job is the answer.
     """
-    who = identity_of(request)
-    cell = services.cells.get(data.cell)  # a mistyped cell is told before its dataset is looked for
-    who.require_team(cell.team, f"the cell {cell.name!r}")
-    services.readable(RepoId.parse(data.dataset, "dataset"), who, files=True)
-    job = services.finetunes.request(data, who.owner, may_read=services.may_download(who))
+    job = finetune.queue(services, identity_of(request), data)
     note(request, job=job.id, dataset_commit=job.spec.dataset_commit, base_commit=job.spec.base_commit)
     return job
 
@@ -71,7 +72,8 @@ def life_for(services: Services, job: s.Job, who: Identity) -> str:
 
 def require_data(services: Services, job: s.Job, who: Identity) -> None:
     """Raise RepoNotFoundError or GatedError unless `who` may have the dataset that a run of the job would read."""
-    services.readable(RepoId.parse(job.spec.dataset, "dataset"), who, files=True)
+    if job.spec.dataset:
+        services.readable(RepoId.parse(job.spec.dataset, "dataset"), who, files=True)
 
 
 class JobController(Controller):
@@ -102,6 +104,23 @@ class JobController(Controller):
             limit=limit + 1, after=after, states=[wanted] if wanted else [], cell=cell, teams=teams, created_by=mine
         )
         return paged(request, found, limit, lambda job: job.id)
+
+    @post(sync_to_thread=True, status_code=HTTP_202_ACCEPTED, guards=[requires(Scope.FINETUNE)])
+    def create_job(self, services: Hub, data: JSONBody[s.JobIn], request: HubRequest) -> s.Job:
+        """Ask for a job of any kind that is asked for like this: `finetune`, `dataset-check`, `evaluation`, …
+
+        Every revision is pinned to a commit now. While a job works on the very same request, that job is the answer.
+        """
+        kind = kind_named(data.kind)
+        if kind.asked is None or kind.queue is None:
+            raise InputError(f"jobs of the kind {data.kind!r} are not asked for like this")
+        try:
+            asked = msgspec.convert(data.asked, kind.asked)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{data.kind}: {error}") from None
+        job = kind.queue(services, identity_of(request), asked)
+        note(request, job=job.id, kind=data.kind, dataset_commit=job.spec.dataset_commit)
+        return job
 
     @get("/{job_id:str}", sync_to_thread=True)
     def get_job(self, services: Hub, request: HubRequest, job_id: Text) -> s.Job:
@@ -177,7 +196,7 @@ class WorkerController(Controller):
     )
     def claim(self, services: Hub, data: JSONBody[s.ClaimIn]) -> Response[s.Claim | None]:
         """Lease a queued job of the team whose turn it is; 204 when there is none."""
-        claim = services.jobs.claim(data.worker)
+        claim = services.jobs.claim(data.worker, data.kinds)
         return Response(claim, status_code=HTTP_200_OK if claim else HTTP_204_NO_CONTENT)
 
     @post("/{job_id:str}/heartbeat", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -212,9 +231,14 @@ class ReportController(Controller):
 
     @post("/finish", sync_to_thread=True, status_code=HTTP_200_OK)
     def finish(self, services: Hub, request: HubRequest, job_id: Text, data: JSONBody[s.FinishIn]) -> s.Job:
-        """The variant is uploaded: give it its tag and lineage, and end the job."""
-        job = services.finetunes.accept(job_id, data)
-        note(request, version=job.version, commit=data.commit, deck=data.deck)
+        """The work is done and what it made uploaded: take the answer, and end the job.
+
+        Of a fine-tune that is the variant, which gets its tag and lineage.
+        """
+        job = services.jobs.require_running(job_id)
+        accept = kind_of(job.spec).accept
+        job = services.jobs.finish(job_id, None, data.metrics) if accept is None else accept(services, job, data)
+        note(request, **{"version": job.version, "commit": data.commit or None, "deck": data.deck or None})
         return job
 
     @post("/fail", sync_to_thread=True, status_code=HTTP_200_OK)
@@ -241,3 +265,20 @@ async def _events(services: Hub, job_id: Text, after: int) -> AsyncIterator[Serv
             silent = 0.0
             yield ServerSentEventMessage(data=None, comment="still here")
         await anyio.sleep(EVENT_POLL_SECONDS)
+
+
+RESOURCE = register(
+    Resource(
+        "jobs",
+        [create_finetune, JobController, WorkerController, ReportController],
+        rules=grouped(
+            ("", CHANGE, "POST /finetunes, POST /jobs"),
+            ("/jobs", PRODUCTION, "GET"),
+            ("/jobs/{job_id}", JOB_OR_OWN, "GET"),
+            ("/jobs/{job_id}", PRODUCTION, "GET /events, GET /log, POST /cancel, POST /retry"),
+            ("/jobs", OPERATOR, "POST /claim, POST /{job_id}/heartbeat, POST /{job_id}/release, POST /{job_id}/log"),
+            ("/jobs/{job_id}", JOB, "POST /progress, POST /finish, POST /fail"),
+        ),
+        calls=JobCalls,
+    )
+)

@@ -9,9 +9,12 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.client.labels import LabelCalls
+from hub.http.access_policy import PRODUCTION, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas import labels as s
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 
@@ -127,3 +130,23 @@ class LabelController(Controller):
     ) -> s.TaskWork:
         """What a model says of a picture that nobody has looked at yet."""
         return services.labelling.propose(task_id, data, identity_of(request))
+
+
+RESOURCE = register(
+    Resource(
+        "labels",
+        [LabelController],
+        rules=grouped(
+            ("/labels", PRODUCTION, "GET"),
+            ("/labels/cells/{cell}", PRODUCTION, "GET, PUT, GET /tasks, GET /batches, GET /stats, POST /fill"),
+            ("/labels/cells/{cell}", PRODUCTION, "POST /next, POST /propagate, POST /batches"),
+            (
+                "/labels/cells/{cell}",
+                PRODUCTION,
+                "DELETE /batches/{batch_id}",
+            ),
+            ("/labels/tasks/{task_id}", PRODUCTION, "GET, GET /image, POST /accept, POST /move, PUT /proposal"),
+        ),
+        calls=LabelCalls,
+    )
+)

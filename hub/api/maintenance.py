@@ -9,8 +9,10 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.http.access_policy import OPERATOR, grouped
 from hub.http.auth import requires
 from hub.http.dependencies import Hub
+from hub.http.resources import Resource, register
 from hub.maintenance.maintenance import check_target
 
 _LINES = "application/x-ndjson"
@@ -62,3 +64,14 @@ class MaintenanceController(Controller):
         return Stream(
             care.streamed(lambda tell: care.backup(data.out, reread=data.reread, progress=tell)), media_type=_LINES
         )
+
+
+RESOURCE = register(
+    Resource(
+        "maintenance",
+        [MaintenanceController],
+        rules=grouped(
+            ("/maintenance", OPERATOR, "POST /backup, POST /gc, POST /fsck"),
+        ),
+    )
+)

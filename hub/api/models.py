@@ -11,10 +11,13 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.client.models import ModelCalls
 from hub.errors import UnknownEvaluationError
+from hub.http.access_policy import CHANGE, PRODUCTION, SEE, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.rollout.serving_folder import of_cells
 from hub.schemas import core as s
 from hub.schemas import resources as r
@@ -120,15 +123,23 @@ class EvaluationController(Controller):
         model: Annotated[str | None, QueryParameter(max_length=300, description="Of one model alone.")] = None,
     ) -> Response[list[r.Evaluation]]:
         """Evaluations, newest first."""
-        hidden = services.privacy.hidden(identity_of(request))
-        found = services.evaluations.page(limit=limit + 1, after=after, model=model, hidden=hidden)
+        who = identity_of(request)
+        found = services.evaluations.page(
+            limit=limit + 1,
+            after=after,
+            model=model,
+            hidden=services.privacy.hidden(who),
+            namespaces=None if who.sees_all else who.namespaces,
+        )
         return paged(request, _judged(services, request, found), limit, lambda one: one.id)
 
     @get("/{evaluation_id:str}", sync_to_thread=True)
     def get_evaluation(self, services: Hub, request: HubRequest, evaluation_id: Text) -> r.Evaluation:
         """One evaluation."""
         found = services.evaluations.get(evaluation_id)
-        if services.evaluations.cell_of(found) in services.privacy.hidden(identity_of(request)):
+        who = identity_of(request)
+        hidden = services.evaluations.cell_of(found) in services.privacy.hidden(who)
+        if hidden or services.privacy.secret_datasets([found.dataset.partition("@")[0]], who):
             raise UnknownEvaluationError(f"there is no evaluation {evaluation_id!r}")
         return _judged(services, request, [found])[0]
 
@@ -196,3 +207,19 @@ def routing(services: Hub, request: HubRequest) -> dict[str, Any]:
     table = services.serving_folder.read()
     places = services.privacy.workplaces(identity_of(request))
     return table if places is None else of_cells(table, places)
+
+
+RESOURCE = register(
+    Resource(
+        "models",
+        [ModelController, routing, EvaluationController],
+        rules=grouped(
+            ("/models", SEE, "GET, GET /{cell}, GET /{cell}/{version}"),
+            ("/models/{cell}", CHANGE, "POST /{version}/promote, POST /rollback"),
+            ("/routing", PRODUCTION, "GET"),
+            ("/evaluations", SEE, "GET, GET /{evaluation_id}"),
+            ("/evaluations", CHANGE, "POST"),
+        ),
+        calls=ModelCalls,
+    )
+)

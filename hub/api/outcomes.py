@@ -14,9 +14,12 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Identity, Scope
+from hub.client.outcomes import OutcomeCalls
 from hub.errors import ForbiddenError, InputError
+from hub.http.access_policy import PRODUCTION, REPORT, grouped
 from hub.http.auth import identity_of
 from hub.http.dependencies import Hub, HubRequest
+from hub.http.resources import Resource, register
 from hub.rollout.ballots import Ballot
 from hub.rollout.statistics import Rate
 from hub.rollout.telemetry import DIMENSIONS
@@ -101,3 +104,16 @@ def success_rates(
             )
         )
     return v.Rates(by=list(by), rates=rates, unmatched=unmatched)
+
+
+RESOURCE = register(
+    Resource(
+        "outcomes",
+        [OutcomeController],
+        rules=grouped(
+            ("/outcomes", REPORT, "POST"),
+            ("/outcomes", PRODUCTION, "GET /rates"),
+        ),
+        calls=OutcomeCalls,
+    )
+)

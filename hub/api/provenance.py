@@ -10,9 +10,12 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.tokens import Scope
+from hub.client.provenance import ProvenanceCalls
+from hub.http.access_policy import CHANGE, OPERATOR, SEE, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest
+from hub.http.resources import Resource, register
 from hub.migrations.tables import timestamp
 from hub.schemas import provenance as p
 from hub.services import Services
@@ -147,3 +150,17 @@ def _approval(cell: str, one: Approval) -> p.ApprovalOut:
         note=one.note,
         given_at=timestamp(one.given_at.timestamp()),
     )
+
+
+RESOURCE = register(
+    Resource(
+        "provenance",
+        [ProvenanceController],
+        rules=grouped(
+            ("/provenance", SEE, "GET /statement, GET /keys, GET /verify, GET /lineage, GET /decisions, GET /policy"),
+            ("/provenance", OPERATOR, "POST /statement, PUT /policy"),
+            ("/provenance", CHANGE, "POST /approvals"),
+        ),
+        calls=ProvenanceCalls,
+    )
+)

@@ -9,9 +9,12 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED
 
 from hub.accounts.tokens import Identity, Scope
+from hub.client.refresh import RefreshCalls
 from hub.errors import UnknownCellError
+from hub.http.access_policy import CHANGE, PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.loop.refreshes import check_labels
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.schemas.refresh import Refresh, RefreshNote, RefreshPolicy, RefreshPolicySet, RefreshRun, Step
@@ -145,3 +148,18 @@ class RefreshController(Controller):
         who = identity_of(request)
         changer(services, who, cell)
         return services.refreshes.undo(cell, run, who.owner, data.note)
+
+
+RESOURCE = register(
+    Resource(
+        "refresh",
+        [RefreshController],
+        rules=grouped(
+            ("/cells/{cell}", PRODUCTION, "GET /timeline, GET /refresh, GET /refresh/policies, GET /refresh/runs"),
+            ("/cells/{cell}/refresh", CHANGE, "PUT /policy, POST /pause, POST /resume, POST /now"),
+            ("/cells/{cell}/refresh/runs/{run}", PRODUCTION, "GET"),
+            ("/cells/{cell}/refresh/runs/{run}", CHANGE, "POST /veto, POST /undo"),
+        ),
+        calls=RefreshCalls,
+    )
+)

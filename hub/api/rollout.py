@@ -8,9 +8,12 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 
 from hub.accounts.minting import require_lifetime
 from hub.accounts.tokens import Scope
+from hub.client.rollout import RolloutCalls
 from hub.errors import UnknownTrialError
+from hub.http.access_policy import OPERATOR, PRODUCTION, grouped
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas import serving as v
 from hub.services import Services
 
@@ -65,7 +68,10 @@ class TrialController(Controller):
     @delete("/{trial_id:str}", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
     def stop_trial(self, services: Hub, request: HubRequest, trial_id: Text) -> v.Trial:
         """End a trial without a verdict. Its record stays."""
-        _own(services, request, services.production.trials.get(trial_id).cell)
+        cell = services.production.trials.get(trial_id).cell
+        if not services.privacy.works_in(identity_of(request), cell):  # as if it was not there
+            raise UnknownTrialError(f"there is no trial {trial_id!r}")
+        _own(services, request, cell)
         return services.production.trials.stop(trial_id)
 
 
@@ -117,3 +123,17 @@ def _rollout(services: Services, cell: str) -> v.Rollout:
         trials=services.production.trials.of_cell(cell, limit=20),
         placement=services.serving_folder.placement.of(held),
     )
+
+
+RESOURCE = register(
+    Resource(
+        "rollouts",
+        [RolloutController, TrialController, RobotController],
+        rules=grouped(
+            ("/rollouts/{cell}", PRODUCTION, "GET, PUT /lines, PUT /share, POST /trials"),
+            ("/trials/{trial_id}", PRODUCTION, "GET, DELETE"),
+            ("/robots", OPERATOR, "GET, POST, DELETE /{robot_id}"),
+        ),
+        calls=RolloutCalls,
+    )
+)

@@ -9,10 +9,13 @@ from litestar.status_codes import HTTP_200_OK, HTTP_204_NO_CONTENT
 from hub.accounts.minting import mint
 from hub.accounts.tokens import Identity, Scope, TokenInfo
 from hub.accounts.users import Team, User
+from hub.client.accounts import AccountCalls
 from hub.errors import UnknownTeamError, UnknownTokenError
+from hub.http.access_policy import ACCOUNT, OPERATOR, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.migrations.tables import timestamp
 from hub.schemas import core as s
 from hub.schemas import resources as r
@@ -172,3 +175,18 @@ def _token(info: TokenInfo) -> s.Token:
         created_at=timestamp(info.created_at),
         expires_at=None if info.expires_at is None else timestamp(info.expires_at),
     )
+
+
+RESOURCE = register(
+    Resource(
+        "accounts",
+        [get_me, UserController, TeamController, TokenController],
+        rules=grouped(
+            ("", ACCOUNT, "GET /me, GET /tokens, POST /tokens, DELETE /tokens/{token_id}"),
+            ("/teams", ACCOUNT, "GET, GET /{name}, GET /{name}/quota"),
+            ("/users", OPERATOR, "GET, PUT /{name}, GET /{name}, DELETE /{name}"),
+            ("/teams/{name}", OPERATOR, "PUT, DELETE, PUT /quota, PUT /members/{user}, DELETE /members/{user}"),
+        ),
+        calls=AccountCalls,
+    )
+)

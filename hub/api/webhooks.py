@@ -9,10 +9,13 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.status_codes import HTTP_200_OK, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
 
 from hub.accounts.tokens import Scope
+from hub.client.webhooks import WebhookCalls
 from hub.errors import ForbiddenError, UnknownWebhookError
+from hub.http.access_policy import ACCOUNT, CHANGE, grouped
 from hub.http.audit import note
 from hub.http.auth import identity_of, requires
 from hub.http.dependencies import Hub, HubRequest, Text
+from hub.http.resources import Resource, register
 from hub.schemas import webhooks as w
 from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
 from hub.services import Services
@@ -113,3 +116,18 @@ def _own(services: Services, request: HubRequest, webhook_id: str) -> Hook:
     if not who.sees_all and (not hook.team or not who.owns(hook.team)):
         raise UnknownWebhookError(f"there is no webhook {webhook_id!r}")
     return hook
+
+
+RESOURCE = register(
+    Resource(
+        "webhooks",
+        [WebhookController],
+        rules=grouped(
+            ("/webhooks", ACCOUNT, "GET, GET /{webhook_id}, GET /{webhook_id}/deliveries"),
+            ("/webhooks", ACCOUNT, "GET /{webhook_id}/deliveries/{delivery_id}"),
+            ("/webhooks", CHANGE, "POST, PATCH /{webhook_id}, DELETE /{webhook_id}"),
+            ("/webhooks/{webhook_id}", CHANGE, "POST /secret, POST /test, POST /deliveries/{delivery_id}/retry"),
+        ),
+        calls=WebhookCalls,
+    )
+)

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.schemas.loop import Alert
-from hub.settings import Settings
+from hub.cli.common import (
+    connect,
+    given,
+    json_option,
+    out,
+    print_json,
+    settings_options,
+    show_rows,
+    show_said,
+    when,
+)
+
+if TYPE_CHECKING:
+    from hub.schemas.loop import Alert
+    from hub.settings import Settings
 
 note_option = click.option("--note", default="", help="What you found or did.")
 
@@ -31,16 +44,15 @@ def list_(settings: Settings, cell: str | None, state: str | None, limit: int, a
     Example:
       parcelhub alerts list --state open
     """
-    wanted = {"limit": str(limit), "cell": cell, "state": state}
     with connect(settings) as client:
-        found = client.alerts(**{name: value for name, value in wanted.items() if value is not None})
-    if as_json:
-        print_json(found)
-        return
-    rows = table("Alerts", "alert", "since", "cell", "line", "what", "state")
-    for one in found:
-        rows.add_row(one.id, when(one.since), one.cell, one.line or "-", one.what, one.state)
-    out.print(rows)
+        found = client.alerts(**given(limit=limit, cell=cell, state=state))
+    show_rows(
+        found,
+        "Alerts",
+        ("alert", "since", "cell", "line", "what", "state"),
+        lambda one: (one.id, when(one.since), one.cell, one.line or "-", one.what, one.state),
+        as_json=as_json,
+    )
 
 
 @alerts.command("show")
@@ -81,10 +93,7 @@ def ack(settings: Settings, alert_id: str, note: str, as_json: bool) -> None:
     """
     with connect(settings) as client:
         found = client.acknowledge_alert(alert_id, note)
-    if as_json:
-        print_json(found)
-        return
-    out.print(f"{found.acknowledged_by} looks after it", markup=False, highlight=False)
+    show_said(found, f"{found.acknowledged_by} looks after it", as_json=as_json)
 
 
 @alerts.command("close")
@@ -101,10 +110,7 @@ def close(settings: Settings, alert_id: str, note: str, as_json: bool) -> None:
     """
     with connect(settings) as client:
         found = client.close_alert(alert_id, note)
-    if as_json:
-        print_json(found)
-        return
-    out.print("closed")
+    show_said(found, "closed", as_json=as_json)
 
 
 def _tell(one: Alert) -> None:

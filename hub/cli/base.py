@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli.common import err, json_option, out, print_json, table
+from hub.cli.growth import COMMANDS
 from hub.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ written_option = click.option(
 )
 
 
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers between commas, none twice. Raises InputError."""
+    try:
+        return tuple(sorted({int(part) for part in text.split(",") if part.strip()}))
+    except ValueError as error:
+        raise InputError(f"--sizes takes whole numbers of pixels between commas, not {text!r}") from error
+
+
 @click.group()
 def base() -> None:
     """The universal base: train one, judge one."""
@@ -49,6 +58,15 @@ backgrounds_option = click.option(
 )
 background_share_option = click.option(
     "--background-share", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of all pictures."
+)
+photographs_option = click.option(
+    "--photographs",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A dataset of labelled photographs of one site, with a base's classes; may be given again.",
+)
+photograph_share_option = click.option(
+    "--photograph-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of all pictures."
 )
 foundation_option = click.option(
     "--foundation",
@@ -79,6 +97,12 @@ foundation_option = click.option(
     type=click.IntRange(32),
     help="Pixels a side; a multiple of 16. By default the start's, or else 256.",
 )
+@click.option(
+    "--sizes",
+    default="",
+    metavar="PIXELS,PIXELS,…",
+    help="Sides in pixels of which each batch draws one, for a base that stands them all [default: its own alone].",
+)
 @written_option
 @click.option("--also-share", "written_share", type=click.FloatRange(0, 1), default=0.2, show_default=True)
 @click.option("--close-ups", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Share of scenes.")
@@ -89,6 +113,8 @@ foundation_option = click.option(
 )
 @backgrounds_option
 @background_share_option
+@photographs_option
+@photograph_share_option
 @click.option(
     "--pasted", type=click.FloatRange(0, 1), default=0.12, show_default=True, help="Share of scenes made of these."
 )
@@ -117,6 +143,7 @@ def train(
     hidden_size: int,
     layers: int | None,
     image_size: int | None,
+    sizes: str,
     written: tuple[Path, ...],
     written_share: float,
     close_ups: float,
@@ -124,6 +151,8 @@ def train(
     pasted: float,
     backgrounds: Path | None,
     background_share: float,
+    photographs: tuple[Path, ...],
+    photograph_share: float,
     workers: int,
     seed: int,
     start: Path | None,
@@ -143,7 +172,9 @@ def train(
       parcelhub scenes write --tier physical --images 1400 --size 256 --out ./physical --workers 2
       parcelhub base train --minutes 60 --start ./my-base --also ./physical --seed 2 --out ./better-base
       parcelhub base train --minutes 60 --start ./better-base --image-size 320 --seed 3 --out ./finer-base
+      parcelhub base train --minutes 60 --start ./finer-base --sizes 256,320,448 --out ./steady-base
       parcelhub base train --minutes 30 --start ./finer-base --backgrounds ./empty-halls --out ./calmer-base
+      parcelhub base train --minutes 30 --start ./calmer-base --photographs ./dock --out ./real-base
       parcelhub base train --minutes 90 --foundation efficientnet-lite0 --start ./my-base --out ./founded-base
       RAY_ADDRESS=head:6379 parcelhub base train --ray 8 --minutes 60 --out /shared/my-base
       parcelhub base train --minutes 25 --batch-size 128 --hidden-size 384 --workers 14 --out ./my-base
@@ -172,6 +203,9 @@ def train(
         pasted=pasted,
         backgrounds=backgrounds,
         background_share=background_share,
+        photographs=photographs,
+        photograph_share=photograph_share,
+        sizes=parse_sizes(sizes),
         max_steps=steps,
         max_seconds=minutes * 60 if minutes else None,
         batch_size=batch_size,
@@ -310,3 +344,7 @@ def _show(judgements: Sequence[Judgement]) -> None:
     missing = left_out()
     if missing:
         err.print(missing)
+
+
+for _command in COMMANDS:
+    base.add_command(_command)

@@ -6,31 +6,36 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-import msgspec
 import rich_click as click
 from rich.console import Console
-from rich.table import Table
-
-from hub.accounts.redaction import redact_logs
-from hub.errors import InputError
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.table import Table
 
     from hub.client.client import HubClient, ProgressCallback
+    from hub.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 DEBUG_VARIABLE = "PARCELHUB_DEBUG"
 
-out = Console()
+PIPED_COLUMNS = 240
+
+
+def _columns() -> int | None:
+    """Columns of the output: a terminal's own, or so many that no word is broken where a script or a file reads it."""
+    return None if sys.stdout.isatty() else PIPED_COLUMNS
+
+
+out = Console(width=_columns())
 err = Console(stderr=True)
 
 
@@ -56,6 +61,8 @@ def settings_options(command: Callable[Concatenate[Settings, P], R]) -> Callable
     @debug_option
     @functools.wraps(command)
     def wrapper(data: Path | None, hub_url: str | None, *args: P.args, **kwargs: P.kwargs) -> R:
+        from hub.settings import Settings
+
         return command(Settings.load(data=data, hub_url=hub_url), *args, **kwargs)
 
     return wrapper
@@ -72,14 +79,46 @@ def connect(settings: Settings) -> HubClient:
 
 
 def print_json(value: object) -> None:
+    """Print a value as indented JSON."""
+    import msgspec
+
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
 def table(title: str, *columns: str) -> Table:
+    """An empty table. Its first column, by which a row is asked for, is never broken."""
+    from rich.table import Table
+
     made = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        made.add_column(column, overflow="fold", no_wrap=number == 0)
     return made
+
+
+def given(**wanted: object) -> dict[str, str]:
+    """What was asked for, as parameters of an address: what is None was not."""
+    return {name: str(value) for name, value in wanted.items() if value is not None}
+
+
+def show_rows(
+    found: Sequence[T], title: str, columns: Sequence[str], row: Callable[[T], Sequence[str]], *, as_json: bool
+) -> None:
+    """Print a list: as JSON, or as a table with one row each."""
+    if as_json:
+        print_json(found)
+        return
+    rows = table(title, *columns)
+    for one in found:
+        rows.add_row(*row(one))
+    out.print(rows)
+
+
+def show_said(found: object, said: str, *, as_json: bool) -> None:
+    """Print what became of something: as JSON, or in a sentence."""
+    if as_json:
+        print_json(found)
+    else:
+        out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -124,6 +163,8 @@ class _Stderr(logging.Handler):
 
 def set_up_logging() -> None:
     """Log lines of long-running commands, on stderr."""
+    from hub.accounts.redaction import redact_logs
+
     redact_logs()
     level = logging.DEBUG if debugging() else logging.INFO
     line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -140,6 +181,8 @@ def when(timestamp: str) -> str:
 def write_picture(target: Path, pixels: NDArray[np.uint8]) -> None:
     """Write uint8 [H, W, 3] RGB. Raises InputError if that is no picture format."""
     import cv2
+
+    from hub.errors import InputError
 
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

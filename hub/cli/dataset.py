@@ -12,22 +12,20 @@ import rich_click as click
 from rich.markup import escape
 
 from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
+from hub.cli.contributions import show_contribution
 from hub.error_table import EXIT_USAGE
 from hub.errors import InputError
 from hub.models.class_maps import ClassRow, in_words, labels_of, suggested
-from hub.settings import Settings
+from registry.repos.cards import licence_of_folder
 
 if TYPE_CHECKING:
     from finetune.datasets import Dataset
     from finetune.datasets.quality import QualityReport
     from hub.client.client import HubClient, ProgressCallback
     from hub.schemas.core import Commit
+    from hub.settings import Settings
 
 # Written out: the help of a command must not wait for the import of the floor below. A test holds the two together.
-FORMAT_NAMES = (
-    *("coco", "coco-uncompressed", "coco-polygons", "yolo", "labelme", "labelme-masks", "voc-masks", "voc-boxes"),
-    *("id-masks", "cvat", "cvat-polygons", "labelstudio", "labelstudio-polygons"),
-)
 folder_argument = click.argument("folder", type=click.Path(path_type=Path))
 
 
@@ -83,7 +81,9 @@ def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int
 @dataset.command("convert")
 @click.argument("source", metavar="SRC", type=click.Path(path_type=Path))
 @click.argument("target", metavar="DST", type=click.Path(path_type=Path))
-@click.option("--to", "name", required=True, metavar="FORMAT", help=f"One of {', '.join(FORMAT_NAMES)}.")
+@click.option(
+    "--to", "name", required=True, metavar="FORMAT", help="Such as coco, yolo or cvat; any other word lists them all."
+)
 @click.option("--leave-out-damaged", is_flag=True, help="Leave out and count images that cannot be decoded.")
 @json_option
 @settings_options
@@ -126,7 +126,7 @@ def convert(
 @folder_argument
 @click.argument("name", metavar="TEAM/NAME")
 @click.option("--message", "-m", default="", help="What is new in this revision.")
-@click.option("--licence", default="unknown", show_default=True, help="Goes on the dataset card.")
+@click.option("--licence", help="Goes on the dataset card [default: what the folder's own card says].")
 @click.option(
     "--private/--public",
     default=True,
@@ -135,7 +135,9 @@ def convert(
 )
 @json_option
 @settings_options
-def push(settings: Settings, folder: Path, name: str, message: str, licence: str, private: bool, as_json: bool) -> None:
+def push(
+    settings: Settings, folder: Path, name: str, message: str, licence: str | None, private: bool, as_json: bool
+) -> None:
     """Check a dataset (a folder or a .zip) and push it; only files that the hub lacks travel.
 
     A push that was interrupted goes on where it was when it is started again. Nobody sees half a dataset.
@@ -149,7 +151,8 @@ def push(settings: Settings, folder: Path, name: str, message: str, licence: str
         found = read(source)
         _warn(found)
         with connect(settings) as client, weighing(f"pushing {name}") as progress:
-            commit = push_dataset(client, found, name, message, licence=licence, progress=progress, private=private)
+            said = licence or licence_of_folder(source)
+            commit = push_dataset(client, found, name, message, licence=said, progress=progress, private=private)
     if as_json:
         print_json(commit)
     else:
@@ -237,22 +240,48 @@ def show(settings: Settings, name: str, as_json: bool) -> None:
 @dataset.command("offer")
 @click.argument("name", metavar="TEAM/NAME")
 @click.option("--withdraw", is_flag=True, help="Take the offer back.")
+@click.option("--revision", default="main", show_default=True, help="What is offered: its images, no later ones.")
 @click.option("--note", default="", help="Anything those who train the base should know.")
 @json_option
 @settings_options
-def offer(settings: Settings, name: str, withdraw: bool, note: str, as_json: bool) -> None:
+def offer(settings: Settings, name: str, withdraw: bool, revision: str, note: str, as_json: bool) -> None:
     """Let the base learn from a dataset, private or not.
+
+    Its pictures train a base that everybody gets; its name and its pictures are shown to nobody else. Before the next
+    base is trained, --withdraw takes them out. What became of it: `parcelhub dataset contribution TEAM/NAME`.
 
     \b
     Example:
       parcelhub dataset offer acme/dock-7 --note "night shift, many black bags"
     """
     with connect(settings) as client:
-        one = client.offer_dataset(name, offered=not withdraw, note=note)
+        one = client.offer_dataset(name, offered=not withdraw, note=note, revision=revision)
     if as_json:
         print_json(one)
     else:
         out.print(f"[bold]{one.name}[/] is {'offered to the base' if one.offered else 'not offered'}")
+
+
+@dataset.command("contribution")
+@click.argument("name", metavar="TEAM/NAME")
+@json_option
+@settings_options
+def contribution(settings: Settings, name: str, as_json: bool) -> None:
+    """What became of a dataset's offers, and what bases that learnt from it did for whom.
+
+    \b
+    Example:
+      parcelhub dataset contribution acme/dock-7
+    """
+    with connect(settings) as client:
+        found = client.contributions(name)
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        out.print(f"[bold]{escape(name)}[/] was never offered")
+    for one in found:
+        show_contribution(one)
 
 
 @dataset.command("delete")

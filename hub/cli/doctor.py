@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import rich_click as click
 from rich.text import Text
 
 from hub.cli.common import json_option, out, print_json, settings_options, table
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

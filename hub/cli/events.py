@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
+from hub.cli.common import connect, given, json_option, out, print_json, settings_options, show_rows, when
 from hub.schemas.events import Event, EventState
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 STATES = click.Choice(get_args(EventState))
 
@@ -32,20 +34,18 @@ def list_(settings: Settings, cell: str | None, state: str | None, limit: int, a
     Example:
       parcelhub events list --state new
     """
-    wanted = {"limit": str(limit), "cell": cell, "state": state}
     with connect(settings) as client:
-        found = client.package_events(**{name: value for name, value in wanted.items() if value is not None})
-    if as_json:
-        print_json(found)
-        return
-    rows = table("Events", "event", "name", "state", "seen", "cells", "failed", "last seen")
-    for one in found:
-        failed = f"{one.failed} of {one.picks}" if one.picks else "-"
-        rows.add_row(
-            one.id, one.name, one.state, str(one.findings), ", ".join(c.cell for c in one.cells), failed,
-            when(one.last_seen),
-        )  # fmt: skip
-    out.print(rows)
+        found = client.package_events(**given(limit=limit, cell=cell, state=state))
+    show_rows(
+        found,
+        "Events",
+        ("event", "name", "state", "seen", "cells", "failed", "last seen"),
+        lambda one: (
+            *(one.id, one.name, one.state, str(one.findings), ", ".join(each.cell for each in one.cells)),
+            *(f"{one.failed} of {one.picks}" if one.picks else "-", when(one.last_seen)),
+        ),
+        as_json=as_json,
+    )
 
 
 @events.command("show")

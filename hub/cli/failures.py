@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.schemas.failures import Failure
-from hub.settings import Settings
+from hub.cli.common import connect, given, json_option, out, print_json, settings_options, show_rows, show_said, when
 from serving.observed.failure_kinds import VERDICTS, WHAT, Verdict
+
+if TYPE_CHECKING:
+    from hub.schemas.failures import Failure
+    from hub.settings import Settings
 
 
 @click.group()
@@ -38,17 +42,18 @@ def list_(
     Example:
       parcelhub failures list --cell dock-7 --verdict merged
     """
-    wanted = {"limit": str(limit), "cell": cell, "verdict": verdict, "since": since, "until": until}
     with connect(settings) as client:
-        found = client.failures(**{name: value for name, value in wanted.items() if value is not None})
-    if as_json:
-        print_json(found)
-        return
-    rows = table("Failed picks", "pick", "at", "cell", "outcome", "why", "evidence")
-    for one in found:
-        why = one.what + (" (corrected)" if one.corrections else "")
-        rows.add_row(one.id, when(one.picked_at), one.cell, one.outcome, why, one.evidence[0].text)
-    out.print(rows)
+        found = client.failures(**given(limit=limit, cell=cell, verdict=verdict, since=since, until=until))
+    show_rows(
+        found,
+        "Failed picks",
+        ("pick", "at", "cell", "outcome", "why", "evidence"),
+        lambda one: (
+            *(one.id, when(one.picked_at), one.cell, one.outcome),
+            *(one.what + (" (corrected)" if one.corrections else ""), one.evidence[0].text),
+        ),
+        as_json=as_json,
+    )
 
 
 @failures.command("show")
@@ -85,10 +90,7 @@ def correct(settings: Settings, failure_id: str, verdict: Verdict, note: str, as
     """
     with connect(settings) as client:
         found = client.correct_failure(failure_id, verdict, note)
-    if as_json:
-        print_json(found)
-        return
-    out.print(f"{found.what}, says {found.corrections[0].by}", markup=False, highlight=False)
+    show_said(found, f"{found.what}, says {found.corrections[0].by}", as_json=as_json)
 
 
 def _tell(one: Failure) -> None:

@@ -13,10 +13,10 @@ from hub.cli.common import connect, json_option, out, print_json, settings_optio
 from hub.cli.watch import follow, progress_note, show_result
 from hub.errors import InputError
 from hub.jobs.plain_text import plain
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.schemas.core import Job
+    from hub.settings import Settings
 
 LOG_PAUSE = 1.0
 
@@ -40,6 +40,11 @@ def finetune() -> None:
     metavar="THEIRS=OURS",
     help="Learn the dataset's class THEIRS in the place of the base's label OURS; repeatable. The rest is found out.",
 )
+@click.option(
+    "--image-size",
+    type=click.IntRange(64, 640),
+    help="Pixels a side that the variant looks at pictures in, a multiple of 32 [default: what suits the labels].",
+)
 @click.option("--watch/--no-watch", default=False, help="Stay and follow the job.")
 @json_option
 @settings_options
@@ -52,6 +57,7 @@ def submit(
     max_minutes: float,
     seed: int,
     mapped: tuple[str, ...],
+    image_size: int | None,
     watch: bool,
     as_json: bool,
 ) -> None:
@@ -74,6 +80,7 @@ def submit(
         max_minutes=max_minutes,
         seed=seed,
         class_map=parse_map(mapped),
+        image_size=image_size,
     )
     with connect(settings) as client:
         job = client.finetune(request)
@@ -140,7 +147,7 @@ def show(settings: Settings, job_id: str, as_json: bool) -> None:
 @json_option
 @settings_options
 def list_(settings: Settings, state: str | None, cell: str | None, team: str | None, limit: int, as_json: bool) -> None:
-    """List the fine-tunes that you may see, newest first.
+    """List the fine-tunes and other jobs that you may see, newest first.
 
     \b
     Example:
@@ -152,10 +159,10 @@ def list_(settings: Settings, state: str | None, cell: str | None, team: str | N
     if as_json:
         print_json(jobs)
         return
-    rows = table("Fine-tunes", "job", "state", "cell", "dataset", "where it is", "asked at")
+    rows = table("Jobs", "job", "kind", "state", "cell", "dataset", "where it is", "asked at")
     for job in jobs:
         told = escape(job.version or job.error or (progress_note(job.progress) if job.progress else "-"))
-        rows.add_row(job.id, job.state, job.spec.cell, job.spec.dataset, told, when(job.created_at))
+        rows.add_row(job.id, job.spec.kind, job.state, job.spec.cell, job.spec.dataset, told, when(job.created_at))
     out.print(rows)
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from hub.cli.common import json_option, out, print_json, settings_options, table
-from hub.settings import Settings
 
 if TYPE_CHECKING:
+    from hub.settings import Settings
     from registry.provenance import KeyRing
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from hub.cli.common import connect, json_option, out, print_json, settings_options, table
+from hub.cli.common import connect, json_option, out, print_json, settings_options, show_said, table
+from hub.cli.label_tools import COMMANDS
 from hub.schemas import labels as s
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.client.client import HubClient
+    from hub.settings import Settings
 
 
 @click.group()
@@ -79,10 +80,7 @@ def fill(settings: Settings, cell: str, dataset: str | None, empty_too: bool, li
     """
     with connect(settings) as client:
         made = client.fill_labels(cell, s.FillIn(limit=limit, dataset=dataset, empty_too=empty_too))
-    if as_json:
-        print_json({"made": made})
-        return
-    out.print(f"{made} new pictures in the queue of {cell}", markup=False, highlight=False)
+    show_said({"made": made}, f"{made} new pictures in the queue of {cell}", as_json=as_json)
 
 
 @label.command("next")
@@ -150,10 +148,7 @@ def propose(settings: Settings, cell: str, limit: int, timeout: float, as_json: 
             said = s.ProposalIn(proposed_by=answer.served_by, labels=list(found.labels), scores=scores, masks=masks)
             client.propose_labels(task.id, said)
             made += 1
-    if as_json:
-        print_json({"proposed": made})
-        return
-    out.print(f"{made} pictures have a proposal now", markup=False, highlight=False)
+    show_said({"proposed": made}, f"{made} pictures have a proposal now", as_json=as_json)
 
 
 def _unproposed(client: HubClient, cell: str, limit: int) -> list[s.Task]:
@@ -173,14 +168,10 @@ def export(settings: Settings, cell: str, as_json: bool) -> None:
     """
     with connect(settings) as client:
         made = client.export_labels(cell)
-    if as_json:
-        print_json(made)
-        return
-    if made is None:
-        out.print("nothing waits")
-        return
-    said = f"{made.pictures} pictures with {made.instances} instances are in {made.dataset} (batch {made.id})"
-    out.print(said, markup=False, highlight=False, soft_wrap=True)
+    said = "nothing waits"
+    if made is not None:
+        said = f"{made.pictures} pictures with {made.instances} instances are in {made.dataset} (batch {made.id})"
+    show_said(made, said, as_json=as_json)
 
 
 @label.command("undo")
@@ -197,10 +188,7 @@ def undo(settings: Settings, cell: str, batch: str, as_json: bool) -> None:
     """
     with connect(settings) as client:
         done = client.undo_labels(cell, batch)
-    if as_json:
-        print_json(done)
-        return
-    out.print(f"{done.pictures} pictures were taken out of {done.dataset}", markup=False, highlight=False)
+    show_said(done, f"{done.pictures} pictures were taken out of {done.dataset}", as_json=as_json)
 
 
 @label.command("stats")
@@ -238,7 +226,9 @@ def stats(settings: Settings, cell: str, as_json: bool) -> None:
 @click.argument("cell")
 @click.option("--dataset", help="Where labels go (<team>/<name>, private); '' for the cell's own.")
 @click.option("--second-look/--one-look", default=None, help="Whether another person looks at each picture.")
-@click.option("--rule", type=click.Choice(["gain", "doubt", "random"]), help="What is asked first.")
+@click.option(
+    "--rule", type=click.Choice(["gain", "doubt", "novelty", "diversity", "random"]), help="What is asked first."
+)
 @json_option
 @settings_options
 def settings_(
@@ -257,9 +247,10 @@ def settings_(
     """
     with connect(settings) as client:
         found = client.set_label_cell(cell, s.LabelSettings(dataset=dataset, second_look=second_look, rule=rule))
-    if as_json:
-        print_json(found)
-        return
     looks = "another person looks at each picture" if found.second_look else "one person looks at each picture"
     said = f"{cell}: {looks}; labels go to {found.dataset or 'no dataset yet'}; asked first by {found.rule}"
-    out.print(said, markup=False, highlight=False, soft_wrap=True)
+    show_said(found, said, as_json=as_json)
+
+
+for _command in COMMANDS:
+    label.add_command(_command)

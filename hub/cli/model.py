@@ -12,10 +12,10 @@ from hub.cli import vouch
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.cli.watch import percent, show_judgement
 from hub.errors import InputError
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.schemas.core import Moved
+    from hub.settings import Settings
 
 stage_option = click.option(
     "--stage", type=click.Choice(["station", "beta", "fleet"]), default="fleet", show_default=True

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
-from hub.settings import Settings
-from serving.observed.captures import Reason
 from serving.robot.outcomes import OUTCOMES, Outcome, OutcomeName
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 
 @click.group()
@@ -109,7 +110,7 @@ def captures() -> None:
 
 @captures.command("list")
 @click.option("--cell", help="Of one cell alone.")
-@click.option("--reason", type=click.Choice(get_args(Reason)), help="Kept for one reason alone.")
+@click.option("--reason", help="Kept for one reason alone: low_score, sample, novelty, doubt, failed_picks, …")
 @click.option("--outcome", type=click.Choice([*OUTCOMES, "none"]), help="Of one outcome alone; none: without one.")
 @click.option("--since", help="Day or time, UTC.")
 @click.option("--until", help="Day or time, UTC; not later.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import rich_click as click
@@ -10,7 +10,9 @@ import rich_click as click
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import InputError
 from hub.schemas.refresh import Refresh, RefreshPolicy, RefreshPolicyIn, RefreshPolicySet, RefreshRun
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 note_option = click.option("--note", default="", help="Why.")
 
@@ -57,6 +59,14 @@ def show(settings: Settings, cell: str, history: bool, as_json: bool) -> None:
 @click.option("--time-zone", help="Of these hours, as Europe/Berlin.")
 @click.option("--minutes", type=click.FloatRange(0, 24 * 60, min_open=True), help="The budget of the training.")
 @click.option("--tolerance", type=click.FloatRange(0, 1), help="What a slice of the history may lose, in AP50.")
+@click.option(
+    "--promote",
+    type=click.Choice(["off", "ask", "evidence"]),
+    help="What is offered goes to the robots: by evidence, when a person says so (and the timeline asks), or no word.",
+)
+@click.option(
+    "--promote-until", type=click.Choice(["station", "beta", "fleet"]), help="The last stage that the rule goes to."
+)
 @click.option("--on/--off", "enabled", default=None, help="Whether the rule may start refreshes.")
 @note_option
 @json_option
@@ -72,6 +82,8 @@ def set_(
     time_zone: str | None,
     minutes: float | None,
     tolerance: float | None,
+    promote: str | None,
+    promote_until: str | None,
     enabled: bool | None,
     note: str,
     as_json: bool,
@@ -89,6 +101,8 @@ def set_(
         "time_zone": time_zone,
         "max_minutes": minutes,
         "tolerance": tolerance,
+        "promote": promote,
+        "promote_until": promote_until,
         "enabled": enabled,
     }
     if hours is not None:

@@ -14,11 +14,11 @@ from hub.cli.common import err, json_option, out, print_json, settings_options, 
 from hub.cli.keys import keys
 from hub.error_table import EXIT_FAILURE
 from hub.errors import HubUnavailableError, SettingsError
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.client.maintenance import MaintenanceClient
     from hub.maintenance.maintenance import Maintenance, ReportView
+    from hub.settings import Settings
     from registry.maintenance.fsck_report import Progress
 
 T = TypeVar("T")

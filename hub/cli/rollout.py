@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import rich_click as click
 from rich.markup import escape
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import InputError
 from hub.schemas import serving as v
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 
 @click.group()

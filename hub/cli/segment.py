@@ -9,9 +9,9 @@ import rich_click as click
 
 from hub.cli.common import json_option, out, print_json, settings_options, table, write_picture
 from hub.errors import InputError
-from hub.settings import Settings
 
 if TYPE_CHECKING:
+    from hub.settings import Settings
     from serving.instances import Instances
 
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.markup import escape
 
 from hub.cli.common import err, set_up_logging, settings_options
 from hub.error_table import EXIT_FAILURE
-from hub.settings import Settings
-from registry.errors import CatalogBrokenError
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
+    from registry.errors import CatalogBrokenError
 
 log = logging.getLogger("parcelhub.hub")
 
@@ -78,6 +83,8 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
     Example:
       parcelhub hub --data ./parcelhub-data --port 8400
     """
+    # What a start makes stays; looking through it again and again would take a sixth of the start.
+    gc.disable()
     import uvicorn
 
     from hub.app import create_app
@@ -111,10 +118,13 @@ def hub(settings: Settings, host: str | None, port: int | None) -> None:
             access_log=False,
             timeout_graceful_shutdown=3,  # followers of event streams would hold a shutdown for ever
         )
+        gc.freeze()
+        gc.enable()
         # After its own graceful stop uvicorn raises the signal again: it finds this handler, and we end normally.
         _on_stop_signals(lambda: None)
         server = uvicorn.Server(config)
         server.run()
+        gc.unfreeze()  # else the interpreter's end takes what was frozen for leaked, and says so at length
     if broken or not server.started:
         raise SystemExit(EXIT_FAILURE)
 
@@ -140,6 +150,9 @@ def serve(
 ) -> None:
     """Run Triton alone, on the serving folder that a hub keeps.
 
+    What it observes goes to the hub (--hub, or the one on this machine) with the site's own token, which is that of
+    PARCELHUB_SITE_TOKEN; while the hub is away it waits here.
+
     \b
     Example:
       parcelhub serve --data ./parcelhub-data
@@ -163,28 +176,46 @@ def serve(
     )
     stopping = threading.Event()
     _on_stop_signals(stopping.set)
-    with TritonServer(config) as server:
+    with TritonServer(config) as server, _uplink(settings):
         server.supervise()
         stopping.wait()
+
+
+@contextlib.contextmanager
+def _uplink(settings: Settings) -> Iterator[None]:
+    """The carrier between this site and its hub, where the site has a token."""
+    from serving.observed.carrier import Carrier
+
+    token = settings.local_site_token()
+    if token is None:
+        log.warning("this site has no token (PARCELHUB_SITE_TOKEN): nothing is sent to the hub, no wish is fetched")
+        yield
+        return
+    carrier = Carrier(settings.telemetry_folder, settings.url, token)
+    carrier.start()
+    try:
+        yield
+    finally:
+        carrier.close()
 
 
 @click.command()
 @settings_options
 def worker(settings: Settings) -> None:
-    """Run jobs that are queued at the hub, one at a time.
+    """Run jobs that are queued at the hub, one at a time; light ones, such as the check of a dataset, beside it.
 
     \b
     Example:
       parcelhub worker --hub http://hub.example:8400
     """
     from hub.client.client import HubClient
-    from hub.jobs.worker import Worker
+    from hub.jobs.worker import Workers
     from hub.stack.processes import die_with_parent
 
     die_with_parent()
     set_up_logging()
     with HubClient.of(settings) as client:
-        one = Worker(settings, client)
+        one = Workers(settings, client)
         _on_stop_signals(one.request_stop)
         one.run()
 
@@ -208,7 +239,8 @@ def run(settings: Settings, job_id: str) -> int:
     from hub.stack.processes import die_with_parent, give_way
 
     die_with_parent()
-    give_way()
+    if settings.jobs_give_way:
+        give_way()
     set_up_logging()
     return run_job(settings, job_id)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import InputError
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 SCOPES = ("read", "contribute", "finetune", "promote", "admin")
 

@@ -12,10 +12,10 @@ import rich_click as click
 from hub.cli.common import connect, err, json_option, out, print_json, settings_options, table
 from hub.error_table import EXIT_FAILURE
 from hub.errors import InputError
-from hub.settings import Settings
 
 if TYPE_CHECKING:
     from hub.schemas.provenance import LineageOut
+    from hub.settings import Settings
 
 MAX_POLICY_FILE = 256 * 1024
 stage_option = click.option(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from hub.cli.common import err, out, table
 from hub.errors import HubError, JobFailedError
@@ -21,6 +20,8 @@ QUIET_SECONDS = 3.0
 
 def follow(client: HubClient, job_id: str) -> Job:
     """Show the job's stage, step, rate and time left until it ends; raise if it did not finish."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}"), console=err) as bar:
         task = bar.add_task("waiting", total=None, note="")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from hub.cli.common import connect, json_option, out, print_json, settings_options, table, when
 from hub.errors import ReceiverError
 from hub.schemas.webhooks import Delivery, WebhookChange, WebhookIn
-from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
 
 
 @click.group()

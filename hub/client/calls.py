@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import msgspec
 
 from hub.errors import AnotherServiceError, HubAnswerError, HubUnavailableError, InputError
+from hub.schemas.jobs import decoding
 from hub.settings import Settings
 
 T = TypeVar("T")
@@ -31,9 +32,11 @@ class Calls:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
+        """A client of the hub that the settings name, with their token."""
         return cls(settings.url, settings.client_token())
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -41,6 +44,15 @@ class Calls:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def of_resource(self, name: str) -> Any:  # noqa: ANN401  # the class that the resource registered
+        """The calls of a resource that registered some, over this client's connections. Raises InputError."""
+        kind = _resources.get(name)
+        if kind is None:
+            raise InputError(f"no resource {name!r} has registered calls; is its module imported?")
+        bound = kind.__new__(kind)
+        bound._http = self._http
+        return bound
 
     # How
 
@@ -90,6 +102,15 @@ class Calls:
             response = self._send("GET", following.removeprefix("/api/v1"))
 
 
+_resources: dict[str, type[Calls]] = {}
+
+
+def register_calls(name: str, calls: type[Calls]) -> None:
+    """Make the client's side of a resource known. Raises ValueError if another has its name."""
+    if _resources.setdefault(name, calls) is not calls:
+        raise ValueError(f"there are two resources named {name!r}")
+
+
 def away(url: str, error: httpx.HTTPError) -> HubUnavailableError:
     """The error to raise for one of the transport: nobody answers there, or one who speaks no HTTP."""
     said = str(error)
@@ -114,7 +135,7 @@ def check_answer(response: httpx.Response) -> None:
 def decoded(response: httpx.Response, type_: type[T]) -> T:
     """The body of a success. Raises AnotherServiceError if it is not what a hub sends."""
     try:
-        return msgspec.json.decode(response.content, type=type_)
+        return msgspec.json.decode(response.content, type=type_, dec_hook=decoding)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AnotherServiceError(_origin(response), f"{_described(response)}: {error}") from error
 
@@ -145,11 +166,13 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def sha256_of(path: Path) -> str:
+    """A file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def chunks_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, CHUNK at a time."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk

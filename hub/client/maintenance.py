@@ -27,6 +27,7 @@ class MaintenanceClient:
 
     @classmethod
     def of(cls, settings: Settings) -> MaintenanceClient:
+        """A client of the hub that the settings name, with their token."""
         return cls(settings.url, settings.client_token())
 
     def __enter__(self) -> MaintenanceClient:
@@ -36,12 +37,15 @@ class MaintenanceClient:
         self._http.close()
 
     def fsck(self, *, quick: bool, progress: Progress = silent) -> ReportView:
+        """Examine catalog and blobs; nothing is changed."""
         return self._told("fsck", {"quick": quick}, ReportView, progress)
 
     def collect(self, *, dry_run: bool = False, progress: Progress = silent) -> CollectedView:
+        """Remove what nobody needs, or say what would go."""
         return self._told("gc", {"dry_run": dry_run}, CollectedView, progress)
 
     def backup(self, out: str, *, reread: bool = False, progress: Progress = silent) -> BackupView:
+        """Write a backup into a folder or to a URL, as the hub sees it."""
         return self._told("backup", {"out": out, "reread": reread}, BackupView, progress)
 
     def _told(self, route: str, body: object, type_: type[T], progress: Progress) -> T:

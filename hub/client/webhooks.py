@@ -12,6 +12,7 @@ class WebhookCalls(Calls):
     """These calls, as part of `HubClient`."""
 
     def webhooks(self) -> list[w.Webhook]:
+        """The webhooks of the caller's teams."""
         return [one for page in self._pages("/webhooks", list[w.Webhook]) for one in page]
 
     def create_webhook(self, asked: w.WebhookIn) -> w.NewSecret:
@@ -19,15 +20,19 @@ class WebhookCalls(Calls):
         return self._call("POST", "/webhooks", w.NewSecret, asked)
 
     def webhook(self, webhook_id: str) -> w.Webhook:
+        """One webhook."""
         return self._call("GET", _path(webhook_id), w.Webhook)
 
     def change_webhook(self, webhook_id: str, change: w.WebhookChange) -> w.Webhook:
+        """Change address, events or state."""
         return self._call("PATCH", _path(webhook_id), w.Webhook, change)
 
     def delete_webhook(self, webhook_id: str) -> None:
+        """Remove a webhook with what waits for it."""
         self._send("DELETE", _path(webhook_id))
 
     def renew_webhook_secret(self, webhook_id: str) -> w.NewSecret:
+        """Make another secret; the one before signs nothing any more."""
         return self._call("POST", _path(webhook_id) + "/secret", w.NewSecret)
 
     def test_webhook(self, webhook_id: str) -> w.Delivery:
@@ -41,9 +46,11 @@ class WebhookCalls(Calls):
         return [one for page in pages for one in page]
 
     def delivery(self, webhook_id: str, delivery_id: str) -> w.Delivery:
+        """One delivery."""
         return self._call("GET", f"{_path(webhook_id)}/deliveries/{quote(delivery_id, safe='')}", w.Delivery)
 
     def retry_delivery(self, webhook_id: str, delivery_id: str) -> w.Delivery:
+        """Send a delivery again now."""
         return self._call("POST", f"{_path(webhook_id)}/deliveries/{quote(delivery_id, safe='')}/retry", w.Delivery)
 
 

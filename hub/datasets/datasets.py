@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hub.accounts.access import Access
-from hub.accounts.tokens import Identity, Kind
+from hub.accounts.tokens import Identity
 from hub.datasets.image_index import ImageIndex
-from hub.errors import ForbiddenError
 from hub.migrations.tables import timestamp
 from hub.schemas.resources import Dataset, DatasetImage, DatasetSummary
 from registry.catalog.catalog import Catalog, from_db
@@ -33,13 +31,10 @@ class Datasets:
         registry: Registry,
         access: Access,
         images: ImageIndex,
-        *,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._catalog: Catalog = registry.catalog
         self._access = access
-        self._now = now
         self.images = images
 
     def page(
@@ -95,16 +90,6 @@ class Datasets:
         info = self._access.find(repo, who, "manage").info
         self._registry.repos.delete(info.id)  # its guards look for jobs, its hooks take away the rest
         self.images.forget(info.key)
-
-    def offer(self, repo: RepoId, who: Identity, *, offered: bool, note: str = "") -> Dataset:
-        """Let the base learn from a dataset, or no longer. Its team's word, or the operator's."""
-        info = self._access.find(repo, who, "write").info
-        if who.kind not in (Kind.PERSON, Kind.TEAM, Kind.OPERATOR):
-            raise ForbiddenError("offers are for people to make")
-        values = [info.key, who.owner if offered else None, self._now() if offered else None, note]
-        with self._catalog.write() as db:
-            db.execute("INSERT OR REPLACE INTO hub_datasets VALUES (?, ?, ?, ?)", values)
-        return self._of(info)
 
     def summary(self, repo: RepoId, revision: str, who: Identity) -> DatasetSummary:
         """What a revision holds. Raises RepoNotFoundError, RevisionNotFoundError, GatedError."""

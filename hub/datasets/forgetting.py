@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from hub.accounts.tokens import Identity
-from hub.errors import ForbiddenError, InputError
+from hub.errors import UNREADABLE, ForbiddenError, InputError
 from hub.migrations.tables import timestamp
 from hub.schemas.failures import Forgotten
 from registry.catalog.cursor import Cursor
@@ -208,7 +208,7 @@ class Forgetting:
             if self._registry.blobs.size(digest) > MAX_DECK:
                 return True
             deck = msgspec.json.decode(self._registry.blobs.read(digest), type=_DeckImages)
-        except (NotFoundError, msgspec.DecodeError):
+        except (NotFoundError, *UNREADABLE):
             return True
         named = {_plain(name) for name in (*deck.train, *deck.holdout)}
         return bool(named & {_plain(path) for path in paths})
@@ -274,7 +274,7 @@ def without_images(text: bytes, paths: Collection[str]) -> bytes | None:
             return None
         document["images"] = [one for one in document["images"] if one["id"] not in gone]
         document["annotations"] = [one for one in document.get("annotations", []) if one["image_id"] not in gone]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNREADABLE, KeyError, TypeError):
         return None
     return msgspec.json.encode(document)
 

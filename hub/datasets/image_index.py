@@ -19,6 +19,7 @@ from typing import Annotated
 
 import msgspec
 
+from hub.errors import UNREADABLE
 from hub.schemas.resources import DatasetImage
 from registry.blobs.blobs import BlobStore
 from registry.catalog.catalog import Catalog
@@ -196,7 +197,7 @@ class ImageIndex:
         try:
             with self._mapped(entry) as text:
                 document = _decode(text)
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             return _bare(files), {}, f"{ANNOTATIONS}: {error}"[:500]
         return _described(document, files)
 

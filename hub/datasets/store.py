@@ -11,6 +11,7 @@ from hub.accounts.tokens import Identity
 from hub.migrations.tables import timestamp
 from hub.schemas import core as s
 from registry.blobs.blobs import BlobStore
+from registry.errors import BlobNotFoundError
 from registry.repos.repos import DeleteFile, Repos
 from registry.types import UNSET, Commit, Digest, FileEntry, Ref, RepoId, RepoInfo
 
@@ -64,8 +65,11 @@ class Store:
     def commit(self, repo: RepoId, asked: s.CommitIn, author: str, sizes_of: SizesOf) -> s.Commit:
         """Commit blobs that were uploaded before, as far as `sizes_of` knows them."""
         puts = [operation for operation in asked.operations if isinstance(operation, s.PutFile)]
-        # A blob that is missing gets size 0 here, and is refused by the registry as missing.
         sizes = sizes_of([put.sha256 for put in puts])
+        # Here, not by the registry: it would tell of a blob that the caller may not use that it is there, and its size.
+        for digest, size in sizes.items():
+            if size is None:
+                raise BlobNotFoundError(digest)
         operations = [
             FileEntry(operation.path, operation.sha256, sizes[operation.sha256] or 0)
             if isinstance(operation, s.PutFile)

@@ -74,6 +74,7 @@ class Uploads:
         folder: Path,
         *,
         max_file_bytes: int,
+        leapt: float = 0.0,
         now: Callable[[], float] = time.time,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +89,7 @@ class Uploads:
         # A fixed number of locks: two files that share one wait for each other now and then, and nothing grows.
         self._locks = tuple(threading.Lock() for _ in range(64))
         self._by_digest = lru_cache(maxsize=8)(self._read_manifest)
-        self.forget_stale()
+        self.forget_stale(leapt)
 
     def start(self, dataset: RepoId, asked: UploadIn, who: Identity) -> Upload:
         """Begin an upload, or go on with one of the same manifest onto the same head.
@@ -348,12 +349,14 @@ class Uploads:
     def _lock(self, name: str) -> threading.Lock:
         return self._locks[zlib.crc32(name.encode()) % len(self._locks)]
 
-    def forget_stale(self) -> int:
+    def forget_stale(self, leapt: float = 0.0) -> int:
         """Remove uploads that nobody went on with for a week, and folders that no upload names. Gives their number.
+
+        The clock leapt ahead by `leapt` seconds lately.
 
         Others may use this object meanwhile. Raises CatalogError, DiskFullError.
         """
-        now = self._now()
+        now = self._now() - leapt
         rows = self._catalog.query("SELECT id, created_at FROM hub_uploads WHERE commit IS NULL")
         made = dict(rows)
         gone = 0

@@ -14,6 +14,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.access import require_contributor, signed_in
+from hub.errors import UNREADABLE
 from hub.hf import schemas
 from hub.hf.context import Hf, HubRequest, Repo, Text, flag, open_repo, repo_url
 from hub.hf.paths import text
@@ -91,7 +92,7 @@ def take_line(hf: HubProtocol, draft: Draft, line: bytes) -> None:
     """Add a line to the draft. Raises UnprocessableError, InvalidPathError, BlobStoreError."""
     try:
         parsed = _decode_line(line)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnprocessableError(f"line {draft.count + 1}: {error}") from error
     draft.count += 1
     if draft.count - (draft.header is not None) > MAX_OPERATIONS:

@@ -19,7 +19,7 @@ from litestar.params import FromPath
 
 from hub.accounts.access import Need
 from hub.accounts.tokens import Identity
-from hub.errors import UnauthorizedError
+from hub.errors import UNREADABLE, UnauthorizedError
 from hub.hf.paths import moved_to
 from hub.hf.problems import BAD_TOKEN, BadTokenError, MovedError, NotOfferedError, UnprocessableError, not_offered
 from hub.protocol.service import HubProtocol
@@ -165,5 +165,5 @@ def decode(body: bytes, type_: type[T]) -> T:
     """A JSON body. Raises UnprocessableError."""
     try:
         return msgspec.json.decode(body or b"{}", type=type_)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise UnprocessableError(str(error)) from error

@@ -11,7 +11,7 @@ from litestar.params import JSONBody
 from litestar.status_codes import HTTP_200_OK
 
 from hub.accounts.access import ReaderStatus, signed_in
-from hub.errors import InputError
+from hub.errors import UNREADABLE, InputError
 from hub.hf import schemas
 from hub.hf.context import KINDS, Hf, HubRequest, Repo, Text, flag, many, next_link, number, open_repo, repo_url
 from hub.hf.paths import text
@@ -294,6 +294,6 @@ def _config(hf: HubProtocol, files: tuple[FileEntry, ...]) -> Json | None:
         return None
     try:
         config = msgspec.json.decode(hf.registry.blobs.read(entry.sha256), type=dict[str, Any])
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return {key: config[key] for key in ("architectures", "model_type") if key in config}

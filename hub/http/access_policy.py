@@ -1,9 +1,9 @@
-"""Who may use which route, and on what: the one table, for all three entrances (REST, Hub protocol, pages).
+"""Who may use which route, and on what, for all three entrances: REST, Hub protocol, pages.
 
-Each route that the application registers has a rule here; one without is refused for everybody. A rule says for each
-kind of identity what it reaches. The table is the first guard of every request. What follows it is finer: scopes
-(`hub.accounts.tokens`), repositories (`hub.accounts.access`), cells and what was made of private data
-(`hub.accounts.privacy`).
+Each route that the application registers has a rule, a REST resource's in its own module (`hub.api`), all others here.
+A route without one is refused for everybody. A rule says for each kind of identity what it reaches. It is the first
+guard of every request. What follows is finer: scopes (`hub.accounts.tokens`), repositories (`hub.accounts.access`),
+cells and what was made of private data (`hub.accounts.privacy`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Reach(StrEnum):
     """Of the caller's own teams; what has no team is everybody's who has a team."""
     VISIBLE = "own and public"
     GIVEN = "what it was made for"
-    """Of a job: the repositories that its token names, and itself. Of a robot: its cells."""
+    """Of a job: the repositories that its token names, and itself. Of a robot or a site: its cells."""
     ALL = "all"
 
 
@@ -76,82 +76,38 @@ PEOPLE: Final = _rule("people", Reach.ALL)
 """Any person: names of users as commits show them, whether a README's head is well-formed."""
 OPERATOR: Final = Rule("operator", {Kind.OPERATOR: Reach.ALL})
 JOB: Final = Rule("job", {Kind.JOB: Reach.GIVEN})
+JOB_OR_OWN: Final = _rule("job", Reach.OWN, job=Reach.GIVEN)
+SITE: Final = Rule("site", {Kind.SITE: Reach.GIVEN})
+"""The uplink: what runs beside Triton, about the cells of its token."""
 
-_API, _HF, _UI = "/api/v1", "/api/{kind}/{namespace}/{name}", "/ui"
-_REPO, _SET = "/repos/{type_}/{namespace}/{name}", "/datasets/{namespace}/{name}"
-_FILES = "/{namespace}/{name}"
+_HF, _UI = "/api/{kind}/{namespace}/{name}", "/ui"
+_FILES, _SET = "/{namespace}/{name}", "/datasets/{namespace}/{name}"
+
+
+def grouped(*groups: tuple[str, Rule, str]) -> dict[str, Rule]:
+    """Rules by route, from groups of (what all addresses begin with, rule, `METHOD /rest` with commas between them).
+
+    Raises ValueError for two rules of one route.
+    """
+    found: dict[str, Rule] = {}
+    for prefix, rule, routes in groups:
+        for route in routes.split(", "):
+            method, _, path = route.partition(" ")
+            key = f"{method} {prefix}{path}"
+            if key in found:
+                raise ValueError(f"two rules for {key}")
+            found[key] = rule
+    return found
 
 
 def _table() -> dict[str, Rule]:
-    groups: tuple[tuple[str, Rule, str], ...] = (
-        # REST
-        (_API, OPEN, "GET /health"),
-        (_API, SEE, "GET /cells, GET /cells/{cell}"),
-        (_API, CHANGE, "POST /cells, PATCH /cells/{cell}, DELETE /cells/{cell}"),
-        (_API, SEE_GIVEN, "HEAD /blobs/{sha256}, GET /blobs/{sha256}"),
-        (_API, SEND, "PUT /blobs/{sha256}"),
-        (_API, SEE, "GET /repos"),
-        (_API + _REPO, SEE_GIVEN, "GET, GET /refs, GET /commits/{revision}, GET /tree/{revision}"),
-        (_API + _REPO, SEE_GIVEN, "GET /files/{revision}/{path}"),
-        (_API + _REPO, CHANGE_GIVEN, "PUT, POST /commits"),
-        (_API, SEE, "GET /datasets"),
-        (_API + _SET, SEE, "GET, GET /summary, GET /images, GET /images/{pos}"),
-        (_API + _SET, CHANGE, "PUT, PATCH, DELETE, PUT /offer, DELETE /offer, POST /uploads"),
-        (_API + "/uploads/{upload_id}", CHANGE, "GET, DELETE, PUT /files/{sha256}, POST /commit"),
-        (_API, CHANGE, "POST /finetunes"),
-        (_API, PRODUCTION, "GET /jobs"),
-        (_API + "/jobs/{job_id}", _rule("job", Reach.OWN, job=Reach.GIVEN), "GET"),
-        (_API + "/jobs/{job_id}", PRODUCTION, "GET /events, GET /log, POST /cancel, POST /retry"),
-        (_API + "/jobs", OPERATOR, "POST /claim, POST /{job_id}/heartbeat, POST /{job_id}/release"),
-        (_API + "/jobs", OPERATOR, "POST /{job_id}/log"),
-        (_API + "/jobs/{job_id}", JOB, "POST /progress, POST /finish, POST /fail"),
-        (_API, SEE, "GET /models, GET /models/{cell}, GET /models/{cell}/{version}"),
-        (_API, CHANGE, "POST /models/{cell}/{version}/promote, POST /models/{cell}/rollback"),
-        (_API, PRODUCTION, "GET /routing"),
-        (_API, SEE, "GET /evaluations, GET /evaluations/{evaluation_id}"),
-        (_API, CHANGE, "POST /evaluations"),
-        (_API, ACCOUNT, "GET /me, GET /tokens, POST /tokens, DELETE /tokens/{token_id}"),
-        (_API, ACCOUNT, "GET /teams, GET /teams/{name}, GET /teams/{name}/quota"),
-        (_API, OPERATOR, "GET /users, PUT /users/{name}, GET /users/{name}, DELETE /users/{name}"),
-        (_API, OPERATOR, "PUT /teams/{name}, DELETE /teams/{name}, PUT /teams/{name}/quota"),
-        (_API, OPERATOR, "PUT /teams/{name}/members/{user}, DELETE /teams/{name}/members/{user}"),
-        (
-            _API + "/provenance",
-            SEE,
-            "GET /statement, GET /keys, GET /verify, GET /lineage, GET /decisions, GET /policy",
-        ),
-        (_API + "/provenance", OPERATOR, "POST /statement, PUT /policy"),
-        (_API + "/provenance", CHANGE, "POST /approvals"),
-        (_API, REPORT, "POST /outcomes"),
-        (_API, PRODUCTION, "GET /outcomes/rates, GET /captures"),
-        (_API + "/captures/{capture_id}", PRODUCTION, "GET, GET /image, DELETE"),
-        (_API, PRODUCTION, "GET /alerts"),
-        (_API + "/alerts/{alert_id}", PRODUCTION, "GET, GET /pictures/{which}, POST /acknowledge, POST /close"),
-        (_API + "/cells/{cell}", PRODUCTION, "GET /timeline, GET /refresh, GET /refresh/policies, GET /refresh/runs"),
-        (_API + "/cells/{cell}/refresh", CHANGE, "PUT /policy, POST /pause, POST /resume, POST /now"),
-        (_API + "/cells/{cell}/refresh/runs/{run}", PRODUCTION, "GET"),
-        (_API + "/cells/{cell}/refresh/runs/{run}", CHANGE, "POST /veto, POST /undo"),
-        (_API, PRODUCTION, "GET /failures"),
-        (_API, CHANGE, "POST /forget"),
-        (_API + "/failures/{failure_id}", PRODUCTION, "GET, POST /correct"),
-        (_API, PRODUCTION, "GET /events, GET /findings/{finding_id}/picture"),
-        (_API + "/events/{event_id}", PRODUCTION, "GET, PATCH, GET /findings, POST /merge, POST /split"),
-        (_API + "/labels", PRODUCTION, "GET"),
-        (_API + "/labels/cells/{cell}", PRODUCTION, "GET, PUT, GET /tasks, GET /batches, GET /stats, POST /fill"),
-        (_API + "/labels/cells/{cell}", PRODUCTION, "POST /next, POST /propagate, POST /batches"),
-        (_API + "/labels/cells/{cell}", PRODUCTION, "DELETE /batches/{batch_id}"),
-        (_API + "/labels/tasks/{task_id}", PRODUCTION, "GET, GET /image, POST /accept, POST /move, PUT /proposal"),
-        (_API + "/rollouts/{cell}", PRODUCTION, "GET, PUT /lines, PUT /share, POST /trials"),
-        (_API + "/trials/{trial_id}", PRODUCTION, "GET, DELETE"),
-        (_API, OPERATOR, "GET /robots, POST /robots, DELETE /robots/{robot_id}, GET /audit, GET /audit/check"),
-        (_API + "/webhooks", ACCOUNT, "GET, GET /{webhook_id}, GET /{webhook_id}/deliveries"),
-        (_API + "/webhooks/{webhook_id}", ACCOUNT, "GET /deliveries/{delivery_id}"),
-        (_API + "/webhooks", CHANGE, "POST, PATCH /{webhook_id}, DELETE /{webhook_id}"),
-        (_API + "/webhooks/{webhook_id}", CHANGE, "POST /secret, POST /test, POST /deliveries/{delivery_id}/retry"),
-        (_API + "/maintenance", OPERATOR, "POST /backup, POST /gc, POST /fsck"),
+    """Hub protocol, pages and the description of the API; each REST resource brings its own (`hub.api`)."""
+    return grouped(
         # Hub protocol
         ("/api", _rule("whoami", Reach.OWN, job=Reach.GIVEN), "GET /whoami-v2"),
-        ("/api", PEOPLE, "GET /users/{user}/overview, POST /validate-yaml"),
+        ("/api", PEOPLE, "GET /users/{user}/overview"),
+        # Stock clients check a card without a token, whatever token they commit it with.
+        ("/api", OPEN, "POST /validate-yaml"),
         ("/api", ACCOUNT, "GET /settings/repositories"),
         ("/api/organizations/{team}", SEE, "GET /overview"),
         ("/api/organizations/{team}", ACCOUNT, "GET /settings/repositories, GET /members"),
@@ -202,7 +158,8 @@ def _table() -> dict[str, Rule]:
         (_UI, ACCOUNT, "POST /sign-out, GET /settings, POST /settings/tokens, POST /settings/tokens/{token_id}/revoke"),
         (_UI, SEE, "GET, GET /{rest}, GET /datasets, GET /datasets/new, GET /cells, GET /cells/{cell}, GET /compare"),
         (_UI + _SET, SEE, "GET, GET /at/{commit}/wall/{number}, GET /at/{commit}/{kind}/{pos}, GET /images/{pos}"),
-        (_UI + _SET, SEE, "GET /check, POST /check"),
+        (_UI + _SET, SEE, "GET /check, POST /check, GET /contribution"),
+        (_UI + _SET, CHANGE, "POST /offer"),
         (_UI, SEE, "GET /repos/{kind}/{namespace}/{name}"),
         (_UI, PRODUCTION, "GET /jobs, GET /jobs/{job_id}, GET /jobs/{job_id}/log, GET /jobs/{job_id}/events"),
         (_UI, PRODUCTION, "POST /jobs/{job_id}/cancel, POST /jobs/{job_id}/retry, GET /outcomes"),
@@ -217,7 +174,7 @@ def _table() -> dict[str, Rule]:
         (
             _UI + "/label/cells/{cell}",
             PRODUCTION,
-            "POST /next, POST /fill, POST /batches, POST /propagate, PUT /settings",
+            "POST /next, POST /fill, POST /batches, POST /propagate, PUT /settings, GET /tools, POST /tools/{action}",
         ),
         (_UI + "/label/tasks/{task_id}", PRODUCTION, "POST /accept, POST /move"),
         (_UI, SEE, "GET /finetune, GET /models/{cell}/{version}, GET /models/{cell}/{version}/report"),
@@ -229,19 +186,11 @@ def _table() -> dict[str, Rule]:
         # what describes the API
         ("/schema", OPEN, "GET, GET /{path}, GET /openapi.json, GET /openapi.yaml, GET /openapi.yml"),
     )
-    found: dict[str, Rule] = {}
-    for prefix, rule, routes in groups:
-        for route in routes.split(", "):
-            method, _, path = route.partition(" ")
-            key = f"{method} {prefix}{path}"
-            if key in found:
-                raise ValueError(f"two rules for {key}")
-            found[key] = rule
-    return found
 
 
-RULES: Final[Mapping[str, Rule]] = _table()
-"""`METHOD /path/with/{parameters}` to the rule."""
+_rules: Final[dict[str, Rule]] = _table()
+RULES: Final[Mapping[str, Rule]] = _rules
+"""`METHOD /path/with/{parameters}` to the rule; those that resources bring are added (`hub.http.resources`)."""
 
 
 def _shape(route: str) -> str:
@@ -250,8 +199,20 @@ def _shape(route: str) -> str:
 
 
 _BY_SHAPE: Final = {_shape(route): rule for route, rule in RULES.items()}
+
+
+def add_rules(more: Mapping[str, Rule]) -> None:
+    """Add the rules of a resource. Raises ValueError for a route that has one: no rule is ever replaced."""
+    taken = [route for route in more if _shape(route) in _BY_SHAPE]
+    if taken:
+        raise ValueError(f"two rules for {taken[0]}")
+    _rules.update(more)
+    _BY_SHAPE.update({_shape(route): rule for route, rule in more.items()})
+
+
 _REFUSED: Final = {
     Kind.ROBOT: "is a robot's: it may ask Triton and report outcomes",
+    Kind.SITE: "is a site's: it may send what it observed and fetch what the hub wishes",
     Kind.JOB: "is a job's, and may only work on it",
     Kind.ANONYMOUS: "has no scope that this hub knows",
 }
@@ -281,7 +242,7 @@ def entrance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
 def _sign_in(path: str) -> str:
     if path.startswith(_UI):
         return "sign in to see this page"
-    return "this route needs `Authorization: Bearer <token>`" if path.startswith(_API) else _NO_USER
+    return "this route needs `Authorization: Bearer <token>`" if path.startswith("/api/v1") else _NO_USER
 
 
 _NO_USER: Final = "Invalid username or password."

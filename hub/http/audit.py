@@ -6,22 +6,15 @@ kept unless it is listed here as no change of consequence. Handlers add digests 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import anyio.to_thread
-from litestar import Controller, Response, get
 from litestar.connection import ASGIConnection
-from litestar.params import QueryParameter
 from litestar.types import HTTPScope, Message
 from litestar.types import Scope as AsgiScope
 
 from hub.accounts.redaction import redacted
-from hub.accounts.tokens import Identity, Scope
-from hub.errors import InputError
-from hub.http.auth import requires
-from hub.http.dependencies import Hub, HubRequest
-from hub.schemas import resources as r
-from hub.schemas.paging import DEFAULT_LIMIT, After, Limit, paged
+from hub.accounts.tokens import Identity
 from hub.services import Services
 
 _KEY = "parcelhub_audit"
@@ -73,35 +66,3 @@ async def record_change(message: Message, scope: AsgiScope) -> None:
         )
 
     await anyio.to_thread.run_sync(write)
-
-
-class AuditController(Controller):
-    """Who changed what, when, and from where."""
-
-    path = "/audit"
-    tags = ("audit",)
-    guards = (requires(Scope.ADMIN),)
-
-    @get(sync_to_thread=True)
-    def list_audit(
-        self,
-        services: Hub,
-        request: HubRequest,
-        limit: Limit = DEFAULT_LIMIT,
-        after: After = "",
-        who: Annotated[str | None, QueryParameter(max_length=300, description="Of one person or token alone.")] = None,
-        action: Annotated[str | None, QueryParameter(max_length=100, description="Of one kind alone.")] = None,
-    ) -> Response[list[r.AuditEntry]]:
-        """Changes, newest first."""
-        before = None
-        if after:
-            if not after.isdecimal() or len(after) > 18:
-                raise InputError("'after' must be an entry's number")
-            before = int(after)
-        found = services.audit.page(limit=limit + 1, before=before, who=who, action=action)
-        return paged(request, found, limit, lambda entry: entry.number)
-
-    @get("/check", sync_to_thread=True)
-    def check_audit(self, services: Hub) -> r.AuditCheck:
-        """Compute the chain of digests again."""
-        return services.audit.verify()

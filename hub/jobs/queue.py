@@ -20,12 +20,14 @@ import msgspec
 
 from hub.accounts.quotas import Quotas
 from hub.accounts.tokens import Tokens
+from hub.clock import LeapWatch
 from hub.errors import JobStateError
 from hub.jobs.life import Lives
 from hub.jobs.plain_text import plain
-from hub.jobs.rows import COLUMNS, job_of, read_job, read_running
+from hub.jobs.rows import COLUMNS, job_of, mind_the_clock, read_job, read_running
 from hub.migrations.tables import timestamp
-from hub.schemas.core import FINAL_STATES, Claim, FinetuneSpec, Heartbeat, Job, JobEvent, ProgressIn
+from hub.schemas.core import FINAL_STATES, Claim, Heartbeat, Job, JobEvent, ProgressIn
+from hub.schemas.jobs import JobSpec, charged_minutes, is_light, job_specs
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
 
@@ -44,6 +46,7 @@ class Jobs:
         max_attempts: int,
         quotas: Quotas | None = None,
         now: Callable[[], float] = time.time,
+        leaps: LeapWatch | None = None,
     ) -> None:
         self._catalog = catalog
         self._quotas = quotas
@@ -51,17 +54,18 @@ class Jobs:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._now = now
+        self._leaps = leaps or LeapWatch(now, least=lease_seconds / 3)
         self.lives = Lives(catalog, lease_seconds, now)
         self.claim_hooks: list[Callable[[Cursor, str, Sequence[str]], None]] = []
         """Called inside the transaction that claims a job, with its cell and the datasets that it will read."""
-        self.admission: list[Callable[[Cursor, FinetuneSpec, float], None]] = []
+        self.admission: list[Callable[[Cursor, JobSpec, float], None]] = []
         """Called inside the transaction that queues a job, with the time it was made: raises for what is gone."""
         self.observers: list[Callable[[Cursor, Job], None]] = []
         """Told of each new state of a job, inside the transaction that gives it."""
 
     def create(
         self,
-        spec: FinetuneSpec,
+        spec: JobSpec,
         created_by: str,
         *,
         team: str = "",
@@ -69,9 +73,7 @@ class Jobs:
         before: Callable[[Cursor], None] = lambda _: None,
     ) -> Job:
         """Queue a job of a team. While one with the same `request` is queued or running, that one is the answer.
-
-        `before` is done in the same transaction, and undone with it. Raises QuotaError.
-        """
+        `before` is done in the same transaction, and undone with it. Raises QuotaError."""
         team = team.lower()
         with self._catalog.write() as db:
             if request is not None:
@@ -84,14 +86,14 @@ class Jobs:
             for admit in self.admission:
                 admit(db, spec, math.inf)
             if self._quotas is not None:
-                self._quotas.check_queue(db, team, spec.max_seconds / 60)
+                self._quotas.check_queue(db, team, charged_minutes(spec))
             job_id = secrets.token_hex(6)
             encoded = msgspec.json.encode(spec).decode()
             db.execute(
                 "INSERT INTO hub_jobs (id, state, spec, attempt, crashes, max_attempts, cancel_requested,"
-                " created_by, created_at, metrics, team, request, used_seconds)"
-                " VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}', ?, ?, 0)",
-                [job_id, encoded, self._max_attempts, created_by, self._now(), team, request],
+                " created_by, created_at, metrics, team, request, used_seconds, kind)"
+                " VALUES (?, 'queued', ?, 0, 0, ?, false, ?, ?, '{}', ?, ?, 0, ?)",
+                [job_id, encoded, self._max_attempts, created_by, self._now(), team, request, spec.kind],
             )
             self._event(db, job_id, "state", {"state": "queued"})
         return self.get(job_id)
@@ -118,19 +120,23 @@ class Jobs:
 
         `teams` (None: all) and `created_by` are whose jobs are meant: one of them must fit.
         """
-        where, params = ["true"], []
-        if after:
-            where.append("(created_at, id) < (SELECT (created_at, id) FROM hub_jobs WHERE id = ?)")
-            params.append(after)
+        where: list[str] = ["true"]
+        params: list[object] = []
+        whose = "true"
+        owners: list[object] = []
+        if teams is not None:
+            whose, owners = "(list_contains(?::VARCHAR[], team) OR created_by = ?)", [sorted(teams), created_by]
+        if after:  # one that the caller cannot see is no place to go on from: that would tell that it is there
+            where.append(f"(created_at, id) < (SELECT (created_at, id) FROM hub_jobs WHERE id = ? AND {whose})")  # noqa: S608
+            params += [after, *owners]
         if states:
             where.append("list_contains(?::VARCHAR[], state)")
-            params.append(list(states))  # type: ignore[arg-type]
+            params.append(list(states))
         if cell is not None:
             where.append("json_extract_string(spec, '$.cell') = ?")
             params.append(cell)
-        if teams is not None:
-            where.append("(list_contains(?::VARCHAR[], team) OR created_by = ?)")
-            params += [sorted(teams), created_by]  # type: ignore[list-item]
+        where.append(whose)
+        params += owners
         rows = self._catalog.query(
             f"SELECT {COLUMNS} FROM hub_jobs WHERE {' AND '.join(where)} "  # noqa: S608  # constants
             "ORDER BY created_at DESC, id DESC LIMIT ?",
@@ -174,15 +180,19 @@ class Jobs:
 
     # The worker's side
 
-    def claim(self, worker: str) -> Claim | None:
-        """Lease a queued job to a worker: the oldest of the team whose turn it is."""
+    def claim(self, worker: str, kinds: Sequence[str] | None = None) -> Claim | None:
+        """Lease a queued job to a worker: the oldest of the team whose turn it is, of these kinds (None: all that the
+        hub knows)."""
+        wanted = sorted(job_specs() if kinds is None else set(kinds) & set(job_specs()))
         with self._catalog.write() as db:
             self._expire_leases(db)
-            team = self._next_team(db)
+            team = self._next_team(db, wanted)
             if team is None:
                 return None
             row = db.execute(
-                "SELECT id FROM hub_jobs WHERE state = 'queued' AND team = ? ORDER BY created_at, id LIMIT 1", [team]
+                "SELECT id FROM hub_jobs WHERE state = 'queued' AND team = ? AND list_contains(?::VARCHAR[], kind)"
+                " ORDER BY created_at, id LIMIT 1",
+                [team, wanted],
             ).fetchone()
             assert row is not None  # noqa: S101  # the team was found by its queued jobs
             now, job_id = self._now(), row[0]
@@ -193,14 +203,12 @@ class Jobs:
             )
             job = read_job(db, job_id)
             self._event(db, job_id, "state", {"state": "running", "worker": worker, "attempt": job.attempt})
-            seconds = job.spec.max_seconds + TOKEN_MARGIN_SECONDS
-            spec, earlier = job.spec, job.spec.earlier
-            reads = [f"dataset/{spec.dataset}", f"model/{spec.base.partition('@')[0]}"]
-            reads += [f"dataset/{earlier.dataset}"] if earlier else []
-            blobs = [earlier.deck] if earlier else []
-            for hook in self.claim_hooks:
-                hook(db, spec.cell, _read_by(spec))
-            token = self._tokens.issue_for_job(db, job_id, spec.cell, reads=reads, blobs=blobs, seconds=seconds)
+            spec, seconds = job.spec, job.spec.max_seconds + TOKEN_MARGIN_SECONDS
+            for hook in self.claim_hooks if spec.cell else ():
+                hook(db, spec.cell, spec.datasets())
+            token = self._tokens.issue_for_job(
+                db, job_id, spec.cell, writes=spec.writes(), reads=spec.reads(), blobs=spec.blobs(), seconds=seconds
+            )
         return Claim(job=job, token=token, lease_seconds=self._lease_seconds)
 
     def heartbeat(self, job_id: str, worker: str, attempt: int) -> Heartbeat:
@@ -231,7 +239,9 @@ class Jobs:
             self._extend(db, job_id)
         return Heartbeat(stop=job.cancel_requested)
 
-    def finish(self, job_id: str, version: str, metrics: dict[str, Any]) -> Job:
+    def finish(self, job_id: str, version: str | None, metrics: dict[str, Any]) -> Job:
+        """End a running job well; `version` is the variant that it made, None for none. Raises UnknownJobError,
+        JobStateError."""
         with self._catalog.write() as db:
             read_running(db, job_id)
             encoded = msgspec.json.encode(metrics).decode()
@@ -281,7 +291,7 @@ class Jobs:
             for admit in self.admission:
                 admit(db, job.spec, made[0] if made else 0.0)
             if self._quotas is not None:
-                self._quotas.check_queue(db, job.team, job.spec.max_seconds / 60)
+                self._quotas.check_queue(db, job.team, charged_minutes(job.spec))
             db.execute(
                 "UPDATE hub_jobs SET state = 'queued', crashes = 0, cancel_requested = false, error = NULL,"
                 " finished_at = NULL, worker = NULL, lease_until = NULL, claimed_at = NULL WHERE id = ?",
@@ -299,15 +309,17 @@ class Jobs:
 
     # Inside a transaction
 
-    def _next_team(self, db: Cursor) -> str | None:
-        """The team whose job is next, and its turn is taken; None if nobody's may run."""
+    def _next_team(self, db: Cursor, kinds: Sequence[str]) -> str | None:
+        """The team whose job of these kinds is next, and its turn is taken; None if nobody's may run."""
         rows = db.execute(
             "SELECT j.team, any_value(t.turn), min(j.created_at) FROM hub_jobs j LEFT JOIN hub_turns t"
-            " ON t.team = j.team WHERE j.state = 'queued' GROUP BY j.team"
-            " ORDER BY coalesce(any_value(t.turn), 0), min(j.created_at), j.team"
+            " ON t.team = j.team WHERE j.state = 'queued' AND list_contains(?::VARCHAR[], j.kind) GROUP BY j.team"
+            " ORDER BY coalesce(any_value(t.turn), 0), min(j.created_at), j.team",
+            [kinds],
         ).fetchall()
+        free = self._quotas is None or all(is_light(kind) for kind in kinds)
         for team, _, _ in rows:
-            if self._quotas is None or self._quotas.may_run(db, team):
+            if free or (self._quotas is not None and self._quotas.may_run(db, team)):
                 db.execute(
                     "INSERT INTO hub_turns SELECT ?, coalesce(max(turn), 0) + 1 FROM hub_turns"
                     " ON CONFLICT DO UPDATE SET turn = excluded.turn",
@@ -318,11 +330,12 @@ class Jobs:
 
     def _book(self, db: Cursor, job_id: str) -> None:
         """Count the time of the run that ends now."""
-        row = db.execute("SELECT team, claimed_at FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
+        self._mind_the_clock(db)
+        row = db.execute("SELECT team, claimed_at, kind FROM hub_jobs WHERE id = ?", [job_id]).fetchone()
         if row is None or row[1] is None:
             return
         now = self._now()
-        if self._quotas is not None:
+        if self._quotas is not None and not is_light(row[2]):
             self._quotas.book(db, row[0], row[1], now)
         db.execute(
             "UPDATE hub_jobs SET used_seconds = used_seconds + ?, claimed_at = NULL WHERE id = ?",
@@ -340,17 +353,19 @@ class Jobs:
 
     def _expire_leases(self, db: Cursor) -> None:
         """Only a claim looks for lost jobs: without a worker that asks, nobody could take them up anyway."""
-        # A clock that was put back must not make a lease longer than it is.
-        db.execute(
-            "UPDATE hub_jobs SET lease_until = ? WHERE state = 'running' AND lease_until > ?",
-            [self._now() + self._lease_seconds] * 2,
-        )
+        self._mind_the_clock(db)
         rows = db.execute(
             f"SELECT {COLUMNS} FROM hub_jobs WHERE state = 'running' AND lease_until < ?",  # noqa: S608
             [self._now()],
         ).fetchall()
         for job in map(job_of, rows):
             self._give_back(db, job, f"its worker {job.worker} went silent", crashed=True)
+
+    def _mind_the_clock(self, db: Cursor) -> None:
+        leapt = self._leaps.leapt()
+        mind_the_clock(db, self._now(), leapt, self._lease_seconds)
+        if leapt:
+            self._tokens.shift_jobs(db, leapt)
 
     def _give_back(self, db: Cursor, job: Job, reason: str, *, crashed: bool) -> None:
         crashes, reason = job.crashes + int(crashed), plain(reason)
@@ -382,9 +397,3 @@ class Jobs:
         )
         for observer in self.observers if kind == "state" else ():
             observer(db, read_job(db, job_id))
-
-
-def _read_by(spec: FinetuneSpec) -> list[str]:
-    """The datasets that a job reads something of, those whose images a refresh's dataset is made of among them."""
-    read = [spec.dataset, *([spec.earlier.dataset] if spec.earlier else [])]
-    return read + (spec.refresh.sources if spec.refresh else [])

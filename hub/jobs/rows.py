@@ -8,7 +8,8 @@ import msgspec
 
 from hub.errors import JobStateError, UnknownJobError
 from hub.migrations.tables import timestamp
-from hub.schemas.core import FinetuneSpec, Job, Judgement
+from hub.schemas.core import Job, Judgement
+from hub.schemas.jobs import read_spec
 from registry.catalog.cursor import Cursor
 
 COLUMNS = (
@@ -36,7 +37,7 @@ def read_running(db: Cursor, job_id: str) -> Job:
 def job_of(row: tuple[Any, ...]) -> Job:
     """The job that a row of COLUMNS says."""
     values = dict(zip(COLUMNS.split(", "), row, strict=True))
-    values["spec"] = msgspec.json.decode(values["spec"], type=FinetuneSpec)
+    values["spec"] = read_spec(msgspec.json.decode(values["spec"]))
     values["metrics"] = msgspec.json.decode(values["metrics"])
     values["judgement"] = Judgement.of(values["metrics"])
     values["progress"] = None if values["progress"] is None else msgspec.json.decode(values["progress"])
@@ -44,3 +45,18 @@ def job_of(row: tuple[Any, ...]) -> Job:
     for name in ("created_at", "started_at", "finished_at"):
         values[name] = None if values[name] is None else timestamp(values[name])
     return Job(**values)
+
+
+def mind_the_clock(db: Cursor, now: float, leapt: float, lease_seconds: float) -> None:
+    """A clock that leapt ahead (by `leapt` seconds) or was put back makes no lease longer or shorter than it is, and no
+    run one of days."""
+    until = now + lease_seconds
+    if leapt:
+        db.execute(
+            "UPDATE hub_jobs SET lease_until = ?, claimed_at = claimed_at + ? WHERE state = 'running'", [until, leapt]
+        )
+    db.execute(
+        "UPDATE hub_jobs SET lease_until = least(lease_until, ?), claimed_at = least(claimed_at, ?)"
+        " WHERE state = 'running' AND (lease_until > ? OR claimed_at > ?)",
+        [until, now, until, now],
+    )

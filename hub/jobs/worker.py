@@ -8,12 +8,14 @@ import platform
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from hub.client.client import HubClient
 from hub.errors import HubAnswerError, HubError, HubUnavailableError
+from hub.jobs.kinds import job_kinds
 from hub.jobs.logs import decode_piece
 from hub.jobs.plain_text import plain
 from hub.schemas.core import Claim
@@ -87,10 +89,14 @@ class LogShipper:
 
 
 class Worker:
-    """Runs one job at a time: a fine-tune wants all cores (or the GPU) for itself."""
+    """Runs one job at a time: a fine-tune wants all cores (or the GPU) for itself. `kinds` are those that it claims
+    (None: all that this process knows); `lane` tells two workers of one process apart."""
 
-    def __init__(self, settings: Settings, client: HubClient) -> None:
-        self.name = f"{platform.node()}:{os.getpid()}"
+    def __init__(
+        self, settings: Settings, client: HubClient, *, kinds: Sequence[str] | None = None, lane: str = ""
+    ) -> None:
+        self.name = f"{platform.node()}:{os.getpid()}{lane and '-'}{lane}"
+        self._kinds = sorted(job_kinds()) if kinds is None else list(kinds)
         self._settings = settings
         self._client = client
         self._stopping = threading.Event()
@@ -104,7 +110,7 @@ class Worker:
         said, pause = "", POLL_SECONDS
         while not self._stopping.is_set():
             try:
-                claim = self._client.claim(self.name)
+                claim = self._client.claim(self.name, self._kinds)
                 if said:
                     log.info("the hub is back")
                 said, pause = "", POLL_SECONDS
@@ -131,7 +137,7 @@ class Worker:
         folder = self._settings.jobs_folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
         log_path = folder / "log.txt"
-        log.info("job %s (%s), attempt %d", job.id, job.spec.cell, job.attempt)
+        log.info("job %s (%s of %s), attempt %d", job.id, job.spec.kind, job.spec.cell or job.spec.dataset, job.attempt)
         env = {
             **self._settings.environment(),
             "PARCELHUB_TOKEN": claim.token,
@@ -205,3 +211,29 @@ def _last_line(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - 2000))
         lines = plain(file.read().decode(errors="replace")).strip().splitlines()
     return f"its last words: {lines[-1]}" if lines else "it said nothing"
+
+
+class Workers:
+    """One lane for jobs that want the machine for themselves, and one beside it for light ones: a dataset is checked
+    in a minute, and nobody should wait for a training before they hear what came of it."""
+
+    def __init__(self, settings: Settings, client: HubClient) -> None:
+        known = job_kinds()
+        light = [name for name, kind in known.items() if kind.spec.light]
+        self._heavy = Worker(settings, client, kinds=[name for name in known if name not in light])
+        self._light = Worker(settings, client, kinds=light, lane="light")
+
+    def request_stop(self) -> None:
+        """Stop after handing the current jobs back; safe to call from a signal handler."""
+        self._heavy.request_stop()
+        self._light.request_stop()
+
+    def run(self) -> None:
+        """Work until `request_stop`, in this thread and another."""
+        beside = threading.Thread(target=self._light.run, name="worker-light")
+        beside.start()
+        try:
+            self._heavy.run()
+        finally:
+            self._light.request_stop()
+            beside.join()

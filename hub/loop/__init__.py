@@ -1,4 +1,7 @@
-"""What production tells the hub by itself: alerts about cameras, the uplink by which sites send them, and events.
+"""What production tells the hub, and what the hub learns from it.
 
-Public: `alerts.Alerts`, `uplink.Uplink`, `events.Events` (what new or failing packages have in common).
+- In: `uplink.Uplink` (what sites send), `alerts.Alerts` (cameras), `events.Events` (new or failing packages),
+  `failures` (why picks failed).
+- Out: `labelling` (queues of pictures), `refreshes` (a variant goes on learning), `growth` (the base does).
+- `timeline` tells all of it, cell by cell.
 """

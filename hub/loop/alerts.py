@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hub.errors import AlertStateError, UnknownAlertError
+from hub.loop.paging import page_where
 from hub.loop.uplink import AlertClosed, AlertOpened, Message, Uplink
 from hub.migrations.tables import timestamp
 from hub.schemas.loop import Alert, AlertState
@@ -71,23 +72,17 @@ class Alerts:
     ) -> list[Alert]:
         """Alerts of these cells (None: all), the newest first; with `after` set to the last one's id, the next page."""
         self._uplink.take_up()
-        where, values = ["true"], []  # type: list[str], list[object]
-        for condition, value in (
+        wanted = (
             ("list_contains(?::VARCHAR[], cell)", None if places is None else sorted(places)),
             ("cell = ?", cell),
             ("state = ?", state),
-        ):
-            if value is not None:
-                where.append(condition)
-                values.append(value)
-        if after:
-            last = self._catalog.query("SELECT opened_at FROM loop_alerts WHERE id = ?", [after])
-            if not last:
-                return []
-            where.append("(opened_at < ? OR (opened_at = ? AND id < ?))")
-            values += [last[0][0], last[0][0], after]
+        )
+        found = page_where(self._catalog, "loop_alerts", "opened_at", wanted, after)
+        if found is None:
+            return []
+        where, values = found
         rows = self._catalog.query(
-            f"SELECT {_COLUMNS} FROM loop_alerts WHERE {' AND '.join(where)}"  # noqa: S608  # conditions of our own
+            f"SELECT {_COLUMNS} FROM loop_alerts WHERE {where}"  # noqa: S608  # conditions of our own
             " ORDER BY opened_at DESC, id DESC LIMIT ?",
             [*values, limit],
         )
@@ -100,6 +95,18 @@ class Alerts:
         if not rows or (places is not None and rows[0][1] not in places):
             raise UnknownAlertError(f"there is no alert {alert_id[:40]!r}")
         return self._alert(rows[0])
+
+    def at_fault(self, cell: str, line: str | None, camera: str | None, at: float) -> bool:
+        """Whether a camera was at fault at a time (epoch seconds), as far as sites have told."""
+        self._uplink.take_up()
+        return bool(
+            self._catalog.query(
+                "SELECT 1 FROM loop_alerts WHERE cell = ? AND line IS NOT DISTINCT FROM ?"
+                " AND (camera IS NULL OR ?::VARCHAR IS NULL OR camera = ?)"
+                " AND since <= ? AND (closed_at IS NULL OR closed_at > ?) LIMIT 1",
+                [cell, line, camera, camera, at + 1.0, at],
+            )
+        )
 
     def open_in(self, cell: str) -> list[Alert]:
         """The alerts of a cell that are not closed, the newest first."""
@@ -180,6 +187,8 @@ class Alerts:
                 [message.at, ITSELF, message.alert],
             ).fetchall()
             self._tell(tx, message.alert, [str(row[0]) for row in changed], "closed")
+            return
+        if not isinstance(message, AlertOpened):
             return
         if not tx.execute(*_known(message)).fetchone():
             log.warning("an alert of a cell that is not there any more was left out")

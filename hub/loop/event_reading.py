@@ -15,7 +15,7 @@ from hub.schemas.events import Event, EventState, Finding
 from registry.catalog.catalog import Catalog
 
 _COLUMNS: Final = "id, capture, cell, line, seen_at, novelty, novel, picked, score, label, answered, outcome"
-RESTING: Final = frozenset({"ignored", "learnt", "fault"})
+CLOSED_STATES: Final = frozenset({"ignored", "learnt", "fault"})
 """States of events that nobody need label any more."""
 _HEAD: Final = "id, number, name, state, note, changed_by"
 
@@ -56,14 +56,14 @@ class EventReading:
             for name, own in seen.items()
             if name in heads
         ]
-        return sorted(found, key=lambda one: (one.state in RESTING, -one.gain, one.id))
+        return sorted(found, key=lambda one: (one.state in CLOSED_STATES, -one.gain, one.id))
 
     def gains(self, cell: str) -> dict[str, float]:
         """Capture id to what labelling it would gain: of each open event in it, the event's expected gain in this cell,
         shared among its captures (the more of them wait, the less each one tells)."""
         gains: dict[str, float] = {}
         for event in self.all([cell], cell=cell):
-            if event.state in RESTING or not event.gain:
+            if event.state in CLOSED_STATES or not event.gain:
                 continue
             captures = {one.capture for one in self._seen(event.id, [cell])}
             for capture in captures:
@@ -109,7 +109,7 @@ class EventReading:
 
     def _typical(self, event_id: str, seen: list[Seen]) -> list[Seen]:
         """Those nearest to the middle of all that may be seen, with a picture."""
-        some = {one.id: one for one in seen[: grouping.MEMBERS] if (self._folder / f"{one.id}.jpg").is_file()}
+        some = {one.id: one for one in seen[: grouping.MAX_MEMBERS] if (self._folder / f"{one.id}.jpg").is_file()}
         rows = self._catalog.query(
             "SELECT id, embedding FROM loop_findings WHERE event = ? AND list_contains(?::VARCHAR[], id)",
             [event_id, list(some)],

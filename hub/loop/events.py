@@ -159,7 +159,7 @@ class Events(EventReading):
         where = grouping.space(known[1], rows)
         events: dict[str, Float] = {}
         for event in {one[1] for one in members[0]}:
-            own = [k for k, one in enumerate(members[0]) if one[1] == event][: grouping.MEMBERS]
+            own = [k for k, one in enumerate(members[0]) if one[1] == event][: grouping.MAX_MEMBERS]
             events[event] = where.of(members[1][own])
         placed = where.of(loose[1])
         joined = grouping.joins(placed, events)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from hub.loop.event_reading import RESTING
+from hub.loop.event_reading import CLOSED_STATES
 from hub.loop.findings import FAILED
 from registry.catalog.catalog import Catalog
 
@@ -36,7 +36,7 @@ class ExpectedGain:
             "SELECT count(DISTINCT f.request_id), count(DISTINCT e.id) FROM loop_findings f JOIN loop_events e"
             " ON f.event = e.id WHERE f.cell = ? AND f.picked AND f.seen_at >= ? AND e.merged_into IS NULL"
             " AND list_contains(?::VARCHAR[], f.outcome) AND NOT list_contains(?::VARCHAR[], e.state)",
-            [cell, since, sorted(FAILED), sorted(RESTING)],
+            [cell, since, sorted(FAILED), sorted(CLOSED_STATES)],
         )
         failed, events = rows[0]
         if not failed:

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from hub.errors import UNREADABLE
 from hub.stack.processes import die_with_parent, give_way, spawn, stop
 from serving.instances import Instances
 from serving.observed.second_looks import PLAIN, VIEWS, Image, Look, View
@@ -95,7 +96,7 @@ def run(wanted: Wanted) -> list[list[Look]]:
         try:
             done = msgspec.json.decode((folder / DONE).read_bytes(), type=Done)
             return [[seen.look() for seen in looks] for looks in done.looks]
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ValueError(f"the answer of the extra pass cannot be read: {error}") from error
 
 

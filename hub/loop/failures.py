@@ -23,6 +23,7 @@ from hub.loop import failure_pass
 from hub.loop.capture_index import CaptureIndex, Kept
 from hub.loop.failure_pass import Wanted
 from hub.loop.failure_rows import COLUMNS, Row, failure_of, pick_of
+from hub.loop.paging import page_where
 from hub.migrations.tables import timestamp
 from hub.schemas.failures import Correction, Evidence, Failure
 from registry.catalog.catalog import Catalog
@@ -42,6 +43,7 @@ MAX_ROWS: Final = 50_000
 """Of more failed picks than this the oldest go: a robot may report any number."""
 AT_ONCE: Final = 2_000
 """More than one report may hold: so many come from the telemetry in one question."""
+DAY_S: Final = 86_400.0
 LATE_S: Final = 3_600.0
 """A request's record, and a frame, may come so much later than the outcome."""
 SAME_SCENE_S, SAME_SCENE, MOST_BESIDE = 15.0, 0.8, 3
@@ -80,7 +82,10 @@ class Failures:
     def take_up(self) -> int:
         """Take up failed picks that are new, and judge them. Returns how many were new."""
         with self._lock:
-            rows = self._catalog.query("SELECT max(received_at) FROM loop_failures")
+            # What a clock that was ahead has stamped hides nothing that came after it was put back.
+            rows = self._catalog.query(
+                "SELECT max(received_at) FROM loop_failures WHERE received_at <= ?", [time.time() + DAY_S]
+            )
             since = max((rows[0][0] or 0.0) - LATE_S, 0.0)
             taken = 0
             self._index.refresh()
@@ -271,24 +276,18 @@ class Failures:
         until: float | None = None,
     ) -> list[Failure]:
         """Failed picks of these cells (None: all), the newest first; times are epoch seconds of the pick."""
-        where, values = ["true"], []  # type: list[str], list[object]
-        for condition, value in (
+        wanted = (
             ("list_contains(?::VARCHAR[], cell)", None if places is None else sorted(places)),
             ("cell = ?", cell),
             ("coalesce(corrected, verdict) = ?", verdict),
             ("picked_at >= ?", since),
             ("picked_at < ?", until),
-        ):
-            if value is not None:
-                where.append(condition)
-                values.append(value)
-        if after:
-            last = self._catalog.query("SELECT picked_at FROM loop_failures WHERE id = ?", [after])
-            if not last:
-                return []
-            where.append("(picked_at < ? OR (picked_at = ? AND id < ?))")
-            values += [last[0][0], last[0][0], after]
-        rows = self._rows(" AND ".join(where), values, limit=limit)
+        )
+        found = page_where(self._catalog, "loop_failures", "picked_at", wanted, after)
+        if found is None:
+            return []
+        where, values = found
+        rows = self._rows(where, values, limit=limit)
         said = self._corrections([row.id for row in rows])
         return [failure_of(row, said.get(row.id, [])) for row in rows]
 

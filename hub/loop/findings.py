@@ -13,13 +13,15 @@ import cv2
 import numpy as np
 
 from serving.observed.novelty import Float
-from serving.observed.novelty_watch import unpack
+from serving.observed.packing import unpack
 
 log = logging.getLogger("parcelhub.events")
 
 FAILED: Final = ("miss", "drop", "wrong_item", "multi_pick")
-CROP: Final = 160
-MARGIN: Final = 0.15
+CROP_SIDE: Final = 160
+"""The longer side of a small picture, in pixels."""
+CROP_MARGIN: Final = 0.15
+"""What a small picture shows around its package, as a share of the box."""
 MAX_CROPS: Final = 10_000
 MAX_WIDTH: Final = 8_192
 MAX_PACKAGES: Final = 300
@@ -96,11 +98,11 @@ def keep_crop(folder: Path, finding: str, image: bytes, box: tuple[float, float,
         return
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = box
-    dx, dy = MARGIN * (x1 - x0) + 4, MARGIN * (y1 - y0) + 4
+    dx, dy = CROP_MARGIN * (x1 - x0) + 4, CROP_MARGIN * (y1 - y0) + 4
     left, top = int(np.clip(x0 - dx, 0, width - 1)), int(np.clip(y0 - dy, 0, height - 1))
     right, bottom = int(np.clip(x1 + dx, left + 1, width)), int(np.clip(y1 + dy, top + 1, height))
     crop = frame[top:bottom, left:right]
-    scale = CROP / max(crop.shape[:2])
+    scale = CROP_SIDE / max(crop.shape[:2])
     size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
     _, data = cv2.imencode(".jpg", cv2.resize(crop, size, interpolation=cv2.INTER_AREA), [cv2.IMWRITE_JPEG_QUALITY, 82])
     folder.mkdir(parents=True, exist_ok=True)

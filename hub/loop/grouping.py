@@ -16,14 +16,16 @@ import numpy.typing as npt
 from finetune.curation.clusters import MAX_POINTS, NOISE, hdbscan
 from serving.observed.novelty import MIN_KNOWN, Float, shrunk_covariance, squared, whitening
 
-FOUNDS: Final = 4
-"""So many findings found an event."""
-NEAR: Final = 3
-REACH: Final = 1.5
-"""A finding joins where it is at most this much farther from its nearest members than they are from theirs."""
-AXES: Final = 12
-MEMBERS: Final = 200
-"""Of an event, so many of its newest members are compared with."""
+MIN_FINDINGS: Final = 4
+"""Findings that are needed to found an event."""
+NEIGHBOURS: Final = 3
+"""Nearest members of an event that a finding is compared with."""
+MAX_RATIO: Final = 1.5
+"""A finding joins an event if it is at most so many times as far from its nearest members as they are from theirs."""
+DIMENSIONS: Final = 12
+"""Of the space in which findings are compared: the directions in which they vary most."""
+MAX_MEMBERS: Final = 200
+"""The newest members of an event that findings are compared with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,20 +49,20 @@ def space(known: Float, rows: Float) -> Space:
     far = np.asarray(((rows - mean) / scale) @ white, np.float32)
     centred = far - far.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    projection = (white @ axes[:AXES].T) / scale[:, None]
+    projection = (white @ axes[:DIMENSIONS].T) / scale[:, None]
     return Space(np.asarray(mean, np.float32), np.asarray(projection, np.float32))
 
 
 def joins(rows: Float, events: Mapping[str, Float]) -> list[str | None]:
-    """Which event each row [n, A] joins, None for none; `events` are members [m, A] by event, MEMBERS at most."""
+    """Which event each row [n, A] joins, None for none; `events` are members [m, A] by event, MAX_MEMBERS at most."""
     found: list[str | None] = [None] * len(rows)
     best = np.full(len(rows), np.inf)
     for name, members in events.items():
         if len(members) < 2 or not len(rows):
             continue
-        near = min(NEAR, len(members) - 1)
+        near = min(NEIGHBOURS, len(members) - 1)
         own = np.sqrt(np.sort(squared(members, members), axis=1)[:, 1 : near + 1]).mean(axis=1)
-        reach = max(float(np.quantile(own, 0.9)), 1e-6) * REACH
+        reach = max(float(np.quantile(own, 0.9)), 1e-6) * MAX_RATIO
         apart = np.sqrt(np.sort(squared(rows, members), axis=1)[:, :near]).mean(axis=1) / reach
         for k in np.flatnonzero((apart <= 1) & (apart < best)):
             found[int(k)], best[k] = name, apart[k]
@@ -69,12 +71,12 @@ def joins(rows: Float, events: Mapping[str, Float]) -> list[str | None]:
 
 def founded(rows: Float) -> npt.NDArray[np.intp]:
     """Groups of rows [n, A] that belong together: numbers from 0, NOISE for those that belong to none."""
-    if len(rows) < FOUNDS:
+    if len(rows) < MIN_FINDINGS:
         return np.full(len(rows), NOISE, np.intp)
     newest = rows[-MAX_POINTS:]
     labels = np.full(len(rows), NOISE, np.intp)
     labels[len(rows) - len(newest) :] = hdbscan(
-        newest, min_size=FOUNDS, min_samples=min(NEAR, len(newest)), single=True
+        newest, min_size=MIN_FINDINGS, min_samples=min(NEIGHBOURS, len(newest)), single=True
     )
     return labels
 

@@ -18,7 +18,7 @@ import msgspec
 from finetune.refresh_plan import PLAN, PlanSlice, RefreshPlan
 from hub.datasets.image_index import ANNOTATIONS
 from hub.datasets.store import Store
-from hub.errors import RefreshStateError
+from hub.errors import UNREADABLE, RefreshStateError
 from hub.loop.refresh_material import Made, Material, Picture, Source, spread
 from registry.errors import EntryNotFoundError, NotFoundError
 from registry.types import FileEntry, RepoId
@@ -155,7 +155,7 @@ class DatasetBuilder:
         except EntryNotFoundError:
             notes.append(f"{source.dataset} has no {ANNOTATIONS}; `parcelhub dataset push` writes one.")
             return None
-        except (NotFoundError, msgspec.DecodeError) as error:
+        except (NotFoundError, *UNREADABLE) as error:
             notes.append(f"The annotations of {source.dataset} cannot be read: {error}"[:300])
             return None
         mine: dict[int, list[dict[str, msgspec.Raw]]] = {}

@@ -16,6 +16,7 @@ import msgspec
 
 from hub.datasets.image_index import ImageIndex
 from hub.datasets.store import Store
+from hub.errors import UNREADABLE
 from hub.models.variants import Variants
 from hub.schemas.core import Version
 from hub.schemas.refresh import RefreshPolicyIn
@@ -174,7 +175,7 @@ class Materials:
             repo, _, revision = dataset.partition("@")
             source = Source(repo, revision or facts.commit or "")
             pictures = self._pictures(source)
-        except (NotFoundError, msgspec.DecodeError, ValueError):
+        except (NotFoundError, *UNREADABLE):
             return None
         named = dict(_names(pictures))
         train, holdout = (

@@ -21,6 +21,7 @@ from hub.migrations.tables import timestamp
 from hub.schemas.refresh import RefreshPolicy, RefreshPolicyIn
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
+from registry.catalog.remembered import Reads
 
 Code = Literal[
     "start", "off", "paused", "running", "no labels", "few labels", "same cause", "too soon", "other hours", "no base"
@@ -49,6 +50,10 @@ class Facts:
     running: str = ""
     last: float | None = None
     base: bool = True
+
+
+NOTHING = Facts(labels=False, unused=0)
+"""The facts of a cell of which nobody asked anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +140,7 @@ class RefreshPolicies:
 
     def get(self, cell: str) -> RefreshPolicy:
         """The policy in force."""
-        with self._catalog.read() as db:
-            return self._read(db, cell)
+        return self._read(self._catalog, cell)
 
     def history(self, cell: str, limit: int = 100) -> list[RefreshPolicy]:
         """Every version, the newest first."""
@@ -187,7 +191,7 @@ class RefreshPolicies:
 
         return self._catalog.run(put)
 
-    def _read(self, db: Cursor, cell: str) -> RefreshPolicy:
+    def _read(self, db: Reads, cell: str) -> RefreshPolicy:
         row = db.execute(
             f"SELECT {_COLUMNS} FROM refresh_policies WHERE cell = ? ORDER BY version DESC LIMIT 1",  # noqa: S608
             [cell],

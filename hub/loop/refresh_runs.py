@@ -13,14 +13,17 @@ import msgspec
 
 from hub.errors import UnknownRefreshError
 from hub.loop.refresh_material import Source
+from hub.loop.run_table import RunTable
 from hub.migrations.tables import timestamp
 from hub.schemas.core import EarlierVariant
 from hub.schemas.refresh import RefreshRun, RunState
 from registry.catalog.cursor import Cursor
+from registry.catalog.remembered import Reads
 
 MAX_LOG: Final = 1000
 """Entries of a cell's log that are kept, the newest."""
 ACTIVE: Final = ("building", "training")
+TABLE: Final = RunTable("refresh_runs", "refresh_active", ACTIVE)
 STATES: Final[tuple[RunState, ...]] = get_args(RunState)
 _COLUMNS = (
     "id, cell, by_rule, state, reason, asked_by, asked_at, inputs, new_images, job, dataset_commit, version, ended_at,"
@@ -43,37 +46,16 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
 def add(db: Cursor, run: str, cell: str, cause: str, **values: Any) -> bool:  # noqa: ANN401  # columns of the table
     """Note a run that begins; False where the cell has one under way or the cause had its run."""
-    taken = db.execute("INSERT OR IGNORE INTO refresh_active VALUES (?, ?) RETURNING cell", [cell, run]).fetchall()
-    if not taken:
-        return False
-    made = db.execute(
-        "INSERT OR IGNORE INTO refresh_runs (id, cell, cause, by_rule, state, reason, asked_by, asked_at, inputs,"
-        " new_images, builder_until, tries, note) VALUES (?, ?, ?, ?, 'building', ?, ?, ?, ?, ?, 0, 0, '')"
-        " RETURNING id",
-        [
-            *(run, cell, cause, values["by_rule"], values["reason"], values["asked_by"], values["asked_at"]),
-            *(msgspec.json.encode(values["inputs"]).decode(), values["new_images"]),
-        ],
-    ).fetchall()
-    if not made:
-        db.execute("DELETE FROM refresh_active WHERE cell = ? AND run = ?", [cell, run])
-    return bool(made)
+    values["inputs"] = msgspec.json.encode(values["inputs"]).decode()
+    begun = {"cell": cell, "cause": cause, "state": "building", "builder_until": 0, "tries": 0, "note": ""}
+    return TABLE.begin(db, run, cell, begun | values)
 
 
 def move(
     db: Cursor, run: str, to: RunState, came_from: Collection[str], now: float, **more: str | float | None
 ) -> bool:
     """Change a run's state if it is one of `came_from`; others' values with it. False where it is another one."""
-    more |= {} if to in ACTIVE else {"ended_at": now}
-    columns = "".join(f", {name} = ?" for name in more)
-    moved = db.execute(
-        f"UPDATE refresh_runs SET state = ?{columns} WHERE id = ? AND list_contains(?::VARCHAR[], state)"  # noqa: S608
-        " RETURNING cell",
-        [to, *more.values(), run, sorted(came_from)],
-    ).fetchall()
-    if moved and to not in ACTIVE:
-        db.execute("DELETE FROM refresh_active WHERE run = ?", [run])
-    return bool(moved)
+    return TABLE.move(db, run, to, came_from, now, **more)
 
 
 def log(
@@ -108,7 +90,7 @@ def inputs_of(db: Cursor, run: str) -> Inputs:
 
 
 def listed(
-    db: Cursor,
+    db: Reads,
     cell: str | None = None,
     *,
     run: str | None = None,
@@ -123,8 +105,9 @@ def listed(
             where.append(condition)
             values.append(value)
     if after:
-        where.append("(asked_at, id) < (SELECT (asked_at, id) FROM refresh_runs WHERE id = ?)")
-        values.append(after)
+        own = "true" if cell is None else "cell = ?"
+        where.append(f"(asked_at, id) < (SELECT (asked_at, id) FROM refresh_runs WHERE id = ? AND {own})")  # noqa: S608
+        values += [after] if cell is None else [after, cell]
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM refresh_runs WHERE {' AND '.join(where)}"  # noqa: S608  # conditions of our own
         " ORDER BY asked_at DESC, id DESC LIMIT ?",

@@ -209,7 +209,7 @@ class Starter:
             log.warning("no lineage of %s: %s", inputs.dataset, error)
 
     def _queue(self, cell: str, run: str, inputs: Inputs, commit: str) -> None:
-        spec = s.FinetuneSpec(
+        spec = s.RefreshTrainingSpec(
             cell=cell,
             dataset=inputs.dataset,
             dataset_commit=commit,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,15 +22,16 @@ from hub.errors import HubError, InputError, RefreshStateError
 from hub.jobs.queue import Jobs
 from hub.loop import refresh_runs as runs
 from hub.loop.refresh_material import Materials, Picture, Source
-from hub.loop.refresh_policy import Decision, Facts, RefreshPolicies, decide
+from hub.loop.refresh_policy import NOTHING, Decision, Facts, RefreshPolicies, decide
 from hub.loop.refresh_runs import ACTIVE
 from hub.loop.refresh_starter import RULE, Starter
+from hub.migrations.tables import timestamp
 from hub.migrations.tables_refresh import OF_CELL
 from hub.models.bases import Bases
 from hub.models.cells import Cells
 from hub.models.variants import Variants
 from hub.schemas import core as s
-from hub.schemas.refresh import Refresh, RefreshPolicy, RefreshPolicyIn, RefreshRun, RefreshStatus
+from hub.schemas.refresh import PromotionStatus, Refresh, RefreshPolicy, RefreshPolicyIn, RefreshRun, RefreshStatus
 from registry.canonical import JSON
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
@@ -42,6 +44,16 @@ log = logging.getLogger("parcelhub.refresh")
 
 Gain = Callable[[str], tuple[float, str] | None]
 """A cell's expected gain (0 to 1) and what it comes from; None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A cell's refreshes in short: its policy, what the rule says, the run under way, and the newest runs."""
+
+    policy: RefreshPolicy
+    status: Decision
+    active: RefreshRun | None
+    runs: list[RefreshRun]
 
 
 class Refreshes:
@@ -68,6 +80,8 @@ class Refreshes:
         self.policies = RefreshPolicies(self._catalog, now=now)
         self.gains: list[Gain] = []
         """Who knows of expected gains; the highest counts."""
+        self.promotion: Callable[[str], PromotionStatus | None] = lambda _cell: None
+        """What the rule of promotions says of a cell."""
         self.take_back: Callable[[str, str, str, str], None] = lambda _cell, _version, _who, _note: None
         """Take a variant from every stage that it holds (cell, version, who, note), and put it away."""
         self.policies.on_set.append(self._policy_set)
@@ -90,7 +104,29 @@ class Refreshes:
             status=RefreshStatus(code=decision.code, reason=decision.reason, new_images=len(new), unused=facts.unused),
             active=next((one for one in newest if one.state in ACTIVE), None),
             runs=newest,
+            promotion=self.promotion(cell),
         )
+
+    def glance(self, cell: str, *, ruled: bool = True) -> Glance:
+        """What a cell's page says, from the last decision of the rule: its facts are not looked for again unless
+        something has happened since. `ruled`: the rule looks at cells every few seconds. Raises UnknownCellError."""
+        found = self._cells.get(cell)
+        policy = self.policies.get(cell)
+        newest = runs.listed(self._catalog, cell, limit=10)
+        said = self._catalog.query("SELECT code, reason, since FROM refresh_status WHERE cell = ?", [cell])
+        active = next((one for one in newest if one.state in ACTIVE), None)
+        happened = [policy.set_at, *(moment for one in newest[:1] for moment in (one.asked_at, one.ended_at))]
+        if active is not None:
+            decision = Decision("running", f"the refresh {active.id} is under way")
+        elif ruled and said and all(timestamp(said[0][2]) >= moment for moment in happened if moment):
+            decision = Decision(said[0][0], said[0][1])
+        elif not policy.version and not self._materials.sources(
+            self._materials.label_datasets(cell, found.team, policy.policy)
+        ):
+            decision = decide(policy.policy, NOTHING, self._now())  # nobody asked anything of this cell
+        else:
+            decision = decide(policy.policy, self._facts(found, policy.policy)[1], self._now())
+        return Glance(policy, decision, active, newest)
 
     def label_datasets(self, cell: str) -> list[str]:
         """The datasets that the cell's labels come into, whether they exist or not. Raises UnknownCellError."""
@@ -109,7 +145,7 @@ class Refreshes:
     def evidence_for(self, one: s.Version) -> dict[str, JSON]:
         """What speaks for a variant that a refresh made: the run, and what became of the cell's history."""
         rows = self._catalog.query("SELECT id FROM refresh_runs WHERE version = ?", [one.name])
-        made = self._jobs.get(one.job).spec.refresh if one.job and not rows else None
+        made = _refresh_of(self._jobs.get(one.job)) if one.job and not rows else None
         if not rows and made is None:
             return {}
         history = one.metrics.get("history")
@@ -228,7 +264,10 @@ class Refreshes:
         sources = self._materials.sources(self._materials.label_datasets(cell.name, cell.team, policy))
         with self._catalog.read() as db:
             busy = runs.listed(db, cell.name, states=ACTIVE, limit=1)
-            last = db.execute("SELECT max(asked_at) FROM refresh_runs WHERE cell = ?", [cell.name]).fetchone()
+            # One that a clock that was ahead put into the future holds up none.
+            last = db.execute(
+                "SELECT max(asked_at) FROM refresh_runs WHERE cell = ? AND asked_at <= ?", [cell.name, self._now()]
+            ).fetchone()
         new = self._materials.new_of(cell.name, sources) if sources else []
         known = [found for gain in self.gains if (found := gain(cell.name)) is not None]
         facts = Facts(
@@ -266,7 +305,7 @@ class Refreshes:
 
     def _job_moved(self, db: Cursor, job: s.Job) -> None:
         """A run follows its job, inside the transaction that moves the job."""
-        if (of := job.spec.refresh) is None:
+        if (of := _refresh_of(job)) is None:
             return
         now, cell = self._now(), job.spec.cell
         if job.state == "queued":
@@ -341,3 +380,8 @@ def check_labels(names: Sequence[str], may_use: Callable[[RepoId], bool]) -> Non
     for name in names:
         if not may_use(RepoId.parse(name, "dataset")):
             raise InputError(f"there is no dataset {name!r} that you may use")
+
+
+def _refresh_of(job: s.Job) -> s.RefreshSpec | None:
+    """Which refresh a job is of."""
+    return job.spec.refresh if isinstance(job.spec, s.FinetuneSpec) else None

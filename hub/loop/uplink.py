@@ -70,7 +70,20 @@ class AlertClosed(Struct, frozen=True, tag_field="event", tag="close"):
     at: Time
 
 
-Message = AlertOpened | AlertClosed
+class ChangeSeen(Struct, frozen=True, tag_field="event", tag="change"):
+    """A stream of a camera has changed, and a sample of its frames was started."""
+
+    id: Id
+    type: Literal["change"]
+    cell: Text
+    stream: Literal["novelty", "doubt", "unstable"]
+    at: Time
+    line: Text | None = None
+    camera: Text | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+Message = AlertOpened | AlertClosed | ChangeSeen
 
 
 class Uplink:

@@ -22,7 +22,8 @@ EVERY: Final = timedelta(days=1)
 def collecting(collect: Callable[[], object], *, first: timedelta = FIRST, every: timedelta = EVERY) -> Iterator[None]:
     """Collect in a thread while the block runs; leaving it waits for a collection that has begun.
 
-    What `collect` gives goes into the log, unless it is nothing.
+    What `collect` gives goes into the log, unless it is nothing. A bare count tells an operator nothing: what looks
+    every few seconds says itself what it did, and its count is for debugging.
     """
     stop = threading.Event()
 
@@ -32,7 +33,7 @@ def collecting(collect: Callable[[], object], *, first: timedelta = FIRST, every
             wait = every
             try:
                 if found := collect():
-                    log.info("collected %s", found)
+                    log.log(logging.DEBUG if isinstance(found, int) else logging.INFO, "collected %s", found)
             except RegistryError as error:
                 log.warning("the collection failed, and will be tried again: %s", error)
             except Exception:  # this thread is the only one that collects

@@ -12,12 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from hub.clock import Elapsed
 from registry.blobs.disk import is_full
 
 log = logging.getLogger("parcelhub.housekeeping")
 
 FIRST: Final = timedelta(minutes=1)
 EVERY: Final = timedelta(hours=1)
+UPLOADS_S: Final = 7 * 86_400.0
+"""No upload is kept for longer without a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +44,36 @@ class Housekeeping:
         *,
         ended: Callable[[float], list[str]],
         known: Callable[[], set[str]],
-        forget_uploads: Callable[[], int],
-        forget_parts: Callable[[], int],
+        forget_uploads: Callable[[float], int],
+        forget_parts: Callable[[float], int],
         workspace_grace: timedelta,
+        elapsed: Elapsed,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`ended` gives the jobs that ended before a time (epoch seconds), `known` all of them."""
+        """`ended` gives the jobs that ended before a time (epoch seconds), `known` all of them. Uploads are forgotten
+        as if it was earlier by the seconds that are given."""
         self._workspaces = workspaces
         self._ended = ended
         self._known = known
         self._forget_uploads = forget_uploads
         self._forget_parts = forget_parts
         self._grace = workspace_grace.total_seconds()
+        self._elapsed = elapsed
         self._now = now
 
     def run(self) -> Tidied:
         """Remove what is over. What fails is logged and tried again next time; nothing keeps the rest from going."""
+        self._elapsed.look()
+        week = self._elapsed.leapt(UPLOADS_S)
         return Tidied(
             workspaces=self._try("workspaces", self._forget_workspaces),
-            uploads=self._try("uploads", self._forget_uploads),
-            parts=self._try("parts of uploads", self._forget_parts),
+            uploads=self._try("uploads", lambda: self._forget_uploads(week)),
+            parts=self._try("parts of uploads", lambda: self._forget_parts(week)),
         )
 
     def _forget_workspaces(self) -> int:
         """Failed and cancelled jobs may be tried again from their checkpoint for as long as the grace."""
-        before = self._now() - self._grace
+        before = self._now() - self._grace - self._elapsed.leapt(self._grace)
         ended, known = set(self._ended(before)), self._known()
         gone = 0
         for place in list(self._workspaces.iterdir()) if self._workspaces.is_dir() else ():

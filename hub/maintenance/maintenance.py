@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from hub.clock import Elapsed
 from hub.error_table import plain, problem_of
 from hub.errors import InputError, MaintenanceBusyError
 from hub.settings import Settings
@@ -87,6 +88,7 @@ class Maintenance:
 
     def __init__(self, registry: Registry, root: Path, *, blob_grace: timedelta, xet_grace: timedelta) -> None:
         self.registry = registry
+        self.elapsed = Elapsed(root / "clock.json")
         self.root = root
         self._blob_grace = blob_grace
         self._xet_grace = xet_grace
@@ -104,7 +106,9 @@ class Maintenance:
 
     def collect(self, *, dry_run: bool = False, progress: Progress = silent) -> CollectedView:
         """Raises BlobStoreError, CatalogError; what is left over then, the next one removes."""
-        blobs, xet, rows = self.registry.collect(self._blob_grace, self._xet_grace, dry_run=dry_run, progress=progress)
+        self.elapsed.look()
+        graces = (self._longer(self._blob_grace), self._longer(self._xet_grace))
+        blobs, xet, rows = self.registry.collect(*graces, dry_run=dry_run, progress=progress)
         return CollectedView(
             dry_run,
             blobs.looked_at,
@@ -116,6 +120,10 @@ class Maintenance:
             rows.commits,
             rows.trees,
         )
+
+    def _longer(self, grace: timedelta) -> timedelta:
+        """A grace after which things are as old as it says, whatever the clock did meanwhile."""
+        return grace + timedelta(seconds=self.elapsed.leapt(grace.total_seconds()))
 
     def backup(self, out: str, *, reread: bool = False, progress: Progress = silent) -> BackupView:
         """Back up to a folder of this machine, or to a URL. Raises InputError, BackupError, BlobStoreError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from hub.migrations.tables_jobs import JOB_KINDS
 from hub.migrations.tables_service import SERVICE_TABLES
 from registry.catalog.migrations import MigrationSet
 
@@ -124,6 +125,7 @@ HUB = MigrationSet(
         # Cards are the registry's now, in `repo_heads`.
         "DROP TABLE hub_cards;",
         "ALTER TABLE hub_cells ADD COLUMN classes VARCHAR[];",
+        *JOB_KINDS,
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

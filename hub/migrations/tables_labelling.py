@@ -70,6 +70,8 @@ LABELLING = MigrationSet(
         undone_at DOUBLE
     );
     """,
+        # How unlike the known packages the strangest one of a capture is, where the novelty watch has said so.
+        "ALTER TABLE label_tasks ADD COLUMN novelty DOUBLE",
     ),
 )
 """A change of a table is a new step, never an edit of an old one."""

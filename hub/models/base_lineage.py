@@ -20,6 +20,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from hub.errors import UNREADABLE
 from hub.models.bases import Bases
 from hub.schemas import core as s
 from registry.canonical import canonical_json
@@ -92,7 +93,7 @@ class BaseLineage:
         """What a node of scenes stands for."""
         try:
             return msgspec.json.decode(self._registry.blobs.read(node.revision), type=Scenes)
-        except (RegistryError, msgspec.DecodeError):
+        except (RegistryError, *UNREADABLE):
             return None
 
     def _edges(self, base: s.Base, bases: list[s.Base]) -> Iterator[Edge]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hub.errors import UNREADABLE
+
 SPARE = "reserved_"
 """How the labels begin that a base keeps for classes it does not know."""
 _MAX_LABELS = 2000
@@ -32,7 +34,7 @@ def labels_of(config: bytes) -> list[str]:
     try:
         found = msgspec.json.decode(config, type=_Config).id2label
         return [found[key] for key in sorted(found, key=int)][:_MAX_LABELS]
-    except (msgspec.DecodeError, ValueError):
+    except UNREADABLE:
         return []
 
 

@@ -19,6 +19,13 @@ _CELL = (
     " ELSE split_part(model, '@', 1) END"
 )
 """The cell of a variant's evaluation, and of a base's the one on whose images it was."""
+_OPEN = (
+    "NOT EXISTS (SELECT 1 FROM repos r WHERE r.type = 'dataset' AND (r.private OR r.gated <> 'no')"
+    " AND lower(r.namespace || '/' || r.name) = lower(split_part(dataset, '@', 1))"
+    " AND NOT list_contains(?::VARCHAR[], lower(r.namespace)))"
+)
+"""Whether the dataset that was measured on is everybody's, or of the caller's namespaces: how many pictures a private
+one has and how they come out is as private as they."""
 _COLUMNS = "id, model, dataset, deck, metrics, created_by, created_at"
 
 
@@ -52,18 +59,30 @@ class Evaluations:
         return str(one.metrics.get("cell") or "") if "/" in one.model else one.model.partition("@")[0]
 
     def page(
-        self, *, limit: int, after: str = "", model: str | None = None, hidden: Collection[str] = ()
+        self,
+        *,
+        limit: int,
+        after: str = "",
+        model: str | None = None,
+        hidden: Collection[str] = (),
+        namespaces: Collection[str] | None = None,
     ) -> list[Evaluation]:
         """At most `limit`, newest first, those made before `after`; of one model or of all, none of the cells `hidden`,
-        be it of their variants or of a base on their images."""
-        where: list[str] = ["true"]
+        be it of their variants or of a base on their images; none on private datasets but those of `namespaces` (None:
+        on any)."""
+        seen: list[str] = ["true"]
         params: list[object] = []
-        if after:
-            where.append("(created_at, id) < (SELECT (created_at, id) FROM hub_evaluations WHERE id = ?)")
-            params.append(after)
         if hidden:
-            where.append(f"NOT list_contains(?::VARCHAR[], {_CELL})")
+            seen.append(f"NOT list_contains(?::VARCHAR[], {_CELL})")
             params.append(sorted(hidden))
+        if namespaces is not None:
+            seen.append(_OPEN)
+            params.append(sorted(namespaces))
+        where = list(seen)
+        if after:  # one that the caller cannot see is no place to go on from: that would tell that it is there
+            last = f"SELECT (created_at, id) FROM hub_evaluations WHERE {' AND '.join(seen)} AND id = ?"  # noqa: S608
+            where.append(f"(created_at, id) < ({last})")
+            params += [*params, after]
         if model is not None:
             where.append("model = ?")
             params.append(model)

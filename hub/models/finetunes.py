@@ -24,6 +24,8 @@ from registry.types import RepoId
 _LOOK_BACK = 5
 """Variants of the cell that are looked at for earlier data."""
 
+_LATER = ("image_size", "growth")
+
 
 class Finetunes:
     """What happens around a fine-tune job."""
@@ -79,9 +81,10 @@ class Finetunes:
             max_seconds=asked.max_minutes * 60,
             seed=asked.seed,
             class_map=asked.class_map,
+            image_size=asked.image_size,
         )
         # The same request while one is at work is that one: two jobs never run one request.
-        request = hashlib.sha256(msgspec.json.encode(spec, order="deterministic")).hexdigest()
+        request = request_of(spec)
         # Not a part of the request: a variant that is finished meanwhile does not make it another one.
         spec = msgspec.structs.replace(spec, earlier=self._earlier(cell, may_read))
         team = cell_team or repo.namespace
@@ -116,6 +119,8 @@ class Finetunes:
     def accept(self, job_id: str, answer: FinishIn) -> Job:
         """Give the uploaded variant its version and its lineage, then end the job."""
         job = self._jobs.require_running(job_id)
+        if not (answer.commit and answer.deck):
+            raise InputError("a fine-tune ends with the commit of its variant and with its deck")
         self._store.blobs.size(answer.deck)  # raises if the deck was not uploaded
         document = self._variants.document(job.spec.cell, answer.commit)
         if (document.base.commit, document.deck) != (job.spec.base_commit, answer.deck):
@@ -144,3 +149,12 @@ class Finetunes:
                     deck=answer.deck,
                     created_by=f"job:{job.id}",
                 )
+
+
+def request_of(spec: FinetuneSpec) -> str:
+    """What makes two requests the same: the sha256 of what is asked, as it was written before specs had a kind. Members
+    that came later count where they say something."""
+    told = msgspec.to_builtins(spec)
+    told = {name: value for name, value in told.items() if name != "kind" and (name not in _LATER or value is not None)}
+    told["class_map"] = dict(sorted(told["class_map"].items()))
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+import msgspec
+
 from hub.accounts.tokens import CELL_SCOPE, ROBOT_SCOPE
 from hub.errors import InputError, InUseError, UnknownCellError
-from hub.schemas.core import FinetuneSpec
+from hub.schemas.jobs import JobSpec, read_spec
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
 from registry.errors import RepoNotFoundError
@@ -28,19 +30,10 @@ _OF_CELL = ("rollout_lines", "rollout_shares", "rollout_trials", "approvals", "h
 
 def keep_for_jobs(tx: Cursor, repo: RepoId) -> None:
     """A guard of deletions and renamings: refuses while a queued or running job needs the repository. InUseError."""
-    needs = {
-        "dataset": "json_extract_string(spec, '$.dataset') = ?",
-        "model": "? IN ('cells/' || json_extract_string(spec, '$.cell'),"
-        " split_part(json_extract_string(spec, '$.base'), '@', 1))",
-    }
-    if repo.type not in needs:
-        return
-    row = tx.execute(
-        f"SELECT id FROM hub_jobs WHERE state IN ('queued', 'running') AND {needs[repo.type]} LIMIT 1",  # noqa: S608
-        [f"{repo.namespace}/{repo.name}"],
-    ).fetchone()
-    if row is not None:
-        raise InUseError(f"the {repo.type} {repo} is needed by the job {row[0]}; cancel it first")
+    wanted = f"{repo.type}/{repo.namespace}/{repo.name}"
+    for job, spec in tx.execute("SELECT id, spec FROM hub_jobs WHERE state IN ('queued', 'running')").fetchall():
+        if wanted in read_spec(msgspec.json.decode(spec)).keeps():
+            raise InUseError(f"the {repo.type} {repo} is needed by the job {job}; cancel it first")
 
 
 def keep_bases(tx: Cursor, repo: RepoId) -> None:
@@ -109,19 +102,26 @@ def forgotten_cells(catalog: Catalog) -> Mapping[str, float]:
     return dict(catalog.query("SELECT cell, before FROM rollout_forgotten"))
 
 
-def require_parts(tx: Cursor, spec: FinetuneSpec, made_at: float) -> None:
+def require_parts(tx: Cursor, spec: JobSpec, made_at: float) -> None:
     """Raises unless a job's cell and dataset are there, the cell since before the job was made (epoch seconds).
 
     UnknownCellError, RepoNotFoundError, InputError.
     """
-    row = tx.execute("SELECT created_at FROM hub_cells WHERE name = ?", [spec.cell]).fetchone()
-    if row is None:
-        raise UnknownCellError(f"there is no cell {spec.cell!r} any more")
-    if row[0] > made_at:
-        raise InputError(f"the cell {spec.cell!r} is another one than the job was made for; ask for a new fine-tune")
+    if spec.cell:
+        _require_cell(tx, spec, made_at)
+    if not spec.dataset:
+        return
     repo = RepoId.parse(spec.dataset, "dataset")
     found = tx.execute(
         "SELECT 1 FROM repos WHERE type = 'dataset' AND namespace = ? AND name = ?", [repo.namespace, repo.name]
     ).fetchone()
     if found is None:
         raise RepoNotFoundError(repo)
+
+
+def _require_cell(tx: Cursor, spec: JobSpec, made_at: float) -> None:
+    row = tx.execute("SELECT created_at FROM hub_cells WHERE name = ?", [spec.cell]).fetchone()
+    if row is None:
+        raise UnknownCellError(f"there is no cell {spec.cell!r} any more")
+    if row[0] > made_at:
+        raise InputError(f"the cell {spec.cell!r} is another one than the job was made for; ask for a new one")

@@ -50,8 +50,18 @@ class Vouching:
         base = self._bases.get(name)
         repo, _, tag = base.name.partition("@")
         saw = self._lineage.parents(Artifact("base", base.name, base.commit))
-        materials = [Material(edge.relation, edge.parent.name, edge.parent.revision) for edge in saw]
+        materials = [Material(edge.relation, self._told(edge.parent), edge.parent.revision) for edge in saw]
         return self._statements.publish(RepoId.parse(repo), tag, Origin("base", materials, run, _programs()))
+
+    def _told(self, parent: Artifact) -> str:
+        """A parent's name in a statement about a base, which everybody reads: private datasets stay unnamed."""
+        if parent.kind != "dataset":
+            return parent.name
+        try:
+            info = self._repos.get(RepoId.parse(parent.name, "dataset"))
+        except NotFoundError:
+            return "a dataset that is gone"
+        return "a private dataset" if info.private or info.gated != "no" else parent.name
 
     def sign_variant(self, cell: str, tag: str, commit: Digest, *, run: str | None, dataset: str = "") -> Statement:
         """Sign `<cell>@<tag>`; `dataset` reads `namespace/name@<commit>`. Raises StatementError, InputError."""

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from hub.datasets.store import Store
-from hub.errors import InputError, UnknownVariantError
+from hub.errors import UNREADABLE, InputError, UnknownVariantError
 from hub.jobs.queue import Jobs
 from hub.migrations.tables import timestamp
 from hub.models.bases import next_version
 from hub.schemas import core as s
+from hub.schemas.jobs import JobSpec
 from registry.canonical import JSON
 from registry.catalog.catalog import Catalog
 from registry.errors import EntryNotFoundError, NotFoundError
@@ -88,6 +89,7 @@ class Variants:
 
     def _publish(self, job: s.Job, answer: s.FinishIn) -> str:
         spec, repo = job.spec, repo_of(job.spec.cell)
+        refresh = spec.refresh if isinstance(spec, s.FinetuneSpec) else None
         refs = self._store.repos.refs(repo)
         tagged = next((r.name for r in refs if r.kind == "tag" and r.commit == answer.commit), None)
         version = tagged or self._store.repos.tag(repo, self._next_version(spec.cell, refs), answer.commit).name
@@ -99,7 +101,7 @@ class Variants:
             Edge(made, deck, "deck"),
             Edge(deck, Artifact("dataset", spec.dataset, spec.dataset_commit), "dataset"),
         ]
-        if spec.refresh is not None and (start := spec.refresh.start) is not None:
+        if refresh is not None and (start := refresh.start) is not None:
             edges.append(Edge(made, Artifact("variant", f"cells/{start.version}", start.commit), "start"))
         self._lineage.record(edges)
         if not any(standing.variant == variant for standing in self._stages.assignments(spec.cell)):
@@ -111,7 +113,7 @@ class Variants:
                 actor=f"job:{job.id}",
                 evidence=evidence,
                 policy_digest=self._policies.current().digest,
-                note="made by a refresh" if spec.refresh else "made by a fine-tune",
+                note=_made_by(spec),
             )
         self.enlist(spec.cell, version, answer.commit, job, answer.metrics)
         return f"{spec.cell}@{version}"
@@ -143,6 +145,8 @@ class Variants:
         where, params = ["true"], []
         if after:
             before, _, version = after.partition("@")
+            if before in hidden:  # no place to go on from: that would tell which of its versions are there
+                return []
             where.append(
                 "(v.created_at, v.cell, v.version) <"
                 " (SELECT (created_at, cell, version) FROM hub_variants WHERE cell = ? AND version = ?)"
@@ -222,8 +226,16 @@ class Variants:
             raise UnknownVariantError(str(error)) from error
         try:
             return msgspec.json.decode(self._store.blobs.read(entries[DOCUMENT].sha256), type=Document)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise InputError(f"{repo}@{commit[:12]}/{DOCUMENT}: {error}") from error
+
+
+def _made_by(spec: JobSpec) -> str:
+    if not isinstance(spec, s.FinetuneSpec):
+        return f"made by {spec.kind}"
+    if spec.growth is not None:
+        return "made by a refit on another base"
+    return "made by a refresh" if spec.refresh else "made by a fine-tune"
 
 
 _LISTED = (

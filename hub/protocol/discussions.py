@@ -227,11 +227,6 @@ class Discussions:
             self._set(tx, info, num, "status", status)
             return self._say(tx, info, num, "status-change", author, {"status": status})
 
-    def require_unmerged(self, info: RepoInfo, num: int) -> None:
-        """Raises NotFoundError, InputError if the pull request is merged."""
-        with self._catalog.read() as tx:
-            self._require_unmerged(tx, info, num)
-
     def _require_unmerged(self, tx: Cursor, info: RepoInfo, num: int) -> None:
         row = tx.execute("SELECT status FROM hub_discussions WHERE repo = ? AND num = ?", [info.key, num]).fetchone()
         if row is None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-from dulwich.pack import pack_header_chunks, pack_object_chunks
 from dulwich.protocol import pkt_line
 
 from hub.errors import HubError
@@ -274,6 +273,8 @@ def _answer(git: GitView, wish: Wish, made: Plan) -> Iterator[bytes]:
 
 def _pack(git: GitView, made: Plan) -> Iterator[bytes | str]:
     """The pack's bytes; texts between them are progress for the person who waits."""
+    from dulwich.pack import pack_header_chunks, pack_object_chunks  # not at every start of a hub
+
     seen: set[str] = set()
     for snapshot in git.snapshots(made.base):
         seen |= snapshot.trees.keys() | snapshot.blobs.keys()

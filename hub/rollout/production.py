@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from hub.accounts.cell_tokens import LOCAL
 from hub.accounts.tokens import Tokens
 from hub.loop.alerts import Alerts
+from hub.loop.changes import Changes
 from hub.loop.events import Events
 from hub.loop.failures import Failures
 from hub.loop.pick_changes import PickChanges, forget_frames
+from hub.loop.sites.inbox import Inbox
+from hub.loop.sites.sites import Sites
+from hub.loop.sites.statistics import SiteStatistics
+from hub.loop.sites.wishes import Wishes
 from hub.loop.uplink import Uplink
 from hub.models.cells import Cells
 from hub.models.remains import forgotten_cells
@@ -40,6 +46,10 @@ class Production:
     failures: Failures
     events: Events
     pick_changes: PickChanges
+    sites: Sites
+    wishes: Wishes
+    site_statistics: SiteStatistics
+    inbox: Inbox
 
     @classmethod
     def over(
@@ -67,7 +77,8 @@ class Production:
         robots.sync()
         captures = CaptureStore(settings.telemetry_folder / "captures")
         cells.before_delete.append(captures.remove_of)
-        uplink = Uplink(catalog, Spool(settings.telemetry_folder / UPLINK))
+        spool = Spool(settings.telemetry_folder / UPLINK)
+        uplink = Uplink(catalog, spool)
         alerts = Alerts(catalog, uplink, captures, settings.data / "alerts")
         cells.on_delete.append(alerts.forget)
         failures = Failures(catalog, captures, telemetry.failed, settings.serving_folder)
@@ -75,7 +86,20 @@ class Production:
         events = Events(catalog, captures, telemetry.outcome_of, settings.data / "events", wilson)
         cells.on_delete.append(events.forget)
         alerts.forgot.append(events.forget_capture)
-        cells.before_delete.append(lambda cell: forget_frames(settings.telemetry_folder, cell))
+        sites = Sites(catalog, tokens, settings.telemetry_folder)
+        sites.ensure_local(settings.site_token_file)
+        wishes = Wishes(catalog)
+        statistics = SiteStatistics(catalog, settings.telemetry_folder, LOCAL)
+        changes = Changes(catalog, uplink)
+        cells.on_delete += [wishes.forget, statistics.forget, changes.forget]
+        cells.before_delete.append(lambda cell: forget_frames(wishes.ask, cell))
+        picks = PickChanges(telemetry.arrived, settings.telemetry_folder, wishes.ask)
+        picks.observers.append(
+            lambda cell, at: changes.picks(
+                cell, at, "outcomes of its picks; frames of the failed ones are sampled first"
+            )
+        )
+        cells.before_delete.append(picks.forget)
         return cls(
             telemetry=telemetry,
             captures=captures,
@@ -86,9 +110,14 @@ class Production:
             alerts=alerts,
             failures=failures,
             events=events,
-            pick_changes=PickChanges(telemetry.arrived, settings.telemetry_folder),
+            pick_changes=picks,
+            sites=sites,
+            wishes=wishes,
+            site_statistics=statistics,
+            inbox=Inbox(catalog, spool, captures, alerts, settings.telemetry_folder),
         )
 
     def close(self) -> None:
         self.watch.close()
+        self.pick_changes.close()
         self.telemetry.close()

@@ -19,6 +19,7 @@ from registry.promotion.readiness import Readiness, judge_metrics
 from registry.promotion.stages import Stages
 from registry.stage_types import HELD_STAGES, LOOK, DecisionRecord
 from registry.types import UNSET, Unset, Variant
+from serving.folder.routing import MAX_BASES
 
 log = logging.getLogger("parcelhub.promotions")
 
@@ -72,11 +73,11 @@ class Promotions:
         found = self._folder.look(self._variants.get(cell, version))
         with self._lock:
             one = self._variants.get(cell, version)
-            served = self._folder.pinned_base(leaving_out=(cell, stage))
-            if served is not None and one.base != served:
+            served = self._folder.pinned_bases(leaving_out=(cell, stage))
+            if one.base not in served and len(served) >= MAX_BASES:
                 raise BaseMismatchError(
-                    f"{one.name} is on {one.base}, the robots are served by {served};"
-                    " fine-tune again on that base, or roll the other variants back first"
+                    f"{one.name} is on {one.base}, the robots are served by {' and '.join(served)}, and a server holds"
+                    f" {MAX_BASES} bases; fine-tune again on one of them, or roll other variants back first"
                 )
             self._folder.add_variant(cell, version, one.commit)
             before = self._stages.current(cell)[stage]
@@ -136,6 +137,11 @@ class Promotions:
         self._tell(moved)
         return moved
 
+    def sync(self) -> None:
+        """Let the robots' table say what there is, where something other than a move changed it: a new base."""
+        with self._lock:
+            self._folder.sync()
+
     def put_away(self, cell: str, version: str, actor: str, note: str) -> None:
         """Take a variant from every stage that it holds, each back to who had it before, and archive it.
 
@@ -184,7 +190,7 @@ class Promotions:
     ) -> None:
         """Raises StageTakenError unless the stage is as the caller saw it."""
         if not isinstance(expected, Unset):
-            wanted = None if expected is None else expected.rpartition("@")[2]
+            wanted = None if expected is None else _version_of(cell, expected)
             if wanted != (None if holder is None else holder.version):
                 raise StageTakenError(
                     f"{stage} of {cell!r} is held by {_robot_name(holder) or 'the base'} by now, not by"
@@ -199,7 +205,7 @@ class Promotions:
     def _holder_named(self, cell: str, version: str | Unset | None) -> Variant | Unset | None:
         if version is None or isinstance(version, Unset):
             return version
-        return self._variants.standing(cell, version.rpartition("@")[2]).variant
+        return self._variants.standing(cell, _version_of(cell, version)).variant
 
     def _came_after_base(self, cell: str, variant: Variant) -> bool:
         """Whether the base had the stage when the variant was promoted to it.
@@ -282,3 +288,11 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, JSON]:
 def _robot_name(variant: Variant | None) -> str | None:
     """`cells/dock-7@v3` as robots see it: `dock-7@v3`."""
     return None if variant is None else f"{variant.repo.name}@{variant.version}"
+
+
+def _version_of(cell: str, name: str) -> str:
+    """`v3` of `v3` or of `<cell>@v3`. Raises UnknownVariantError for another cell's: its v3 is not ours."""
+    of, _, version = name.rpartition("@")
+    if of not in ("", cell, f"cells/{cell}"):
+        raise UnknownVariantError(f"{name!r} is no variant of the cell {cell!r}")
+    return version

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from hub.datasets.store import Store
+from hub.errors import UnknownBaseError
 from hub.models.bases import FILES as BASE_FILES
 from hub.models.bases import NAMESPACE as BASE_NAMESPACE
 from hub.models.bases import Bases
@@ -87,13 +88,21 @@ class ServingFolder:
         """What robots would be served by if its statement were believed, and why it is not; as of the last `sync`."""
         return dict(self._refused)
 
-    def pinned_base(self, *, leaving_out: tuple[str, str] | None = None) -> str | None:
-        """The base that promoted variants need (one Triton serves one base); None while there are none.
+    def pinned_bases(self, *, leaving_out: tuple[str, str] | None = None) -> tuple[str, ...]:
+        """The bases that promoted variants need, the newest first; none while there is no such variant.
 
         `leaving_out` names the (cell, stage) that is about to get another holder.
         """
         promoted = [each for each in self._promoted() if (each.cell, each.stage) != leaving_out]
-        return str(self._variants.document(promoted[0].cell, promoted[0].commit).base) if promoted else None
+        names = {str(self._variants.document(each.cell, each.commit).base) for each in promoted}
+        return tuple(sorted(names, key=self._age_of, reverse=True))
+
+    def _age_of(self, base: str) -> tuple[str, str]:
+        """Sorts bases by their time; one that is gone comes before all others."""
+        try:
+            return self._bases.get(base).created_at, base
+        except UnknownBaseError:
+            return "", base
 
     def add_variant(self, cell: str, version: str, commit: str) -> dict[str, str]:
         """Put a variant's files there; nobody is served by them until the table says so. Returns their digests by name.
@@ -127,16 +136,21 @@ class ServingFolder:
             base = self._servable_base()
             if base is None:  # nothing can be served yet
                 return old.version if old else 0
-            repo, _, revision = base.name.partition("@")
-            short = f"{repo.removeprefix(BASE_NAMESPACE + '/')}@{revision}"
-            digests = self._materialise(
-                RepoId.parse(repo), base.commit, BASE_FILES, Path("base", short), optional=("README.md",)
-            )
+            short, digests = self._base_files(base)
+            beside: dict[str, str] = {}
             routes = {cell.name: CellRoute(classes=tuple(cell.classes)) for cell in self._cells.all()}
             for standing in self._promoted():
                 name = f"{standing.cell}@{standing.variant.version}"
                 if not self._vouched_for(name, standing.variant.repo, standing.commit):
                     continue
+                own = str(self._variants.document(standing.cell, standing.commit).base)
+                if own != base.name:
+                    other = self._vouched_base(own)
+                    if other is None:
+                        self._refused[name] = f"nobody vouches for its base {own}"
+                        continue
+                    beside[name], more = self._base_files(other)
+                    digests |= more
                 digests |= self._materialise(
                     standing.variant.repo,
                     standing.commit,
@@ -154,21 +168,35 @@ class ServingFolder:
                 base=short,
                 cells=routes,
                 digests=digests,
+                bases=beside,
             )
-            if old is not None and (old.base, old.cells, old.digests) == (table.base, table.cells, table.digests):
+            if old is not None and replace(old, version=table.version) == table:
                 return old.version
             write_routing(self._folder, table)
             log.info("routing table %d: base %s, %d cells", table.version, short, len(routes))
             return table.version
 
     def _servable_base(self) -> s.Base | None:
-        """The base that promoted variants need, else the newest; a newer one that nobody vouches for is passed over."""
-        pinned = self.pinned_base()
-        for name in [pinned] if pinned else self._bases.names():
-            base = self._bases.get(name)
-            if self._vouched_for(name, RepoId.parse(name.partition("@")[0]), base.commit):
+        """The newest base that promoted variants need, else the newest of all; cells without a variant get it.
+
+        One that nobody vouches for is passed over.
+        """
+        for name in self.pinned_bases() or self._bases.names():
+            base = self._vouched_base(name)
+            if base is not None:
                 return base
         return None
+
+    def _vouched_base(self, name: str) -> s.Base | None:
+        base = self._bases.get(name)
+        return base if self._vouched_for(name, RepoId.parse(name.partition("@")[0]), base.commit) else None
+
+    def _base_files(self, base: s.Base) -> tuple[str, dict[str, str]]:
+        """Put a base's files there: its name as the table has it, and their digests by path."""
+        repo, _, revision = base.name.partition("@")
+        short = f"{repo.removeprefix(BASE_NAMESPACE + '/')}@{revision}"
+        place = Path("base", short)
+        return short, self._materialise(RepoId.parse(repo), base.commit, BASE_FILES, place, optional=("README.md",))
 
     def _vouched_for(self, name: str, repo: RepoId, commit: str) -> bool:
         try:

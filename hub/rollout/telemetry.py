@@ -253,11 +253,6 @@ class Telemetry:
         groups, _ = self.rates([], where={"cell": cell}, since=since, matched=True)
         return sum(group.picks for group in groups)
 
-    def cells_since(self, since: float) -> set[str]:
-        """Cells with outcomes that arrived at or after a time."""
-        rows = self._ask("SELECT DISTINCT cell FROM joined WHERE received_at >= ?", [since], since)
-        return {row[0] for row in rows if row[0] is not None}
-
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _ask(self, sql: str, values: Sequence[object], since: float) -> list[tuple[Any, ...]]:

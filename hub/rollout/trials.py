@@ -22,6 +22,7 @@ from hub.migrations.tables import timestamp
 from hub.rollout.promotions import Promotions
 from hub.rollout.statistics import Rate, Result, SequentialTest
 from hub.rollout.telemetry import Telemetry, evidence_digest, wanted_of
+from hub.rollout.trial_clock import begin_by_now
 from hub.schemas import core as s
 from hub.schemas import serving as v
 from registry.blobs.blobs import BlobStore
@@ -141,6 +142,7 @@ class Trials:
 
     def evaluate(self, cells: set[str] | None = None) -> list[v.Trial]:
         """Look at the running trials (of some cells, or of all) with the outcomes there are. Returns those decided."""
+        begin_by_now(self._catalog)
         rows = self._catalog.query(f"SELECT {_COLUMNS} FROM rollout_trials WHERE state = 'running'")  # noqa: S608
         decided = []
         with self._lock:

@@ -7,7 +7,13 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from registry.promotion.readiness import judge_metrics
+from hub.schemas.finetunes import EarlierVariant as EarlierVariant
+from hub.schemas.finetunes import FinetuneSpec as FinetuneSpec
+from hub.schemas.finetunes import GrowthSpec as GrowthSpec
+from hub.schemas.finetunes import RefitSpec as RefitSpec
+from hub.schemas.finetunes import RefreshSpec as RefreshSpec
+from hub.schemas.finetunes import RefreshTrainingSpec as RefreshTrainingSpec
+from hub.schemas.jobs import JobSpec
 
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A name in a URL, a folder and a robot's request: lower case, digits, `.`, `_`, `-`; 64 at most."""
@@ -171,43 +177,8 @@ class FinetuneIn(_In, frozen=True):
         dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)
     ] = {}
     """The team's class to the base's label, where the team wants to say so itself; several may have one label."""
-
-
-class EarlierVariant(_Out, frozen=True):
-    """The cell's newest variant when a fine-tune was asked for: what the report compares the new one with."""
-
-    version: str
-    """`<cell>@v3`"""
-    commit: str
-    deck: str
-    dataset: str
-    dataset_commit: str
-
-
-class RefreshSpec(_Out, frozen=True):
-    """What makes a fine-tune a refresh: its run, the variant that it goes on from (null: the base), and the datasets
-    that its images came from."""
-
-    run: str
-    start: EarlierVariant | None
-    sources: list[str]
-
-
-class FinetuneSpec(_Out, frozen=True):
-    """A request with every revision pinned to a commit: running it again is the same work."""
-
-    cell: str
-    dataset: str
-    dataset_commit: str
-    base: str
-    """`base/universal@v1`"""
-    base_commit: str
-    images: int | None
-    max_seconds: float
-    seed: int
-    class_map: dict[str, str] = {}
-    earlier: EarlierVariant | None = None
-    refresh: RefreshSpec | None = None
+    image_size: Annotated[int, Meta(ge=64, le=640)] | None = None
+    """Pixels a side that the variant looks at pictures in; null: what suits the sizes of the labels."""
 
 
 class Judgement(_Out, frozen=True):
@@ -224,6 +195,8 @@ class Judgement(_Out, frozen=True):
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> Judgement | None:
         """By the metrics of a fine-tune; None where nobody measured the variant."""
+        from registry.promotion.readiness import judge_metrics  # here: clients that only ask need none of it
+
         found = judge_metrics(metrics)
         if found is None:
             return None
@@ -233,7 +206,8 @@ class Judgement(_Out, frozen=True):
 class Job(_Out, frozen=True):
     id: str
     state: JobState
-    spec: FinetuneSpec
+    spec: JobSpec
+    """What was asked: the struct of its kind (`hub.schemas.jobs`)."""
     attempt: int
     """How often a worker took it up; names one run of its process."""
     crashes: int
@@ -270,6 +244,8 @@ class JobEvent(_Out, frozen=True):
 
 class ClaimIn(_In, frozen=True):
     worker: Annotated[str, Meta(min_length=1, max_length=200)]
+    kinds: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=100)] | None = None
+    """The kinds of jobs that the worker runs; null: all."""
 
 
 class Claim(_Out, frozen=True):
@@ -308,10 +284,19 @@ class ProgressIn(_In, frozen=True):
 
 
 class FinishIn(_In, frozen=True):
-    commit: Annotated[str, Meta(max_length=200)]
-    """The commit in `cells/<cell>` that holds the variant."""
-    deck: Sha256
     metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], Any], Meta(max_length=1000)]
+    commit: Annotated[str, Meta(max_length=200)] = ""
+    """The commit that the job made: for a fine-tune, that in `cells/<cell>` with the variant."""
+    deck: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    """Of a fine-tune: the sha256 of its training deck."""
+    files: Annotated[dict[Annotated[str, Meta(max_length=200)], Sha256], Meta(max_length=20)] = {}
+    """Of the training of a base: its files, whose contents are uploaded."""
+
+
+class JobIn(_In, frozen=True):
+    kind: Annotated[str, Meta(min_length=1, max_length=64)]
+    asked: dict[str, Any] = {}
+    """What the kind wants to know (docs/extending.md, docs/service.md)."""
 
 
 class FailIn(_In, frozen=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 TaskState = Literal["open", "taken", "labelled", "second_look", "skipped", "removed"]
-Rule = Literal["gain", "doubt", "random"]
+Rule = Literal["gain", "doubt", "novelty", "diversity", "random"]
 
 MAX_REGIONS = 500
 MAX_POLYGONS = 200
@@ -166,6 +166,8 @@ class LabelCell(Struct, frozen=True, kw_only=True):
     waiting: int
     """Labelled, and in no dataset yet."""
     classes: list[str]
+    elsewhere: int = 0
+    """At other labelling tools (`parcelhub label push`); they are among those that are taken."""
 
 
 class Batch(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from hub.schemas.core import ServedStage
+
 RunState = Literal["building", "training", "offered", "failed", "vetoed", "undone"]
+PromoteMode = Literal["off", "ask", "evidence"]
 DatasetName = Annotated[str, Meta(pattern=r"^[^/@\s]+/[^/@\s]+$", max_length=200)]
 Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")]
 
@@ -25,6 +28,9 @@ class RefreshPolicyIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         time_zone: a name of the IANA data base.
         max_minutes: the budget of the training.
         tolerance: what a slice of the cell's history may lose, in AP50.
+        promote: what becomes of a variant that is offered. `evidence`: the rule takes it from stage to stage as far as
+            the gate and the trials let it; `ask`: it says on the timeline that a person may; `off`: nothing.
+        promote_until: the last stage that the rule goes to or asks about.
     """
 
     enabled: bool = True
@@ -38,6 +44,8 @@ class RefreshPolicyIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     time_zone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"
     max_minutes: Annotated[float, Meta(gt=0, le=24 * 60)] = 6.0
     tolerance: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    promote: PromoteMode = "ask"
+    promote_until: ServedStage = "fleet"
 
 
 class RefreshPolicy(Struct, frozen=True, kw_only=True):
@@ -100,6 +108,15 @@ class RefreshStatus(Struct, frozen=True, kw_only=True):
     """Those of them that no refresh took up."""
 
 
+class PromotionStatus(Struct, frozen=True, kw_only=True):
+    """What the rule of promotions says now: `code` is `try`, or why not (`ask`, `wait`, `off` …), `reason` in words;
+    `stage` is the next one."""
+
+    code: str
+    reason: str
+    stage: ServedStage
+
+
 class Refresh(Struct, frozen=True, kw_only=True):
     """A cell's policy, what it says now, and the newest refreshes."""
 
@@ -110,6 +127,8 @@ class Refresh(Struct, frozen=True, kw_only=True):
     status: RefreshStatus
     active: RefreshRun | None
     runs: list[RefreshRun]
+    promotion: PromotionStatus | None = None
+    """What the policy says of the newest variant that is offered."""
 
 
 class Step(Struct, frozen=True, kw_only=True):

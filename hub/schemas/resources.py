@@ -9,7 +9,6 @@ from msgspec import Meta, field
 
 from hub.schemas.core import Classes, Sha256, _In, _Out
 
-TeamName = Annotated[str, Meta(min_length=1, max_length=96)]
 Note = Annotated[str, Meta(max_length=2000)]
 MAX_FILES = 100_000
 """Of one upload."""
@@ -31,9 +30,11 @@ class DatasetChange(_In, frozen=True):
 
 
 class OfferIn(_In, frozen=True):
-    """An offer of a dataset to the base: those who train bases may read it, whether it is private or not."""
+    """An offer of a dataset's revision to the base: its pictures train a base that everybody gets, whether the dataset
+    is private or not. Its names and pictures are shown to nobody else."""
 
     note: Note = ""
+    revision: Annotated[str, Meta(max_length=300)] = "main"
 
 
 class Dataset(_Out, frozen=True):

@@ -12,7 +12,6 @@ from serving.robot.outcomes import MAX_INSTANCE, MAX_PIXEL, OutcomeName
 Text = Annotated[str, Meta(max_length=200)]
 Pixel = Annotated[float, Meta(ge=0, le=MAX_PIXEL)]
 Name = Annotated[str, Meta(min_length=1, max_length=100)]
-Dimension = Literal["cell", "variant", "base", "stage", "class", "line", "robot", "gripper", "day"]
 TrialState = Literal["running", "passed", "failed", "stopped"]
 
 

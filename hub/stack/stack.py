@@ -80,6 +80,7 @@ def triton_config(settings: Settings) -> TritonConfig:
             settings.capture_share,
             settings.capture_max_bytes,
             settings.capture_max_count,
+            tuple(name.strip() for name in settings.capture_selectors.split(",") if name.strip()),
         ),
         observe=bool(settings.observe),
         check_tokens=bool(settings.check_robots),

@@ -36,7 +36,7 @@ class Part:
     start: Callable[[], subprocess.Popen[bytes]]
     """Starts it with its output going to a pipe."""
     ready: Callable[[], bool]
-    ready_seconds: float = 60.0
+    ready_seconds: float = 180.0  # a loaded machine is slow; a part that ended is noticed at once
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from litestar import Request
-from litestar.openapi.plugins import OpenAPIRenderPlugin
+from litestar.openapi.plugins import OpenAPIRenderPlugin, YamlRenderPlugin
 
 from hub.web.render import static_url
 
@@ -25,9 +25,15 @@ class ApiPage(OpenAPIRenderPlugin):
 
     def __init__(self) -> None:
         super().__init__(path="/")
+        self._made: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """The page, UTF-8."""
+        """The page, UTF-8. It is made once: the document never changes, and nobody needs a token to ask for it."""
+        if self._made is None:
+            self._made = self._make(request, openapi_schema)
+        return self._made
+
+    def _make(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         groups = grouped(openapi_schema)
         schemas = openapi_schema.get("components", {}).get("schemas", {})
         info = openapi_schema["info"]
@@ -45,6 +51,20 @@ class ApiPage(OpenAPIRenderPlugin):
             )
             .encode()
         )
+
+
+class OnceYaml(YamlRenderPlugin):
+    """The document as YAML, made once: it takes seconds of the one thread that answers everybody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """UTF-8."""
+        if self._made is None:
+            self._made = super().render(request, openapi_schema)
+        return self._made
 
 
 def grouped(document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -12,12 +12,13 @@ from litestar.response import Redirect
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
 from hub.accounts.tokens import Identity
+from hub.kinds.dataset_check import Checks
 from hub.schemas import core as s
 from hub.services import Services
 from hub.web.guards import Attempts, WebRequest
+from hub.web.handing import Handings
 from hub.web.mask_svg import MarkIndex
 from hub.web.pictures import Pictures
-from hub.web.quality_runs import QualityRuns
 from hub.web.reports import Reports
 from hub.web.sessions import OnceShown, Sessions
 
@@ -34,8 +35,9 @@ class Web:
     pictures: Pictures
     marks: MarkIndex
     reports: Reports
-    quality: QualityRuns
+    quality: Checks
     once: OnceShown
+    handings: Handings
 
     @classmethod
     def over(cls, services: Services) -> Web:
@@ -49,13 +51,13 @@ class Web:
             pictures=Pictures(folder / "pictures", blobs),
             marks=MarkIndex(folder / "marks", blobs),
             reports=Reports(services.store),
-            quality=QualityRuns(folder / "quality", services.registry.repos, blobs, services.settings),
+            quality=Checks(services),
             once=OnceShown(),
+            handings=Handings(services),
         )
 
     def close(self) -> None:
-        """Stop what runs in the background."""
-        self.quality.close()
+        """Nothing runs in the background."""
 
     def jobs(self, who: Identity, *, limit: int, after: str = "", cell: str | None = None) -> list[s.Job]:
         """The jobs that `who` may see, newest first."""

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 
 from finetune.report.picture_svg import MAX_MARKS, Drawn, outline, picture
+from hub.errors import UNREADABLE
 from registry.blobs.blobs import BlobStore
 from serving.image_header import MAX_PIXELS
 from serving.instances import Instances
@@ -106,7 +107,7 @@ class MarkIndex:
                 return True
             try:
                 index, texts = self._read(sha256)
-            except (msgspec.DecodeError, ValueError):
+            except UNREADABLE:
                 index, texts = {}, []
             _write(self._folder / f"{sha256}.marks", texts)
             _write(done, [msgspec.json.encode(index)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, get_args
+from typing import Final
 from urllib.parse import urlencode
 
 from litestar import Response, get
@@ -20,7 +20,8 @@ from hub.web.mask_svg import colour
 from hub.web.pictures import FULL, THUMB
 from hub.web.render import page, safe
 from serving.errors import CaptureNotFound
-from serving.observed.captures import Reason
+from serving.observed.captures import REASONS
+from serving.observed.selectors import selectors
 from serving.robot.outcomes import OUTCOMES
 
 SHOWN: Final = 48
@@ -35,10 +36,11 @@ def captures(request: WebRequest, web: Parts) -> Response[str]:
     names = ("cell", "reason", "outcome", "since", "until")
     asked = {name: last(request, name).strip()[:200] for name in names}
     problem, found = "", list[v.Capture]()
+    reasons = list(dict.fromkeys((*REASONS, *selectors())))
     try:
         wanted = Wanted(
             asked["cell"] or None,
-            asked["reason"] if asked["reason"] in get_args(Reason) else None,
+            asked["reason"] if asked["reason"] in reasons else None,
             asked["outcome"] if asked["outcome"] in (*OUTCOMES, "none") else None,
             moment(asked["since"], "from"),
             moment(asked["until"], "to", end=True),
@@ -64,7 +66,7 @@ def captures(request: WebRequest, web: Parts) -> Response[str]:
         more=more,
         asked=asked,
         problem=problem,
-        reasons=get_args(Reason),
+        reasons=reasons,
         outcomes=(*OUTCOMES, "none"),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import anyio.to_thread
 from litestar import Response, get, post
@@ -12,12 +12,13 @@ from litestar.response import Redirect
 from litestar.status_codes import HTTP_303_SEE_OTHER
 
 from hub.accounts.tokens import Identity
+from hub.kinds import dataset_check
+from hub.schemas.quality import Quality
 from hub.schemas.resources import DatasetImage, DatasetSummary
 from hub.web import mask_svg as m
 from hub.web.dependencies import Number, Parts, Text, Web, last, to, whole
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.pictures import FULL, THUMB, text_key
-from hub.web.quality_runs import Quality
 from hub.web.render import page
 from registry.errors import EntryNotFoundError
 from registry.types import FileEntry, RepoId
@@ -47,10 +48,12 @@ class Opened:
 
     @property
     def address(self) -> str:
+        """The dataset's page."""
         return f"/ui/datasets/{self.repo}"
 
     @property
     def pictures(self) -> str:
+        """Where its pictures' addresses begin."""
         return f"{self.address}/at/{self.summary.commit}"
 
 
@@ -69,7 +72,7 @@ def open_dataset(web: Web, who: Identity, namespace: str, name: str, revision: s
 def why_unusable(web: Web, opened: Opened) -> str:
     """Why no fine-tune can be made of a revision, as far as it is known; "" if nothing speaks against one."""
     commit = opened.summary.commit
-    if web.quality.state(opened.repo, commit) != "none" and opened.annotations is None:
+    if opened.annotations is None and web.quality.state(opened.repo, commit) != "none":
         return "The hub is still reading what was uploaded."
     found = web.quality.found(opened.repo, commit)
     if found is not None and found.problem:
@@ -99,6 +102,29 @@ def list_datasets(request: WebRequest, web: Parts) -> Response[str]:
     )
 
 
+TABS: Final = {"images": "dataset.html", "check": "check.html", "contribution": "contribution.html"}
+
+
+def dataset_page(
+    request: WebRequest,
+    web: Web,
+    opened: Opened,
+    revision: str,
+    tab: str,
+    **shown: Any,  # noqa: ANN401  # what the tab's template reads
+) -> Response[str]:
+    """One tab of a dataset's page, with the head that all tabs have."""
+    unusable = why_unusable(web, opened)
+    head: dict[str, Any] = {
+        "here": "datasets",
+        "opened": opened,
+        "unusable": unusable,
+        "revision": revision,
+        "tab": tab,
+    }
+    return page(request, TABS[tab], **head, **shown)
+
+
 @get("/datasets/{namespace:str}/{name:str}", sync_to_thread=True)
 def browse(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Response[str]:
     """The wall of images. Without scripts it has pages; with them, it scrolls."""
@@ -112,13 +138,12 @@ def browse(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Resp
     total = _count(web, opened, split)
     pages = max(1, -(-total // PER_PAGE))
     number = whole(last(request, "page"), low=1, high=pages, default=1)
-    return page(
+    return dataset_page(
         request,
-        "dataset.html",
-        here="datasets",
-        opened=opened,
-        unusable=why_unusable(web, opened),
-        revision=revision,
+        web,
+        opened,
+        revision,
+        "images",
         split=split,
         splits=_splits(web, opened),
         total=total,
@@ -126,7 +151,6 @@ def browse(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Resp
         number=number,
         images=_page(web, opened, split, number),
         per_page=PER_PAGE,
-        tab="images",
     )
 
 
@@ -208,20 +232,19 @@ def check(request: WebRequest, web: Parts, namespace: Text, name: Text) -> Respo
     opened = open_dataset(web, who, namespace, name, revision)
     found = web.quality.found(opened.repo, opened.summary.commit)
     places = _places(web, opened, found) if found else {}
-    state = web.quality.state(opened.repo, opened.summary.commit)
-    return page(
+    standing = web.quality.standing(opened.repo, opened.summary.commit)
+    return dataset_page(
         request,
-        "check.html",
-        here="datasets",
-        opened=opened,
-        unusable=why_unusable(web, opened),
-        revision=revision,
+        web,
+        opened,
+        revision,
+        "check",
         quality=found,
-        state=state,
+        state=standing.state,
+        trouble=standing.error,
         places=places,
         sizes=_sizes(web, opened, places.values()),
         image_names=image_names,
-        tab="check",
     )
 
 
@@ -232,7 +255,8 @@ async def start_check(request: WebRequest, web: Parts, namespace: Text, name: Te
 
     def begin() -> str:
         opened = open_dataset(web, identity_of(request), namespace, name, fields.get("revision", ""))
-        web.quality.start(opened.repo, opened.summary.commit)
+        asked = dataset_check.DatasetCheckIn(dataset=str(opened.repo), revision=opened.summary.commit)
+        dataset_check.queue(web.services, identity_of(request), asked)
         return f"{opened.address}/check"
 
     address = await anyio.to_thread.run_sync(begin)

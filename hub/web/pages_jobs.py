@@ -19,6 +19,7 @@ from hub.api.jobs import EVENT_POLL_SECONDS, PING_SECONDS, life_for, require_dat
 from hub.error_table import problem_of
 from hub.errors import GatedError, InputError, QuotaError, UnknownCellError
 from hub.http.audit import note
+from hub.jobs.kinds import page_of
 from hub.jobs.plain_text import plain
 from hub.models.class_maps import ClassRow, known_labels, suggested
 from hub.schemas import core as s
@@ -32,17 +33,6 @@ from registry.types import RepoId
 LISTED = 40
 LOG_LINES = 400
 LIFE = "X-Job-Life"
-STAGES = ("download", "check", "deck", "train", "evaluate", "curve", "report", "write")
-STAGE_TITLES = {
-    "download": "fetch the images",
-    "check": "read the dataset",
-    "deck": "choose images to train and to judge",
-    "train": "train",
-    "evaluate": "measure on images it has not seen",
-    "curve": "try with fewer images",
-    "report": "write the report",
-    "write": "finish",
-}
 _CHOICES = 500
 MAX_CLASSES = 200
 """Of one dataset, for the form; with more, the class map is the command's part."""
@@ -236,21 +226,20 @@ def one_job(request: WebRequest, web: Parts, job_id: Text) -> Response[str]:
         for data in progress
         if data.get("stage") == "train" and "loss" in data.get("metrics", {})
     ]
-    cell, _, version = (job.version or "").partition("@")
+    said = page_of(job)
     return page(
         request,
         "job.html",
+        said=said,
         here="jobs",
         job=job,
         final=job.state in s.FINAL_STATES,
         now=progress[-1] if progress else {},
         seen=list(dict.fromkeys(data.get("stage", "") for data in progress)),
-        stages=STAGES,
-        titles=STAGE_TITLES,
+        stages=said.stages,
         chart=loss_chart(losses, x_label="thousandths of the budget") if len(losses) > 2 else "",
         last_event=events[-1].seq if events else 0,
         log=_log(web, job_id),
-        model=f"/ui/models/{cell}/{version}" if job.version else "",
         life=_life(web, job, identity_of(request)),
     )
 

@@ -14,8 +14,8 @@ from hub.accounts.tokens import Identity, Scope
 from hub.api.refresh import changer, seen_cell, timeline_of
 from hub.errors import InputError, UnknownCellError
 from hub.http.audit import note
-from hub.loop.refreshes import check_labels
-from hub.schemas.refresh import Refresh, RefreshPolicyIn
+from hub.loop.refreshes import Glance, check_labels
+from hub.schemas.refresh import RefreshPolicyIn
 from hub.web.dependencies import Parts, Text, Web, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.render import page
@@ -25,13 +25,13 @@ MAX_NOTE = 500
 NUMBERS: Final = ("min_labels", "min_gain", "min_hours_between", "max_minutes", "tolerance")
 
 
-def refresh_of(web: Web, who: Identity, cell: str) -> Refresh | None:
+def refresh_of(web: Web, who: Identity, cell: str) -> Glance | None:
     """What the cell's page tells of refreshes, to those who work in the cell."""
     try:
         seen_cell(web.services, who, cell)
     except UnknownCellError:
         return None
-    return web.services.refreshes.of(cell)
+    return web.services.refreshes.glance(cell, ruled=bool(web.services.settings.refresh))
 
 
 @get("/cells/{cell:str}/timeline", sync_to_thread=True)
@@ -127,7 +127,9 @@ def _allowed(web: Web, request: WebRequest, cell: str, scope: Scope) -> Identity
 def _policy_of(fields: dict[str, str]) -> dict[str, Any]:
     """What the form says, as the API takes it. Raises ValueError for what is no number."""
     values: dict[str, Any] = {
-        name: fields[name] for name in ("begin", "end", "time_zone") if fields.get(name, "").strip()
+        name: fields[name]
+        for name in ("begin", "end", "time_zone", "promote", "promote_until")
+        if fields.get(name, "").strip()
     }
     for name in NUMBERS:
         text = fields.get(name, "").strip()

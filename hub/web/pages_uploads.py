@@ -20,7 +20,7 @@ from hub.accounts.tokens import Identity, Scope
 from hub.api.datasets import read_part
 from hub.datasets.content_checks import KINDS, check_names
 from hub.datasets.uploads import PART_BYTES
-from hub.errors import InputError
+from hub.errors import UNREADABLE, InputError
 from hub.http.audit import note
 from hub.jobs.plain_text import plain
 from hub.schemas import core as s
@@ -128,7 +128,7 @@ async def commit_upload(request: WebRequest, web: Parts, upload_id: Text) -> dic
     body = await request.body()
     try:
         told = msgspec.json.decode(body, type=CommitIn) if body else CommitIn()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InputError(f"the body is not well-formed: {error}") from error
     left_out = {one.path: plain(one.why) for one in told.left_out}
     check_names(left_out)

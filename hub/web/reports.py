@@ -9,6 +9,7 @@ import msgspec
 
 from finetune.report.picture_svg import Drawn, told_apart
 from hub.datasets.store import Store
+from hub.errors import UNREADABLE
 from hub.models.variants import repo_of
 from hub.web.mask_svg import ImageMarks, Mark, instances
 from registry.errors import NotFoundError
@@ -143,5 +144,5 @@ def _decoded(data: bytes | None, kind: type[T]) -> T | None:
         return None
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None

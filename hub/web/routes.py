@@ -14,6 +14,7 @@ from hub.web import (
     pages_datasets,
     pages_events,
     pages_failures,
+    pages_growth,
     pages_home,
     pages_jobs,
     pages_label,
@@ -21,6 +22,7 @@ from hub.web import (
     pages_outcomes,
     pages_repos,
     pages_timeline,
+    pages_tools,
     pages_uploads,
 )
 from hub.web.dependencies import web_of
@@ -50,6 +52,8 @@ def routers() -> list[Router]:
             pages_datasets.one_image,
             pages_datasets.check,
             pages_datasets.start_check,
+            pages_growth.contribution,
+            pages_growth.change_offer,
             pages_jobs.list_jobs,
             pages_jobs.new_finetune,
             pages_jobs.start_finetune,
@@ -75,6 +79,8 @@ def routers() -> list[Router]:
             pages_repos.one_repo,
             pages_label.queues,
             pages_label.editor,
+            pages_tools.tools,
+            pages_tools.hand,
             pages_alerts.alerts,
             pages_alerts.picture,
             pages_alerts.acknowledge,

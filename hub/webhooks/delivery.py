@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import math
 import random
 import threading
 import time
@@ -83,7 +84,7 @@ class Postman:
 
     def run(self) -> None:
         """Until `stop`; waits for what is on its way then."""
-        swept = 0.0
+        swept = -math.inf
         soon: list[float] = []
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool:
             while not self._stopped.is_set():
@@ -91,9 +92,9 @@ class Postman:
                     self._webhooks.filled.clear()
                     soon = list(_SOON)
                 try:
-                    if self._now() - swept > _SWEEP_S:
+                    if time.monotonic() - swept > _SWEEP_S:
                         self.sweep()
-                        swept = self._now()
+                        swept = time.monotonic()
                     for due in self.due():
                         with self._lock:
                             self._busy.add(due.webhook)
@@ -109,19 +110,23 @@ class Postman:
         self._webhooks.filled.set()
 
     def due(self) -> list[Due]:
-        """The next delivery of each webhook that has one and is not being served."""
+        """The next delivery of each webhook that has one and is not being served.
+
+        A clock that was put back delays none: nothing waits for longer than the longest pause.
+        """
         live = [hook.id for hook in self._webhooks.live]
         with self._lock:
             free = AT_ONCE - len(self._busy)
             wanted = [one for one in live if one not in self._busy]
         if not wanted or free <= 0:
             return []
+        now = self._now()
         rows = self._catalog.query(
             "SELECT id, webhook, event, subject, body, attempts FROM hub_webhook_deliveries"
-            " WHERE state = 'pending' AND next_at <= ? AND list_contains(?::VARCHAR[], webhook)"
+            " WHERE state = 'pending' AND (next_at <= ? OR next_at > ?) AND list_contains(?::VARCHAR[], webhook)"
             " QUALIFY row_number() OVER (PARTITION BY webhook ORDER BY next_at, created_at, id) = 1"
             " ORDER BY next_at, id LIMIT ?",
-            [self._now(), wanted, free],
+            [now, now + 2 * LONGEST_PAUSE_S, wanted, free],
         )
         return [Due(*row) for row in rows]
 

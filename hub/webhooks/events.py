@@ -176,16 +176,17 @@ class WebhookEvents:
         if not self._webhooks.listens(event):
             return
         data = {
+            "kind": job.spec.kind,
             "state": job.state,
             "attempt": job.attempt,
-            "dataset": job.spec.dataset,
+            "dataset": job.spec.dataset or None,
             "created_by": job.created_by,
             "error": None if job.error is None else job.error[:MAX_TEXT],
             "variant": job.version,
         }
-        about = {"job": job.id, "cell": job.spec.cell, "team": job.team or None}
-        subject = Subject(team=job.team)
-        self._webhooks.tell(tx, Happening(event, subject, cell_name(job.spec.cell), job.team.lower(), about, data))
+        about = {"job": job.id, "cell": job.spec.cell or None, "team": job.team or None}
+        subject, name = Subject(team=job.team), cell_name(job.spec.cell) if job.spec.cell else job.spec.dataset
+        self._webhooks.tell(tx, Happening(event, subject, name, job.team.lower(), about, data))
 
     def _decided(self, tx: Cursor, record: DecisionRecord) -> None:
         event = f"promotion.{_what(record)}"

@@ -217,9 +217,9 @@ class Webhooks:
         rows = self._catalog.query(
             f"SELECT {_DELIVERY} FROM hub_webhook_deliveries WHERE webhook = ?"  # noqa: S608  # constants
             " AND (? = '' OR state = ?) AND (? = '' OR (created_at, id) <"
-            " (SELECT (created_at, id) FROM hub_webhook_deliveries WHERE id = ?))"
+            " (SELECT (created_at, id) FROM hub_webhook_deliveries WHERE id = ? AND webhook = ?))"
             " ORDER BY created_at DESC, id DESC LIMIT ?",
-            [hook_id, state, state, after, after, limit],
+            [hook_id, state, state, after, after, hook_id, limit],
         )
         return [_delivery(row) for row in rows]
 

@@ -23,7 +23,6 @@ MIN_IMAGES: Final = 5
 MIN_PACKAGES: Final = 20
 SURE_BAND: Final = 0.15
 """A slice whose noise band is wider than this tells nothing, unless its whole interval lies on one side of zero."""
-DEFAULT_TOLERANCE: Final = 0.02
 MOST_TOLERANCE: Final = 0.05
 """What a cell may allow itself to lose under the first policy, in AP50."""
 _FIGURES: Final = ("images", "packages", "difference", "low", "high")

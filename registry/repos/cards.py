@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,6 +34,26 @@ class Card:
     tags: tuple[str, ...] = ()
     pipeline_tag: str | None = None
     library_name: str | None = None
+
+
+def licences_of(readme: bytes) -> list[str]:
+    """The licences that a card names, in lower case; `unknown` names none. Empty where the card cannot be read."""
+    if len(readme) > MAX_README:
+        return []
+    try:
+        said = read_head(readme.decode("utf-8", "replace")).get("license")
+    except CardError:
+        return []
+    named = [str(one).strip().lower() for one in (said if isinstance(said, list) else [said] if said else [])]
+    return [one for one in named if one not in ("", "unknown")]
+
+
+def licence_of_folder(folder: Path) -> str:
+    """The licence that the card of a folder on disk names, or `unknown`."""
+    card = folder / README
+    if not card.is_file() or card.stat().st_size > MAX_README:
+        return "unknown"
+    return next(iter(licences_of(card.read_bytes())), "unknown")
 
 
 def read_head(readme: str) -> dict[str, Any]:

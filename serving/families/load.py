@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as hf_logging
 
+from serving import extensions
 from serving.errors import BaseError
 from serving.families.eomt import Eomt
 from serving.families.mask2former import Mask2Former
@@ -21,14 +22,51 @@ from serving.families.types import InstanceModel
 # Reading a few megabytes needs no progress bar, and in the log of a job it is noise.
 hf_logging.disable_progress_bar()
 
-FAMILIES: Mapping[str, type[InstanceModel]] = {
-    "parcelseg": ParcelSeg,
-    "eomt": Eomt,
-    "rf_detr": RfDetr,
-    "mask2former": Mask2Former,
-    "mask_rcnn": MaskRcnn,
-}
+_families: dict[str, type[InstanceModel]] = {}
+_bfloat16: set[str] = set()
+
+
+def register_family(name: str, network: type[InstanceModel], *, bfloat16: bool = False) -> None:
+    """Make a family known: `name` is its `model_type` in config.json, `network` the class that reads it. `bfloat16`:
+    its masks were compared with float32's. What training needs beside it: `finetune.models.families`.
+
+    Raises ValueError if another family has the name.
+    """
+    if _families.setdefault(name, network) is not network:
+        raise ValueError(f"there are two families named {name!r}")
+    if bfloat16:
+        _bfloat16.add(name)
+
+
+def runs_in_bfloat16(name: str) -> bool:
+    """Whether the masks of a family were compared with float32's (docs/benchmarks.md, "Engines")."""
+    return name in _bfloat16
+
+
+class _Families(Mapping[str, type[InstanceModel]]):
+    """What is registered, those of extensions among them. Raises ExtensionError."""
+
+    def __getitem__(self, name: str) -> type[InstanceModel]:
+        extensions.load()
+        return _families[name]
+
+    def __iter__(self) -> Iterator[str]:
+        extensions.load()
+        return iter(_families)
+
+    def __len__(self) -> int:
+        extensions.load()
+        return len(_families)
+
+
+FAMILIES: Mapping[str, type[InstanceModel]] = _Families()
 """`model_type` of config.json -> the class that reads it."""
+
+register_family("parcelseg", ParcelSeg, bfloat16=True)
+register_family("eomt", Eomt)
+register_family("rf_detr", RfDetr)
+register_family("mask2former", Mask2Former)
+register_family("mask_rcnn", MaskRcnn)
 
 MAX_CONFIG_BYTES = 1024 * 1024
 

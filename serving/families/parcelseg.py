@@ -12,6 +12,7 @@ is a linear layer or a convolution with the batch axis first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,6 +25,7 @@ from transformers.utils import ModelOutput
 
 from serving.families.efficientnet_lite import LiteEncoder
 from serving.families.patches import PatchConv
+from serving.families.positions import between_positions, sine_positions
 from serving.families.types import InstanceModel, Prediction
 
 OUTSIDE = -12.0  # the logit of a mask outside of its box
@@ -31,6 +33,11 @@ BOX_UNIT = 16.0  # pixels: what a softplus of one means as a distance to a box's
 SAME = 0.8  # cells whose boxes overlap by so much answer for the same instance
 LOOKED_AT = 3  # cells looked at for each instance that may be answered
 _LAST = 100.0  # more than any two logits differ
+_SEEING = ("stem", "patch_embedding", "stem_embedding", "encoder", "project4", "project8", "project16")
+_SAYING = (
+    *("widen8", "lateral8", "mix8", "widen4", "lateral4", "mix4", "class_tower", "shape_tower"),
+    *("class_predictor", "box_head", "mask_head", "prototypes"),
+)
 
 
 class ParcelSegConfig(PreTrainedConfig):  # type: ignore[misc]  # untyped in the library
@@ -163,6 +170,8 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
 
     config_class = ParcelSegConfig
     duplicate_iou = 0.6
+    part_share = 0.8
+    any_size = True
     # What a camera's pictures differ in, the convolutions see; with the transformer's layers adapted beside them,
     # variants came out worse (docs/history/variants.md, "The recipe of a variant").
     tuned_targets = (
@@ -253,25 +262,31 @@ class ParcelSeg(PreTrainedModel, InstanceModel):  # type: ignore[misc]  # untype
         self.config.image_size = image_size
         if old == self.side:  # interpolated in place, values would change by a rounding
             return
-        grid = self.position_embedding.view(1, old, old, -1).permute(0, 3, 1, 2)
-        finer = F.interpolate(grid, size=(self.side, self.side), mode="bicubic", align_corners=False)
-        self.position_embedding = nn.Parameter(finer.permute(0, 2, 3, 1).reshape(1, self.side**2, -1).contiguous())
+        self.position_embedding = nn.Parameter(between_positions(self.position_embedding, old, self.side))
+
+    def positions(self, side: int) -> Tensor:
+        """Position embeddings of side x side tokens, [1, side * side, width]: those learnt, or those between them."""
+        if side == self.side:
+            return self.position_embedding
+        return between_positions(self.position_embedding, self.side, side)
 
     def dense(self, pixel_values: Tensor) -> Dense:
-        """What every cell says of normalised pictures [B, 3, S, S]."""
+        """What every cell says of normalised pictures [B, 3, S, S]; S is any multiple of the patches."""
         pixels = pixel_values.to(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        fourth, eight, tokens = self.run_stage(self.see, pixels)
+        fourth, eight, tokens = self.run_stage(self.see, pixels, parts=_SEEING)
         tokens = self.layernorm(self.through(tokens, len(self.layers)))
-        grid = tokens.reshape(tokens.shape[0], self.side, self.side, -1)
-        logits, reach, coefficients, prototypes = self.run_stage(self._say, grid, eight, fourth)
-        reach = F.softplus(reach.float()) * (BOX_UNIT / self.config.image_size)
-        middle = cell_middles(2 * self.side, reach.device)
+        size = pixels.shape[1]
+        side = size // self.config.patch_size
+        grid = tokens.reshape(tokens.shape[0], side, side, -1)
+        logits, reach, coefficients, prototypes = self.run_stage(self._say, grid, eight, fourth, parts=_SAYING)
+        reach = F.softplus(reach.float()) * (BOX_UNIT / size)
+        middle = cell_middles(2 * side, reach.device)
         boxes = torch.cat([middle - reach[..., :2], middle + reach[..., 2:]], dim=-1)
         return Dense(logits.float(), boxes, coefficients, prototypes)
 
     def through(self, tokens: Tensor, count: int) -> Tensor:
         """Tokens [B, T, width] of `see` with their positions through the first `count` layers: the same shape."""
-        tokens = tokens + self.position_embedding
+        tokens = tokens + self.positions(math.isqrt(tokens.shape[1]))
         registers = self.register_tokens.expand(tokens.shape[0], -1, -1).to(tokens.dtype)
         tokens = torch.cat([registers, tokens], dim=1)
         for layer in self.layers[:count]:
@@ -377,16 +392,6 @@ def inside_boxes(boxes: Tensor, height: int, width: int, *, margin: float) -> Te
     across = (x > boxes[..., 0:1] - margin / width) & (x < boxes[..., 2:3] + margin / width)
     down = (y > boxes[..., 1:2] - margin / height) & (y < boxes[..., 3:4] + margin / height)
     return down[..., :, None] & across[..., None, :]
-
-
-def sine_positions(side: int, width: int) -> Tensor:
-    """2-D sine-cosine position embeddings, float32 [side * side, width] (Vaswani et al., arXiv 1706.03762, by axis)."""
-    quarter = width // 4
-    frequency = 1.0 / (100.0 ** (torch.arange(quarter) / quarter))
-    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    parts = [f(axis.reshape(-1, 1) * frequency) for axis in (rows, columns) for f in (torch.sin, torch.cos)]
-    table = torch.cat(parts, dim=1)
-    return F.pad(table, (0, width - table.shape[1]))
 
 
 AutoConfig.register("parcelseg", ParcelSegConfig)

@@ -16,10 +16,10 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from registry.durable import sync_file, sync_folder, write_file
 from serving.errors import RoutingError, UnknownCell, UnknownVariant
@@ -33,6 +33,8 @@ STAGES = ("station", "beta", "fleet")
 MAX_BYTES = 64 * 1024 * 1024
 MAX_CELLS = 100_000
 MAX_CLASSES = 200
+MAX_BASES = 3
+"""Of one server: each lies in memory."""
 MAX_LINES = 10_000
 MAX_DIGESTS = 1_000_000
 MAX_TEXT = 200
@@ -93,10 +95,6 @@ class CellRoute:
                 return Resolved(variant, stage)
         return Resolved(None, None, self.classes)
 
-    def variant_for(self, line: str | None) -> str | None:
-        """The variant for a line that `lines` may name; the canary's share aside."""
-        return replace(self, beta_share=0.0).resolve("", line).variant
-
     def variants(self) -> tuple[str, ...]:
         """Every variant that some line of this cell may get, `fleet` first."""
         return tuple(v for v in (self.fleet, self.beta, self.station) if v is not None)
@@ -104,12 +102,14 @@ class CellRoute:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """One version of routing.json. `digests` maps paths in the serving folder to SHA-256."""
+    """One version of routing.json. `digests` maps paths in the serving folder to SHA-256; `bases` names the
+    base of each variant that is not on `base`: those are served beside it."""
 
     version: int
     base: str
     cells: Mapping[str, CellRoute] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes, *, faults: dict[str, RoutingError] | None = None) -> Self:
@@ -152,7 +152,7 @@ class RoutingTable:
             if faults is None:
                 raise unsound
             faults[path] = unsound
-        return cls(version, base, routes, sound)
+        return cls(version, base, routes, sound, _bases(value.get("bases", {}), base))
 
     def to_json(self) -> bytes:
         """routing.json of this table; `parse` gives the same table back."""
@@ -166,6 +166,8 @@ class RoutingTable:
             if route.classes:
                 cells[name]["classes"] = list(route.classes)
         value = {"version": self.version, "base": self.base, "cells": cells, "digests": dict(self.digests)}
+        if self.bases:
+            value["bases"] = dict(self.bases)
         return json.dumps(value, indent=1, sort_keys=True).encode()
 
     def route(self, cell: str, line: str | None = None, robot: str | None = None) -> Resolved:
@@ -185,6 +187,26 @@ class RoutingTable:
         ordered += [v for route in self.cells.values() for v in route.variants()]
         return tuple(dict.fromkeys(v for v in ordered if v is not None))
 
+    def base_of(self, variant: str) -> str:
+        """The base that a variant is on."""
+        return self.bases.get(variant, self.base)
+
+    def all_bases(self) -> tuple[str, ...]:
+        """Every base that answers by this table, the one of cells without a variant first."""
+        return tuple(dict.fromkeys([self.base, *(self.base_of(one) for one in self.variants())]))
+
+    def told_on(self, base: str, loaded: Collection[str]) -> Self:
+        """The same routes, told beside another base; without the variants whose base is not among `loaded`."""
+        cells = {}
+        for name, route in self.cells.items():
+            held: dict[str, Any] = {stage: getattr(route, stage) for stage in STAGES}
+            gone: dict[str, Any] = {
+                stage: None for stage, one in held.items() if one is not None and self.base_of(one) not in loaded
+            }
+            cells[name] = replace(route, **gone) if gone else route
+        bases = {one: self.base_of(one) for one in self.variants() if self.base_of(one) != base}
+        return replace(self, base=base, cells=cells, bases=bases)
+
     def digests_of(self, folder: str) -> dict[str, str]:
         """File name -> SHA-256 of the files named under `folder` (such as `variants/<cell>@v3`)."""
         prefix = f"{folder}/"
@@ -193,10 +215,10 @@ class RoutingTable:
     def keeping(self, previous: RoutingTable | None, broken: frozenset[str]) -> RoutingTable:
         """This table, but where it names a broken variant the previous table's choice stays (or the base, if none).
 
-        A damaged file must cost one cell its promotion, never its answers. `previous` is of the same base: a variant
-        of another one could not answer. The digests of what stays come along.
+        A damaged file must cost one cell its promotion, never its answers. `previous` is told beside the same base
+        (`told_on`): a variant whose base is not loaded could not answer. The digests of what stays come along.
         """
-        cells, digests = {}, dict(self.digests)
+        cells, digests, bases = {}, dict(self.digests), dict(self.bases)
         for name, route in self.cells.items():
             if broken.isdisjoint(route.variants()):
                 cells[name] = route
@@ -212,13 +234,26 @@ class RoutingTable:
                 for stayed in {one for one in kept if one is not None} - set(route.variants()):
                     files = previous.digests_of(f"variants/{stayed}")
                     digests |= {f"variants/{stayed}/{file}": sha256 for file, sha256 in files.items()}
-        return replace(self, cells=cells, digests=digests)
+                    bases |= {stayed: previous.bases[stayed]} if stayed in previous.bases else {}
+        return replace(self, cells=cells, digests=digests, bases=bases)
 
 
 def place_of(cell: str, who: str) -> float:
     """Where a line or robot stands in [0, 1), by a hash: the same for ever and on every server."""
     digest = hashlib.sha256(f"{cell}\n{who}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _bases(value: object, base: str) -> dict[str, str]:
+    """The bases that variants are on beside `base`. Raises RoutingError."""
+    if not isinstance(value, dict) or len(value) > MAX_CELLS:
+        raise RoutingError(f"bases must be an object of at most {MAX_CELLS:,} variants")
+    for name, one in value.items():
+        if not PINNED.fullmatch(name) or not isinstance(one, str) or not PINNED.fullmatch(one):
+            raise RoutingError(f"bases: '{name}' must be '<cell>@<version>' with '<repo name>@<revision>'")
+    if len({base, *value.values()}) > MAX_BASES:
+        raise RoutingError(f"bases: at most {MAX_BASES} bases are served at once")
+    return dict(value)
 
 
 def _route(name: str, cell: object) -> CellRoute:

@@ -15,10 +15,13 @@ from safetensors.torch import load as load_safetensors
 
 from serving.errors import AdapterError, AdapterUnreadable, DigestMismatch, WrongBase
 from serving.folder.routing import WEIGHTS as WEIGHTS
+from serving.inference.picture_sizes import PictureSizes
 from serving.inference.score_calibration import EVEN, checked
 
 CONFIG = "adapter_config.json"
 VARIANT = "variant.json"
+DISJOINT = "disjoint"
+"""In `variant.json`: whether the cell's packages never lie in one another; no, where it is absent."""
 FILES = (CONFIG, WEIGHTS, VARIANT)
 
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
@@ -89,7 +92,9 @@ class Adapter:
     `weights[layer]` is (A float32 [r, depth], B float32 [r, out]): B is transposed and has the LoRA scale folded in, so
     a linear layer's branch is `x @ A.T @ B`. A row of a convolution's A is its kernel by rows, columns and channels, in
     this order: what `B.T @ A` adds to its weight, channels last. `labels` maps the base's labels to the team's classes;
-    `pivot` is the network's score that is answered as a half (`serving.inference.score_calibration`).
+    `pivot` is the network's score that is answered as a half (`serving.inference.score_calibration`); `size` is the
+    side of its pictures in pixels, None for the base's own. `disjoint`: no package of the cell lies in another of its
+    class, so that answers are told apart from their parts as the base's are.
     """
 
     name: str
@@ -97,6 +102,8 @@ class Adapter:
     labels: Mapping[str, str]
     weights: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     pivot: float = EVEN
+    size: int | None = None
+    disjoint: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -112,6 +119,7 @@ def read_adapter(
     base_labels: frozenset[str],
     layers: Mapping[str, LayerShape],
     max_rank: int,
+    sizes: PictureSizes,
     digests: Mapping[str, str] | None = None,
 ) -> Adapter:
     """Read and check `folder` against the loaded base.
@@ -121,6 +129,7 @@ def read_adapter(
         base_name: `<repo name>@<revision>` of the loaded base.
         base_labels: class names of the base.
         layers: shape of every layer that can carry an adapter.
+        sizes: what pictures the base takes.
         digests: file name -> SHA-256; when given, the weights must be named and every named file must match.
 
     Raises: AdapterError, and of it AdapterUnreadable (the disk's or the memory's fault, which may pass), WrongBase and
@@ -135,6 +144,8 @@ def read_adapter(
         _check_base(variant, base_name)
         labels = _labels(variant, base_labels)
         pivot = _pivot(variant)
+        size = _size(variant, sizes)
+        disjoint = _disjoint(variant)
         rank, scale = _rank_and_scale(config, max_rank)
         weights = _weights(folder / WEIGHTS, files[WEIGHTS], rank, scale, layers)
     except AdapterError as error:
@@ -144,7 +155,7 @@ def read_adapter(
     except Exception as error:
         # Whoever wrote the checks below did not foresee these bytes. They are refused like all others.
         raise AdapterError(f"cannot be read: {type(error).__name__}: {error}", variant=name) from error
-    return Adapter(name, rank, labels, weights, pivot)
+    return Adapter(name, rank, labels, weights, pivot, None if size == sizes.own else size, disjoint)
 
 
 def _read(path: Path) -> bytes:
@@ -204,6 +215,20 @@ def _labels(variant: Mapping[str, Any], base_labels: frozenset[str]) -> dict[str
 def _pivot(variant: Mapping[str, Any]) -> float:
     try:
         return checked(variant.get("score_pivot", EVEN))
+    except ValueError as error:
+        raise AdapterError(f"{VARIANT}: {error}") from error
+
+
+def _disjoint(variant: Mapping[str, Any]) -> bool:
+    said = variant.get(DISJOINT, False)
+    if not isinstance(said, bool):
+        raise AdapterError(f"{VARIANT}: {DISJOINT} must be true or false")
+    return said
+
+
+def _size(variant: Mapping[str, Any], sizes: PictureSizes) -> int:
+    try:
+        return sizes.of(variant)
     except ValueError as error:
         raise AdapterError(f"{VARIANT}: {error}") from error
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from serving.errors import AdapterError, NoFreeSlot, UnknownVariant
 from serving.families.types import InstanceModel
@@ -101,7 +102,6 @@ class AdapterBank:
         self._content = [Content()] * slots
         self._free = list(range(slots - 1, 0, -1))
         self._pins = [0] * slots
-        self._rows = RowBlocks()
         targets = re.compile(model.adapter_targets or r"(?!)")
         self._tuned = re.compile(model.tuned_targets or r".*")
         found = [(name, m) for name, m in model.named_modules() if can_carry(m) and targets.fullmatch(name)]
@@ -109,6 +109,7 @@ class AdapterBank:
         found.sort(key=lambda layer: self._tuned.fullmatch(layer[0]) is None)
         self._layers: dict[str, Adaptable] = dict(found)
         self._shapes = {name: replace(shape_of(one), limit=growth_limit(one)) for name, one in self._layers.items()}
+        self._rows = RowBlocks(convolutions=frozenset(k for k, m in found if isinstance(m, nn.Conv2d)))
         self.layout = BlockLayout.of(self._layers)
         some = next(model.parameters())
         self._slots = some.new_zeros(slots, 1 + max_rank, self.layout.width)

@@ -11,7 +11,7 @@ turned on its side because of a tag would put every mask in the wrong place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -134,6 +134,10 @@ class Preprocess:
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise BaseError("preprocessor_config.json: image_mean and image_std need three values each")
         return cls(size, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+    def at(self, size: int) -> Self:
+        """The same for pictures of another side."""
+        return self if size == self.size else replace(self, size=size)
 
     def batch(self, images: Sequence[Image], *, device: torch.device) -> tuple[torch.Tensor, list[Letterbox]]:
         """Letterbox and normalise to float32 [B, 3, size, size]; the boxes say where each image lies."""

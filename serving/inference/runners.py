@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self, cast, get_args
 import torch
 
 from serving.errors import BaseError
+from serving.families.load import runs_in_bfloat16
 from serving.families.types import InstanceModel, Prediction
 from serving.inference.adapters import PinnedRows
 from serving.inference.precision import quick_bfloat16
@@ -44,16 +45,13 @@ class EngineChoice:
     def dtype(self, device: torch.device, family: str) -> torch.dtype:
         """The type of weights and products. `auto` is bfloat16 where it was seen to answer the same masks faster."""
         if self.precision == "auto":
-            fast = device.type == "cpu" and quick_bfloat16() and family in BFLOAT16_FAMILIES
+            fast = device.type == "cpu" and quick_bfloat16() and runs_in_bfloat16(family)
             return torch.bfloat16 if fast else torch.float32
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
 EAGER = EngineChoice()
 """PyTorch in float32: what variants are compared with."""
-
-BFLOAT16_FAMILIES = frozenset({"parcelseg"})
-"""Families whose masks were compared with float32's (docs/benchmarks.md, "Engines")."""
 
 
 class Runner(Protocol):

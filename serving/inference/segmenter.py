@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,8 @@ from serving.families.types import InstanceModel, Prediction
 from serving.inference.adapter_files import Adapter, LayerShape, read_adapter
 from serving.inference.adapters import AdapterBank
 from serving.inference.engines import make_runner
-from serving.inference.postprocess import Choice, Row, postprocess_each
+from serving.inference.picture_sizes import PictureSizes
+from serving.inference.postprocess import NO_PARTS, Choice, Row, postprocess_each
 from serving.inference.preprocess import Image, Preprocess, check_pixels
 from serving.inference.runners import EAGER, EagerRunner, EngineChoice, Runner
 from serving.inference.score_calibration import EVEN, answered, checked, network_floor
@@ -65,12 +66,16 @@ class Segmenter:
         """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out."""
         self.base_name = base_name
         self.preprocess = preprocess
-        self.choice = choice or Choice(duplicate_iou=model.duplicate_iou)
+        self.choice = choice or Choice(duplicate_iou=model.duplicate_iou, part_share=model.part_share)
         self._model = model
         self._labels = dict(labels)
         self._bank = bank
         self._lock = threading.Lock()
         self._runner = runner or EagerRunner(model)
+        # Captured and exported graphs have one size.
+        self._any_size = self._runner if isinstance(self._runner, EagerRunner) else EagerRunner(model)
+        self._sizes = PictureSizes(preprocess.size, others=model.any_size)
+        self._warm = {preprocess.size}
         self._id_of = {name: i for i, name in model.labels.items()}
         try:
             self._pivot = checked(getattr(model.config, "score_pivot", EVEN))
@@ -201,12 +206,15 @@ class Segmenter:
             base_labels=frozenset(self._id_of),
             layers=bank.layers,
             max_rank=bank.max_rank,
+            sizes=self._sizes,
             digests=digests,
         )
 
     def add_variant(self, name: str, folder: Path, digests: Mapping[str, str] | None = None) -> None:
         """Read, check and install a variant folder; batches from now on may ask for it. Raises AdapterError."""
-        self._need_bank().install(self.read_variant(name, folder, digests))
+        adapter = self.read_variant(name, folder, digests)
+        self._need_bank().install(adapter)
+        self._warm_up_at(adapter.size or self.preprocess.size)
 
     def remove_variant(self, name: str) -> None:
         """Forget a variant; a batch that is running on it finishes."""
@@ -219,7 +227,8 @@ class Segmenter:
         min_score: float | None = None,
         classes: Sequence[str] = (),
     ) -> list[Instances]:
-        """Segment uint8 [H, W, 3] RGB images of any sizes in one forward pass, each with its own variant.
+        """Segment uint8 [H, W, 3] RGB images of any sizes, each with its own variant: in one forward pass where all are
+        looked at in the same size, else in one for each size.
 
         `variants[i]` names the variant for image i, None the base; `min_score` defaults to `choice.min_score`;
         `classes` as of `SegmentOptions`.
@@ -244,16 +253,32 @@ class Segmenter:
             raise ValueError(f"{len(images)} images but {len(orders)} orders")
         if not images:
             return []
+        # Everything that can be refused is, before anything runs.
+        checked_images = [check_pixels(image) for image in images]
         names = [self._names(order) for order in orders]
+        groups: dict[int, list[int]] = {}
+        for row, order in enumerate(orders):
+            groups.setdefault(self.size(order.variant), []).append(row)
+        answers: dict[int, Instances | NotFinite] = {}
+        for size, rows in groups.items():
+            found = self._answer_at(
+                size, [checked_images[row] for row in rows], [orders[row] for row in rows], [names[row] for row in rows]
+            )
+            answers |= zip(rows, found, strict=True)
+        return [answers[row] for row in range(len(orders))]
+
+    def _answer_at(
+        self, size: int, images: Sequence[Image], orders: Sequence[SegmentOptions], names: Sequence[dict[int, str]]
+    ) -> list[Instances | NotFinite]:
+        """Answer images that are all looked at in one size."""
         pivots = [self.pivot(order.variant) for order in orders]
         with torch.inference_mode():
-            device = self.device
-            pixels, boxes = self.preprocess.batch([check_pixels(image) for image in images], device=device)
+            pixels, boxes = self.preprocess.at(size).batch(images, device=self.device)
             said = self._forward(pixels, [order.variant for order in orders])
             floors = [network_floor(o.min_score, pivot) for o, pivot in zip(orders, pivots, strict=True)]
             rows = [
-                Row(box, name, Choice(least, self.choice.top_k, self.choice.duplicate_iou))
-                for box, name, least in zip(boxes, names, floors, strict=True)
+                Row(box, name, replace(self.choice, min_score=least, part_share=self._part_share(order.variant)))
+                for box, name, least, order in zip(boxes, names, floors, orders, strict=True)
             ]
             found = postprocess_each(said.masks, said.scores, rows)
         return [
@@ -262,13 +287,19 @@ class Segmenter:
         ]
 
     def predict(self, images: Sequence[Image], variants: Sequence[str | None]) -> Prediction:
-        """What the network says before anything is chosen, for checks against other implementations."""
+        """What the network says before anything is chosen, for checks against other implementations.
+
+        Raises ValueError for variants of several sizes.
+        """
+        sizes = {self.size(variant) for variant in variants} or {self.preprocess.size}
+        if len(sizes) > 1:
+            raise ValueError(f"one forward pass has pictures of one size, not {', '.join(map(str, sorted(sizes)))}")
         with torch.inference_mode():
-            pixels, _ = self.preprocess.batch(images, device=self.device)
+            pixels, _ = self.preprocess.at(sizes.pop()).batch(images, device=self.device)
             return self._forward(pixels, variants)
 
     def forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> Prediction:
-        """The forward pass alone, of normalised pictures float32 [B, 3, size, size]; what benchmarks time."""
+        """The forward pass alone, of normalised pictures float32 [B, 3, S, S]; what benchmarks time."""
         with torch.inference_mode():
             return self._forward(pixels, variants)
 
@@ -281,11 +312,18 @@ class Segmenter:
         for size in batch_sizes:
             self.segment([blank] * size)
 
+    def _warm_up_at(self, size: int) -> None:
+        """Run a blank picture of a size that nothing was run in yet: the cell's first robot must not pay for it."""
+        if size not in self._warm:
+            self._warm.add(size)
+            self.forward(torch.zeros(1, 3, size, size, device=self.device), [None])
+
     def _forward(self, pixels: torch.Tensor, variants: Sequence[str | None]) -> Prediction:
         with self._lock, _evaluating(self._model):
             rows = self._bank.rows(variants) if self._bank is not None else nullcontext()
             with rows as pinned:
-                return self._runner.run(pixels, pinned)
+                own = pixels.shape[-1] == self.preprocess.size
+                return (self._runner if own else self._any_size).run(pixels, pinned)
 
     def _names(self, order: SegmentOptions) -> dict[int, str]:
         """Label id -> what to call it, for every label that may be answered."""
@@ -301,6 +339,18 @@ class Segmenter:
         """The network's score that is answered as a half for a variant, or for the base (None)."""
         adapter = self._bank.get(variant) if self._bank is not None and variant is not None else None
         return adapter.pivot if adapter is not None else self._pivot
+
+    def size(self, variant: str | None) -> int:
+        """Pixels a side that the pictures of a variant, or of the base (None), are looked at in."""
+        adapter = self._bank.get(variant) if self._bank is not None and variant is not None else None
+        return adapter.size if adapter is not None and adapter.size is not None else self.preprocess.size
+
+    def _part_share(self, variant: str | None) -> float:
+        """The choice's `part_share` for the base, and for the variants whose labels do not lie in one another."""
+        if variant is None:
+            return self.choice.part_share
+        adapter = self._bank.get(variant) if self._bank is not None else None
+        return self.choice.part_share if adapter is not None and adapter.disjoint else NO_PARTS
 
     def _need_bank(self) -> AdapterBank:
         if self._bank is None:

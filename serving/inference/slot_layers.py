@@ -12,6 +12,7 @@ one more row of B, and the base's product accumulates on it: the result is then 
 A convolution has few weights and many pixels: each row of the batch gets a weight of its own, W + B_i A_i, and is
 convolved by itself. A network whose convolutions are adapted runs the parts that hold them variant by variant
 (`RowBlocks.run_by_run`): what each variant's rows become is put side by side once, and not behind every convolution.
+A part of which no convolution is adapted goes on all rows at once: there a 1 x 1 convolution is a linear layer.
 """
 
 from __future__ import annotations
@@ -161,8 +162,8 @@ class RowBlocks:
     `blocks` is [B, 1 + r, columns], or [1, 1 + r, columns] where all rows are one variant's; `first` is the column of
     the layout that they begin with; None runs the base as it is. `touched` names the layers that an adapter of the
     batch changes. `merged` has the weights to use instead of the base's where all rows are one variant's. `runs` says
-    which rows are one variant's; empty where that is not known or all of them are. With `traced`, layers compute in the
-    plain order that graph compilers know how to fuse.
+    which rows are one variant's; empty where that is not known or all of them are. `convolutions` are the names of all
+    layers that are some. With `traced`, layers compute in the plain order that graph compilers know how to fuse.
     """
 
     blocks: torch.Tensor | None = None
@@ -170,6 +171,7 @@ class RowBlocks:
     merged: Mapping[str, torch.Tensor] | None = None
     first: int = 0
     runs: tuple[Run, ...] = ()
+    convolutions: frozenset[str] = field(default_factory=frozenset)
     traced: bool = False
 
     def put(
@@ -183,11 +185,14 @@ class RowBlocks:
         """Set what the next forward pass computes with; the base alone by default."""
         self.blocks, self.touched, self.merged, self.first, self.runs = blocks, touched, merged, first, runs
 
-    def run_by_run(self, stage: Stage, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run a part of the network on the batch in flight, each run's rows by themselves. On a GPU all rows go at
-        once: more launches would cost more than they save."""
+    def run_by_run(self, stage: Stage, *inputs: torch.Tensor, parts: tuple[str, ...]) -> tuple[torch.Tensor, ...]:
+        """Run a part of the network on the batch in flight: where a convolution in it is adapted each run's rows by
+        themselves, else all rows at once. On a GPU all rows always go at once: more launches would cost more than they
+        save."""
         blocks, touched, merged, first, runs = self.blocks, self.touched, self.merged, self.first, self.runs
         if len(runs) < 2 or self.traced or inputs[0].device.type != "cpu":
+            return stage(*inputs)
+        if not any(name.partition(".")[0] in parts for name in touched & self.convolutions):
             return stage(*inputs)
         said, at = [], 0
         try:

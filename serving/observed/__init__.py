@@ -1,6 +1,8 @@
-"""What is seen beside the answers: whether each camera is in order. Imports no torch.
+"""What a server observes beside its answers: cameras, new packages, doubt, failed picks. Imports no torch.
 
-Public: `camera_health.CameraHealth` (one camera, frame by frame), `camera_kinds` (kinds of faults, states, words),
-`views.View` (the little of a frame that is looked at), `cusum.Cusum` (decisions over time), `spool.Spool` (the uplink:
-store and forward), `observer.Observer` (all cameras of a server, beside the answers).
+- Cameras: `observer.Observer` (all of a server), `camera_health.CameraHealth` (one), `camera_kinds` (faults, states).
+- New packages: `novelty_watch` (all cells of a server), `novelty` (scores), `change` (change points), `ring` and
+  `sampling` (which frames are kept).
+- Failed picks: `failures.judge`, over `second_looks`.
+- What is kept and sent: `captures`, `telemetry`, `uplink` (the one way to the hub).
 """

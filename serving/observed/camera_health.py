@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from serving.observed import reference as refs
 from serving.observed.camera_kinds import KINDS, UNKNOWN, CameraState, Kind, Word
 from serving.observed.cusum import DAY_S, Cusum, Recovery, threshold, weight
-from serving.observed.measures import Plain, change, plain
+from serving.observed.measures import Plain, change, plain, white_share
 from serving.observed.reference import Compared
 from serving.observed.rules import Lately, Ordinary, blind, looks_like, summary
 from serving.observed.views import Float, View
@@ -36,7 +36,32 @@ _FOLLOW_S: Final = 900.0
 _HOUR_LOOKS: Final = 60.0
 _COVER_LOOKS: Final = 150.0
 _SUSPICIOUS: Final = 2.0
+LOOK_EVERY_S: Final = 1.0
+"""A frame that comes sooner after the last one that was judged is glanced at alone, unless it is odd: what frames show
+within a second is no more evidence than one of them."""
+ODD_LIGHT, ODD_WHITE = 0.4, 0.15
+"""Log of luminance, and share of white pixels, by which an odd frame differs from the last one that was judged."""
 FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What every frame is looked at for: log of mean luminance, the share of white pixels, and whether it is the very
+    picture that came before it."""
+
+    light: float
+    white: float
+    same: bool
+
+    @classmethod
+    def of(cls, view: View, before: View | None) -> Self:
+        red, green, blue, _ = cv2.mean(view.small)
+        return cls(math.log(red + green + blue + 3.0), white_share(view), change(view, before)[1] == 0.0)
+
+    def odd(self, judged: Self) -> bool:
+        """Whether it differs from the last frame that was judged, as only a fault or a new light does at once."""
+        changed = abs(self.light - judged.light) > ODD_LIGHT or abs(self.white - judged.white) > ODD_WHITE
+        return changed or self.same != judged.same
 
 
 @dataclass(slots=True)
@@ -68,6 +93,7 @@ class CameraHealth:
         self._frames = 0
         self._last_at: float | None = None
         self._before: View | None = None
+        self._glance: Glance | None = None
 
     def _start(self) -> None:
         self._size: tuple[int, int] | None = None
@@ -94,7 +120,7 @@ class CameraHealth:
     def relearn(self) -> None:
         """Forget the camera: what it shows from now on is in order."""
         self._start()
-        self._before = None
+        self._before = self._glance = None
         self.state = CameraState("cannot_tell", reason=self._learning(), frames=self._frames)
 
     def observe(self, view: View, at: float) -> CameraState:
@@ -103,6 +129,9 @@ class CameraHealth:
         A frame that is older than the one before counts as simultaneous with it.
         """
         self._frames += 1
+        if self._between(view, at):
+            self.state = replace(self.state, frames=self._frames)
+            return self.state
         passed = at - self._last_at if self._last_at is not None else 0.0
         self._last_at = max(at, self._last_at) if self._last_at is not None else at
         looks = weight(passed)
@@ -120,6 +149,17 @@ class CameraHealth:
         if self._ordinary is None:
             return self._measure(view, frame, found, moved)
         return self._judge(frame, found, moved, at, looks)
+
+    def _between(self, view: View, at: float) -> bool:
+        """Whether a glance is enough: the camera is known, was judged just now, and this frame is nothing odd."""
+        if self._ordinary is None or self._last_at is None or view.size != self._size or self._others:
+            return False
+        glance, before = Glance.of(view, self._before), self._glance
+        if before is not None and 0.0 <= at - self._last_at < LOOK_EVERY_S and not glance.odd(before):
+            self._before = view
+            return True
+        self._glance = glance
+        return False
 
     # --- learning -----------------------------------------------------------------------------------------------------
 
@@ -276,6 +316,8 @@ class CameraHealth:
             "size": list(self._size),
             "ordinary": asdict(self._ordinary),
             "p0": {kind: total.p0 for kind, total in self._sums.items()},
+            "sums": {kind: [total.value, total.first] for kind, total in self._sums.items()},
+            "recovery": self._recovery.value,
             "hours": asdict(self._hours),
             "frames": self._frames,
             "fault": None if self.state.kind is None else [self.state.kind, self.state.since],
@@ -296,10 +338,12 @@ class CameraHealth:
             if len(hours.gain) != 24 or len(hours.looks) != 24:
                 return False
             p0 = {kind: float(document["p0"][kind]) for kind in KINDS}
+            sums = {kind: _sum(document.get("sums", {}).get(kind, (0.0, None))) for kind in KINDS}
+            recovery, _ = _sum((document.get("recovery", 0.0), None))
             frames = int(document["frames"])
             fault = document["fault"]
             known = fault is None or (fault[0] in KINDS and isinstance(fault[1], float))
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError):
             return False
         if not known:
             return False
@@ -309,6 +353,8 @@ class CameraHealth:
         self._covered = np.zeros_like(reference.log)
         for kind, total in self._sums.items():
             total.p0 = p0[kind]
+            total.value, total.first = sums[kind]
+        self._recovery.value = recovery
         self._frames = frames
         if fault is not None:
             self.state = CameraState("fault", fault[0], fault[1], "", self._blind, None, frames)
@@ -326,3 +372,11 @@ def _ordinary(found: Mapping[str, Any]) -> Ordinary:
     if not len(ordinary.structure) == len(ordinary.structure_sd) == len(ordinary.steady) == 16:
         raise ValueError("not the numbers of a camera")
     return ordinary
+
+
+def _sum(saved: Any) -> tuple[float, float | None]:  # noqa: ANN401 - of a file
+    """The value and the beginning of a sum over time. Raises TypeError and ValueError for what is none."""
+    value, first = saved
+    if not 0 <= float(value) < math.inf or not (first is None or math.isfinite(first)):
+        raise ValueError("no sum")
+    return float(value), None if first is None else float(first)

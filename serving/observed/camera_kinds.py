@@ -20,7 +20,6 @@ KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 Word = Literal["ok", "fault", "cannot_tell"]
 
 OK: Final = "ok"
-CANNOT_TELL: Final = "cannot_tell"
 
 
 @dataclass(frozen=True, slots=True)

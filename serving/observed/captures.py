@@ -3,8 +3,9 @@
     captures/<capture id>.jpg|.png      the frame as it came (raw pixels become a JPEG of quality 95)
     captures/<capture id>.json          what was answered, by whom, and why the frame was kept
 
-A capture id begins with the time in milliseconds, so names sort by age. The JSON is written last and removed first: a
-capture whose JSON is there is whole.
+A capture id begins with the time in milliseconds, so names sort by age; the rest follows from the picture, the request
+and the reason, so a frame that is kept again, by whoever was killed before it knew, is one capture. The JSON is written
+last and removed first: a capture whose JSON is there is whole.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,40 +28,17 @@ import numpy.typing as npt
 from registry.durable import write_file
 from serving.errors import CaptureNotFound
 from serving.instances import Instances
+from serving.observed.selectors import DEFAULT
+from serving.observed.selectors import CapturePolicy as CapturePolicy
 
-Reason = Literal["low_score", "sample", "novelty", "doubt", "failed_picks"]
-"""`novelty`, `doubt` and `failed_picks` are of a sample that a change point started."""
-_ID = re.compile(r"[0-9]{13}-[0-9a-f]{12}")
+Reason = str
+"""The name of the frame selector that chose it (`low_score`, `sample`, an extension's). `novelty`, `doubt` and
+`failed_picks` are of a sample that a change point started."""
+REASONS: tuple[Reason, ...] = (*DEFAULT, "novelty", "doubt", "failed_picks")
+"""Those that every server may give."""
+CAPTURE_ID = re.compile(r"[0-9]{13}-[0-9a-f]{12}")
+"""Milliseconds of its time, then digits by chance."""
 _JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True, slots=True)
-class CapturePolicy:
-    """Which frames are kept.
-
-    Attributes:
-        low_score: all frames whose most certain instance is below this, and those without any.
-        share: of the others, the share that is kept (0 to 1).
-        max_bytes, max_count: bounds of the folder; the oldest captures leave first.
-    """
-
-    low_score: float = 0.5
-    share: float = 0.01
-    max_bytes: int = 2 * 1024**3
-    max_count: int = 20_000
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.low_score <= 1 and 0 <= self.share <= 1) or self.max_bytes < 0 or self.max_count < 0:
-            raise ValueError(f"not a capture policy: {self}")
-
-    def reason(self, request_id: str, top_score: float | None) -> Reason | None:
-        """Why this frame is to be kept, or None. The share is by a hash of the request id: it can be made again."""
-        if self.max_count == 0 or self.max_bytes == 0:
-            return None
-        if top_score is None or top_score < self.low_score:
-            return "low_score"
-        place = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:6], "big") / 2**48
-        return "sample" if place < self.share else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,9 +58,17 @@ class Capture:
     observed: Mapping[str, Any] = field(default_factory=dict)
     """What was seen beside the answer (`serving.observed.novelty_watch`), as JSON has it."""
 
+    @property
+    def id(self) -> str:
+        """Its name: the same for the same picture, request, camera, time and reason."""
+        said = [self.request_id, repr(self.at), self.reason, self.cell, self.line, self.robot, self.camera]
+        digest = hashlib.sha256(json.dumps(said).encode())
+        digest.update(self.image if isinstance(self.image, bytes) else np.ascontiguousarray(self.image).data)
+        return f"{max(int(self.at * 1000), 0):013d}-{digest.hexdigest()[:12]}"
+
 
 class CaptureStore:
-    """The folder. One process writes (the backend), any number read (the hub). Thread-safe."""
+    """The folder. Those who write bound it each for itself, any number read. Thread-safe."""
 
     def __init__(self, folder: Path, policy: CapturePolicy | None = None) -> None:
         self.folder = folder
@@ -94,13 +79,19 @@ class CaptureStore:
         self._indexed = False
 
     def add(self, capture: Capture) -> str:
-        """Write a capture and push out the oldest ones beyond the bounds. Returns its id."""
-        data, suffix = encoded(capture.image)
-        text = json.dumps(_document(capture), separators=(",", ":")).encode()
-        name = f"{int(capture.at * 1000):013d}-{secrets.token_hex(6)}"
+        """Write a capture and push out the oldest ones beyond the bounds. Returns its id.
+
+        The same frame for the same reason again changes nothing.
+        """
+        name = capture.id
         with self._lock:
             if not self._indexed:
                 self._index()
+            if self._path(name, ".json").is_file():
+                return name
+            data, suffix = encoded(capture.image)
+            text = json.dumps(_document(capture), separators=(",", ":")).encode()
+            self._total -= self._sizes.pop(name, 0)  # a picture that a killed writer left without its JSON
             write_file(self.folder / f"{name}{suffix}", data)
             write_file(self.folder / f"{name}.json", text)
             self._sizes[name] = len(data) + len(text)
@@ -108,13 +99,30 @@ class CaptureStore:
             self._bound()
         return name
 
+    def receive(self, name: str, picture: bytes, document: Mapping[str, Any]) -> None:
+        """Keep a capture that another store made, under its own id. Raises CaptureNotFound for what is no id."""
+        with self._lock:
+            if not self._indexed:
+                self._index()
+            target = self._path(name, ".json")
+            if target.is_file():
+                return
+            text = json.dumps({**document, "kept_at": time.time()}, separators=(",", ":")).encode()
+            self._total -= self._sizes.pop(name, 0)
+            write_file(self.folder / f"{name}{encoded(picture)[1]}", picture)
+            write_file(target, text)
+            self._sizes[name] = len(picture) + len(text)
+            self._sizes = OrderedDict(sorted(self._sizes.items()))
+            self._total += self._sizes[name]
+            self._bound()
+
     def names(self, *, before: str | None = None) -> Iterator[str]:
         """Ids of the captures, newest first; with `before`, those older than that one."""
         try:
             names = sorted((e.name[:-5] for e in os.scandir(self.folder) if e.name.endswith(".json")), reverse=True)
         except FileNotFoundError:
             return
-        yield from (name for name in names if _ID.fullmatch(name) and (before is None or name < before))
+        yield from (name for name in names if CAPTURE_ID.fullmatch(name) and (before is None or name < before))
 
     def read(self, name: str) -> dict[str, Any]:
         """The JSON of a capture, with its `id`. Raises CaptureNotFound."""
@@ -157,7 +165,7 @@ class CaptureStore:
                 continue
 
     def _path(self, name: str, suffix: str) -> Path:
-        if not _ID.fullmatch(name):
+        if not CAPTURE_ID.fullmatch(name):
             raise CaptureNotFound(name)
         return self.folder / f"{name}{suffix}"
 
@@ -166,7 +174,7 @@ class CaptureStore:
         sizes: dict[str, int] = {}
         for entry in os.scandir(self.folder):
             name = entry.name.partition(".")[0]
-            if entry.name.startswith(".") or not _ID.fullmatch(name):
+            if entry.name.startswith(".") or not CAPTURE_ID.fullmatch(name):
                 Path(entry.path).unlink(missing_ok=True)  # half a file that a killed writer left
                 continue
             sizes[name] = sizes.get(name, 0) + entry.stat().st_size

@@ -82,7 +82,11 @@ class ChangeDetector:
 
     def save(self) -> dict[str, Any]:
         """As JSON."""
-        return {"kept": [round(one, 5) for one in self._order], "sums": [float(one) for one in self._sums]}
+        return {
+            "kept": [round(one, 5) for one in self._order],
+            "sums": [float(one) for one in self._sums],
+            "random": self._random.bit_generator.state,
+        }
 
     def restore(self, document: dict[str, Any]) -> None:
         """What `save` made. Raises KeyError, TypeError and ValueError for what is none."""
@@ -90,6 +94,8 @@ class ChangeDetector:
         sums = np.array([float(one) for one in document["sums"]])
         if sums.shape != self._sums.shape or not np.isfinite(kept).all() or not np.isfinite(sums).all():
             raise ValueError("no state of a change detector")
+        if "random" in document:  # so that ties are broken as if nothing had happened
+            self._random.bit_generator.state = document["random"]
         self._order, self._sorted, self._sums = deque(kept), sorted(kept), sums
 
 

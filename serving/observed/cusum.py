@@ -60,6 +60,7 @@ class Cusum:
         self.p0 = min(max(self.p0, P0_MIN), P0_MAX)
 
     def reset(self) -> None:
+        """Forget all that was added."""
         self.value, self.first = 0.0, None
 
 
@@ -70,6 +71,7 @@ class Recovery:
     value: float = 0.0
 
     def add(self, faulty: bool, p0: float, looks: float) -> float:
+        """Take one more look."""
         p0 = min(max(p0, P0_MIN), P0_MAX)
         ratio = p0 / SHOWS if faulty else (1 - p0) / (1 - SHOWS)
         self.value = max(0.0, self.value + looks * math.log(ratio))

@@ -22,6 +22,9 @@ SURE: Final = 0.3
 PART: Final = 0.12
 """A part of a mask counts from this share of it on."""
 GROWN: Final = 1.35
+FILLED: Final = 0.5
+FULL: Final = 0.8
+"""Of a package that was split, its parts make up this share, at least; and where that is all that speaks for it."""
 HELD: Final = 0.8
 """A mask that overlaps with another look's by this much has held."""
 
@@ -72,7 +75,8 @@ class Measures:
         looks: how many there are.
         merged: looks in which it falls into several instances. split: in which one instance holds it and
             another mask of the answer.
-        empty: in which nothing lies there. other_class: in which the best match has another class, `other_label`.
+        empty: in which nothing lies there. other_class: in which the best match has another class,
+            most often `other_label`.
         moved: in which its edge lies elsewhere, an overlap below HELD.
         iou: median overlap with the best match; 1.0 without looks.
         nested: other masks of the same answer that lie inside it.
@@ -100,7 +104,7 @@ def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Mea
     classes: Counter[str] = Counter()
     for look in looks:
         theirs, labels = masks.alike(look.instances)
-        said, iou, matched = _compare(mask, theirs, others)
+        said, iou, matched = _compare(mask, theirs, others, again=look.again)
         merged += said == "merged"
         split += said == "split"
         empty += said == "empty"
@@ -109,8 +113,9 @@ def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Mea
             moved += iou < HELD
         if matched is not None and iou >= 0.5:
             classes[labels[matched]] += 1
+    # A class that is another one in each look is as much in doubt as one that is always the same other.
     other = Counter({name: count for name, count in classes.items() if name != label})
-    best = other.most_common(1)[0] if other else ("", 0)
+    best = other.most_common(1)[0][0] if other else ""
     count = max(len(looks), 1)
     return Measures(
         looks=len(looks),
@@ -118,8 +123,8 @@ def measure(masks: Masks, number: int, label: str, looks: Sequence[Look]) -> Mea
         split=split / count,
         empty=empty / count,
         moved=moved / count,
-        other_class=best[1] / count,
-        other_label=best[0],
+        other_class=other.total() / count,
+        other_label=best,
         iou=float(np.median(ious)) if ious else 1.0,
         nested=_nested(masks, number),
         joined=_joined(masks, number),
@@ -138,7 +143,7 @@ def distance_to(masks: Masks, number: int, point: tuple[float, float]) -> float:
     return float(np.sqrt(((rows - y) ** 2 + (columns - x) ** 2).min())) / masks.scale
 
 
-def _compare(mask: Bool, theirs: Bool, others: Bool) -> tuple[str, float, int | None]:
+def _compare(mask: Bool, theirs: Bool, others: Bool, *, again: bool) -> tuple[str, float, int | None]:
     """What a look has in the place of a mask (`merged`, `split`, `empty`, `same`), the overlap with its best match,
     and which that is."""
     area = float(mask.sum())
@@ -153,10 +158,11 @@ def _compare(mask: Bool, theirs: Bool, others: Bool) -> tuple[str, float, int | 
         return "empty", float(iou[best]), None
     if _parts(theirs, inside, within, mask) >= 2:
         return "merged", float(iou[best]), best
-    if iou[best] < HELD:
-        for k in np.flatnonzero((inside >= 0.75) & (sizes >= GROWN * area)):
-            if _has_rest(theirs[k], others):
-                return "split", float(iou[best]), best
+    # Where the mask is there as well, or another model speaks, the parts have to make up nearly all of the whole.
+    filled = FILLED if again and iou[best] < HELD else FULL
+    for k in np.flatnonzero((inside >= 0.75) & (sizes >= GROWN * area)):
+        if _has_rest(theirs[k], mask, others, filled):
+            return "split", float(iou[best]), best
     return "same", float(iou[best]), best
 
 
@@ -174,11 +180,14 @@ def _parts(theirs: Bool, inside: npt.NDArray[np.float64], within: npt.NDArray[np
     return parts
 
 
-def _has_rest(whole: Bool, others: Bool) -> bool:
-    """Whether another mask of the answer is a part of this larger one: else the picked mask is only too small."""
+def _has_rest(whole: Bool, mask: Bool, others: Bool, filled: float) -> bool:
+    """Whether another mask of the answer is a part of this larger one, and both together are so much of it. Else the
+    picked mask is only too small, or the larger one holds several packages."""
     shared = (others & whole).sum((1, 2))
     sizes = others.sum((1, 2))
-    return bool(((shared >= 0.6 * sizes) & (shared >= PART * whole.sum())).any())
+    parts = (shared >= 0.6 * sizes) & (shared >= PART * whole.sum())
+    together = (others[parts].any(axis=0) | mask) & whole
+    return bool(parts.any() and together.sum() >= filled * whole.sum())
 
 
 def _nested(masks: Masks, number: int) -> int:

@@ -191,16 +191,17 @@ def _by_votes(pick: Pick, label: str, m: Measures, limits: Limits) -> Judgement:
     if n and m.empty >= limits.empty:
         text = f"In {m.empty:.0%} of {n} other looks there is no package where the picked mask lies"
         return Judgement("false_package", (Finding(text, {"looks": float(n), "share": round(m.empty, 3)}),))
-    if n and m.other_class >= (limits.eager if wrong else limits.wrong_class):
+    # What the pick brought says more of the cause than an edge or a class that is in doubt as well.
+    if multi:
+        return Judgement("merged", (Finding("The pick took several packages by one mask"), *((merged,) if n else ())))
+    if wrong:
+        return Judgement("wrong_class", (Finding("The pick took a wrong item by a mask that holds"), *_class(m)))
+    if n and m.other_class >= limits.wrong_class:
         return Judgement("wrong_class", _class(m))
     if n and m.moved >= limits.moved:
         text = f"In {m.moved:.0%} of {n} other looks the mask's edge lies elsewhere (median overlap {m.iou:.2f})"
         numbers = {"looks": float(n), "share": round(m.moved, 3), "iou": round(m.iou, 3)}
         return Judgement("loose_edge", (Finding(text, numbers),))
-    if multi:
-        return Judgement("merged", (Finding("The pick took several packages by one mask"), *((merged,) if n else ())))
-    if wrong:
-        return Judgement("wrong_class", (Finding("The pick took a wrong item by a mask that holds"), *_class(m)))
     if n < 2:
         return _only(
             "cannot_tell", f"{_count(n, 'other look')} at this view; it takes two to tell", {"looks": float(n)}

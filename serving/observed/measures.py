@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from serving.observed.views import LOG, TILES, Float, View
 
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_BLACK, _BELOW_WHITE = (0, 0, 0), (249, 249, 249)
 _NOISE_SCALE = float(np.sqrt(np.pi / 2) / 6)
 
 
@@ -44,30 +46,57 @@ class Plain:
 def plain(view: View) -> Plain:
     """Measure a frame by itself."""
     grey = cv2.cvtColor(view.small, cv2.COLOR_RGB2GRAY)
-    log = LOG[grey]
-    channels = LOG[view.small]
+    log = np.asarray(cv2.LUT(grey, LOG), np.float32)
+    red, green, blue = cv2.split(cv2.LUT(view.small, LOG))
     windows = view.windows
     flat = windows.reshape(-1, windows.shape[2]).astype(np.float32)
-    second = np.abs(cv2.filter2D(flat, -1, NOISE_KERNEL)).reshape(windows.shape)[:, 1:-1, 1:-1]
-    calm = np.sort(second.mean(axis=(1, 2)))
-    saturated = (view.small >= 250).any(axis=2)
+    fine = flat.reshape(windows.shape)
+    second = np.abs(cv2.filter2D(flat, -1, NOISE_KERNEL)).reshape(len(windows), -1)
+    calm = np.sort(second @ _inner(windows.shape[2]))
     return Plain(
         log,
         cv2.Sobel(log, -1, 1, 0, ksize=3, scale=0.25),
         cv2.Sobel(log, -1, 0, 1, ksize=3, scale=0.25),
-        flat.reshape(windows.shape),
-        channels[..., 0] - channels[..., 1],
-        channels[..., 2] - channels[..., 1],
-        float(grey.mean()),
-        float(saturated.mean()),
+        fine,
+        red - green,
+        blue - green,
+        cv2.mean(grey)[0],
+        white_share(view),
         float(calm[: max(len(calm) // 4, 1)].mean()) * _NOISE_SCALE,
-        _crisp(flat.reshape(windows.shape)),
+        _crisp(fine),
         _dead(windows),
     )
 
 
+def white_share(view: View) -> float:
+    """The share of pixels of 250 and more in a channel."""
+    below = cv2.countNonZero(cv2.inRange(view.small, _BLACK, _BELOW_WHITE))
+    return 1.0 - below / (view.small.shape[0] * view.small.shape[1])
+
+
+@cache
+def _inner(side: int) -> Float:
+    """Weights [side * side] whose product with a window's pixels is the mean without its border."""
+    weights = np.zeros((side, side), np.float32)
+    weights[1:-1, 1:-1] = 1.0 / (side - 2) ** 2
+    return weights.ravel()
+
+
+def median(values: Float) -> float:
+    """The median of a one-dimensional array, which is put into another order: what numpy's gives, in a tenth of its
+    time for the few hundred numbers of a tile. NaN of none."""
+    count = len(values)
+    if not count:
+        return float("nan")
+    low, high = (count - 1) // 2, count // 2
+    values.partition((low, high) if low != high else low)
+    return (float(values[low]) + float(values[high])) / 2
+
+
 def _dead(windows: npt.NDArray[np.uint8]) -> float:
     same = (windows[:, 1:] == windows[:, :-1]).all(axis=2)
+    if not same.any():
+        return 0.0
     # Black and white rows repeat each other in a healthy picture too.
     grey = (windows[:, 1:].max(axis=2) > 2) & (windows[:, 1:].min(axis=2) < 253)
     return float((same & grey).mean())
@@ -77,13 +106,23 @@ def _crisp(fine: Float) -> float:
     """How crisp the four crispest windows' edges are: detail between 1 and 2 pixels beside that between 4 and 8. A
     step gives 0.25 whatever its height, a soft slope a tenth of that; noise leaves no trace."""
     total = []
+    rows, columns = np.ascontiguousarray(fine[:, ::2]), np.ascontiguousarray(fine[:, :, ::2])
     for step in (1, 2, 4, 8):
-        off = fine[:, ::2, step:] - fine[:, ::2, :-step]
-        down = fine[:, step:, ::2] - fine[:, :-step, ::2]
-        total.append((off * off).mean(axis=(1, 2)) + (down * down).mean(axis=(1, 2)))
+        total.append(_square(rows[:, :, step:] - rows[:, :, :-step]) + _square(columns[:, step:] - columns[:, :-step]))
     one, two, four, eight = total
     most = np.argsort(two - one)[-4:]
     return float((two - one)[most].sum() / max(float((eight - four)[most].sum()), 20.0))
+
+
+def _square(values: Float) -> Float:
+    """Mean of the squares of each window's numbers [16, n, m]: float32 [16]."""
+    flat = values.reshape(len(values), -1)
+    return _dot(flat, flat) / np.float32(flat.shape[1])
+
+
+def _dot(one: Float, other: Float) -> Float:
+    """Row by row, float32 [16]: as products of matrices, which are quicker than einsum's sums."""
+    return np.matmul(one[:, None, :], other[:, :, None])[:, 0, 0]
 
 
 def detail(fine: Float, mask: Float | None = None) -> Float:
@@ -92,14 +131,16 @@ def detail(fine: Float, mask: Float | None = None) -> Float:
     Noise adds the same to E1 and E2, so it leaves no trace; blur takes most of it away. `mask` (float32 [16, s, s])
     says which pixels count.
     """
-    across = fine[:, :, 1:-1] - fine[:, :, :-2], fine[:, :, 2:] - fine[:, :, :-2]
-    down = fine[:, 1:-1] - fine[:, :-2], fine[:, 2:] - fine[:, :-2]
     total = np.zeros(len(fine), np.float32)
-    for (one, two), inner in ((across, np.s_[:, :, 1:-1]), (down, np.s_[:, 1:-1])):
-        part = (two - one) * (two + one)
+    for before, here, after, inner in (
+        (fine[:, :, :-2], fine[:, :, 1:-1], fine[:, :, 2:], np.s_[:, :, 1:-1]),
+        (fine[:, :-2], fine[:, 1:-1], fine[:, 2:], np.s_[:, 1:-1]),
+    ):
+        # (after - before)^2 - (here - before)^2, as one product
+        left, right = (after - here).reshape(len(fine), -1), (after + here - 2 * before).reshape(len(fine), -1)
         if mask is not None:
-            part *= mask[inner]
-        total += part.sum(axis=(1, 2))
+            left *= mask[inner].reshape(len(fine), -1)
+        total += _dot(left, right)
     return total
 
 
@@ -113,5 +154,6 @@ def change(view: View, before: View | None) -> tuple[float, float]:
     the liveliest one; NaN without a frame before."""
     if before is None or before.windows.shape != view.windows.shape:
         return float("nan"), float("nan")
-    off = np.sort(cv2.absdiff(view.windows, before.windows).mean(axis=(1, 2)))
+    apart = cv2.absdiff(view.windows, before.windows).reshape(len(view.windows), -1)
+    off = np.sort(apart.astype(np.float32) @ np.full(apart.shape[1], 1.0 / apart.shape[1], np.float32))
     return float(off[len(off) // 4]), float(off[-1])

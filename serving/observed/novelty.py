@@ -1,12 +1,14 @@
 """How unlike the packages that a cell knows: scores of embeddings against reference statistics. Pure numpy.
 
-Four scores that the field compares, all higher for what is stranger:
+Four scores that the field compares, and one of our own; all are higher for what is stranger:
 
 - `mahalanobis`: squared distance to the nearest of the cell's kinds of packages under their common covariance.
 - `relative`: the same less the distance to all of them as one (Ren et al., arXiv 2106.09022).
 - `knn`: mean distance to the nearest neighbours in a small bank (Sun et al., arXiv 2204.06507).
 - `vim`: what the principal space of the known leaves over, scaled, less the network's own certainty (Wang et al., arXiv
   2203.10807).
+- `mixed`: mean distance to ten neighbours. In a reference (`serving.observed.novelty_reference`) it is that of the
+  appearance, and the embedding's `mahalanobis` counts a quarter; without an appearance it is that alone.
 
 Covariances are shrunk (Ledoit and Wolf, 2004): a cell has a few hundred known packages, and embeddings have as many
 numbers. What a score means follows from scores of known packages that were held out (`Calibration`).
@@ -21,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
-Method = Literal["mahalanobis", "relative", "knn", "vim"]
+Method = Literal["mahalanobis", "relative", "knn", "vim", "mixed"]
 METHODS: Final[tuple[Method, ...]] = get_args(Method)
 NEIGHBOURS: Final = 3
+MANY_NEIGHBOURS: Final = 10
+"""Of `mixed`: so many known packages must look alike before the next one of the kind is none that is new."""
 MAX_BANK: Final = 512
 MIN_KNOWN: Final = 20
 """Of fewer known packages nothing can be said."""
@@ -156,8 +160,9 @@ class Known:
         if not len(rows):
             return np.zeros(0, np.float32)
         x = np.asarray((rows - self.mean) / self.scale, np.float32)
-        if method == "knn":
-            near = np.sqrt(np.sort(squared(x, self.bank), axis=1)[:, :NEIGHBOURS])
+        if method in ("knn", "mixed"):
+            count = NEIGHBOURS if method == "knn" else MANY_NEIGHBOURS
+            near = np.sqrt(np.sort(squared(x, self.bank), axis=1)[:, :count])
             return np.asarray(near.mean(axis=1), np.float32)
         if method == "vim":
             certain = np.zeros(len(x), np.float32) if energies is None else energies

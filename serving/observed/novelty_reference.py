@@ -2,7 +2,7 @@
 
 `novelty.safetensors` lies beside the adapter in the variant's repository, so it is versioned and signed with it. It
 holds statistics of packages (`serving.observed.novelty.Known`), a small bank of patches, and scores of known packages
-and frames that were held out, by which scores become probabilities. Some 3 MB a cell.
+and frames that were held out, by which scores become probabilities. 3.6 MB for 240 known packages.
 
 A package is novel where a known one would score as high with at most the stated probability. **Packages that are not
 answered** have no score; they show as patches that are under no mask, and like nothing that was seen in the reference.
@@ -40,7 +40,10 @@ from serving.observed.novelty import (
 
 FILE: Final = "novelty.safetensors"
 FORMAT: Final = 1
-DEFAULT: Final[Method] = "mahalanobis"
+DEFAULT: Final[Method] = "mixed"
+NETWORKS_SHARE: Final = 0.25
+"""Of `mixed`: how much the network's features count beside the appearance. A network that was trained to find packages
+of every look tells little of which one is new."""
 FALSE_ALARMS: Final = 0.01
 """Of known packages, the share that may be taken for new; of known frames, the share that may seem to hold a package
 that is not answered."""
@@ -157,7 +160,8 @@ class Packages:
     def parts(self, rows: Float, method: Method, certain: Float) -> Float:
         """float32 [n, 1 or 2], each part's own score."""
         head = rows.shape[1] - self.tail
-        found = [self.network.scores(rows[:, :head], method, certain)]
+        # The network's features are compared so in any case; the neighbours are those of the appearance.
+        found = [self.network.scores(rows[:, :head], "mahalanobis" if method == "mixed" else method, certain)]
         if self.looks is not None:
             found.append(self.looks.scores(rows[:, head:], method))
         return np.stack(found, axis=1)
@@ -172,9 +176,11 @@ class Packages:
         usual = self.usual[: parts.shape[1]]
         return np.asarray(((parts - usual[:, 0]) / usual[:, 1]).sum(axis=1), np.float32)
 
-    def with_usual(self, held_out: Float) -> Self:
-        """Put both parts on one scale, by held-out scores [n, 1 or 2]."""
+    def with_usual(self, held_out: Float, method: Method) -> Self:
+        """Put both parts on one scale, by held-out scores [n, 1 or 2]; what counts less has a wider one."""
         low, middle, high = np.quantile(held_out, [0.25, 0.5, 0.75], axis=0)
+        if method == "mixed" and held_out.shape[1] == 2:  # both parts
+            high[0] = low[0] + (high[0] - low[0]) / NETWORKS_SHARE
         usual = self.usual.copy()
         usual[: held_out.shape[1]] = np.stack([middle, np.maximum(high - low, 1e-6)], axis=1)
         return replace(self, usual=usual)
@@ -222,7 +228,7 @@ class Reference:
                 held_out.append(own.parts(one.instances, method, certainty(one.scores)))
                 held_frames.append(float(_beside(own_patches, one).max(initial=0.0)))
         parts = np.concatenate(held_out)
-        known = known.with_usual(parts)
+        known = known.with_usual(parts, method)
         return cls(
             base,
             tuple(layers),

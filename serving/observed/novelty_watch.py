@@ -4,19 +4,15 @@
 its share of the time, judges them against the reference of their cell, and keeps them in the ring. When a stream has
 changed (`ChangeDetector`, one false alarm a week and camera at most for all three), a diverse sample of the ring's
 frames of that cell is preserved as captures, each with its reason, its embeddings and what was not answered.
-
-    wishes/<32 hexadecimal digits>.json     what the hub asks to be sampled: {"cell", "reason", "since", "requests"};
-                                            with the reason "forget", the cell is gone, and its frames go
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
+import hashlib
 import json
 import logging
 import os
-import re
 import threading
 import time
 from collections import OrderedDict, deque
@@ -28,17 +24,23 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from registry.durable import write_file
 from serving.instances import Instances
 from serving.observed.appearance import appearance
-from serving.observed.captures import Capture, CaptureStore, Reason, encoded
+from serving.observed.camera_words import TOLD_EVERY_S, CameraWord
+from serving.observed.captures import CaptureStore, Reason, encoded
 from serving.observed.change import ChangeDetector, looks_between
 from serving.observed.cusum import weight
+from serving.observed.doubt import Again, by_scores
 from serving.observed.novelty import Float
 from serving.observed.novelty_reference import Judged, Reference, Seen
 from serving.observed.observer import CameraKey
+from serving.observed.packing import observed, pack, unpack
 from serving.observed.ring import FrameRing
 from serving.observed.sampling import Quota, diverse, picture_hash
+from serving.observed.state_files import read_state, set_aside, write_state
+from serving.observed.uplink import DiskUplink, Uplink
+from serving.observed.watch_samples import capture_of, change_of, interest, stacked
+from serving.observed.wishes import FORGET, Wish, waiting, wish
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +52,28 @@ LOOK_BACK_S: Final = 1_800.0
 """How far back from a change frames are sampled."""
 MAX_WAITING: Final = 4
 MAX_CAMERAS: Final = 128
-SURE: Final = 0.6
-"""A package answered below this score is doubted more the lower it is."""
-WISHES: Final = "wishes"
-MAX_WISH_BYTES: Final = 64 * 1024
-FORGET: Final = "forget"
-_WISH: Final = re.compile(r"[0-9a-f]{32}\.json")
 REASONS: Final[tuple[Reason, ...]] = ("novelty", "doubt", "failed_picks")
+Stream = Literal["novelty", "doubt", "unstable"]
+STREAMS: Final[Mapping[Stream, Reason]] = {"novelty": "novelty", "doubt": "doubt", "unstable": "doubt"}
+"""What is watched of each camera, and the reason of the sample that a change of it starts."""
+STATE: Final = "novelty.json"
+FORMAT: Final = 1
+SAVE_EVERY_S: Final = 60.0
+SHOWS_NEW_S: Final = 1_800.0
+"""So long after a change of novelty a camera is said to show something new."""
 Image = npt.NDArray[np.uint8]
 
 
-class Embeds(Protocol):
-    """What makes embeddings: `Seen` of a frame and what was answered on it; None where the base has none to offer."""
+class Doubts(Protocol):
+    """What looks at frames again; None where it is not this frame's turn, or nothing can be asked."""
 
-    def __call__(self, image: Image, instances: Instances) -> Seen | None: ...
+    def __call__(self, frame: Frame) -> Again | None: ...
+
+
+class Embeds(Protocol):
+    """What makes embeddings: `Seen` of a frame and what the variant answered on it; None where its base has none."""
+
+    def __call__(self, image: Image, instances: Instances, variant: str | None) -> Seen | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +94,15 @@ class Frame:
 class _Watched:
     """One camera."""
 
-    streams: dict[Reason, ChangeDetector]
+    streams: dict[Stream, ChangeDetector]
     last_at: float = -1e9
+    changed_at: float = -1e9
+    """When novelty changed last, epoch seconds."""
+    frames: int = 0
+    changes: int = 0
+    """Since the server started."""
+    told: str = ""
+    told_at: float = 0.0
 
 
 class NoveltyWatch:
@@ -103,24 +120,31 @@ class NoveltyWatch:
         sample: int = SAMPLE,
         between_s: float = WEEK_S,
         start: bool = True,
+        uplink: Uplink | None = None,
+        doubts: Doubts | None = None,
     ) -> None:
         """`folder` is the telemetry folder. `reference_of` gives the reference beside a variant (None: the base), or
-        None. Work takes at most `share` of the time. With `start` False nothing runs by itself: `look` is called."""
+        None. Work takes at most `share` of the time. With `start` False nothing runs by itself: `look` is called.
+        `uplink` takes samples, the one on this disk unless said. `doubts` looks at some frames again."""
         self._folder = folder
-        self._captures = captures
+        self._uplink = uplink or DiskUplink(folder, captures=captures)
+        self._doubts = doubts
+        self._state = folder / "observed" / STATE
+        self._saved_at = time.monotonic()
         self._embeds = embeds
         self._reference_of = reference_of
         self._rest = 1 / share - 1
         self._ring = ring or FrameRing(folder / "ring")
         self._quota = Quota(folder / "observed" / "quota.json")
         self._sample = sample
-        self._looks = looks_between(between_s, LOOK_S, 2)
+        self._looks = looks_between(between_s, LOOK_S, len(STREAMS))
         self._cameras: OrderedDict[CameraKey, _Watched] = OrderedDict()
         self._states: dict[CameraKey, str] = {}
         self._waiting: deque[Frame] = deque(maxlen=MAX_WAITING)
         self._some = threading.Condition()
         self._closed = False
         self.looked = self.changes = 0
+        self._restore()
         self._thread = threading.Thread(target=self._run, name="novelty", daemon=True)
         if start:
             self._thread.start()
@@ -133,7 +157,8 @@ class NoveltyWatch:
                 self._some.notify()
 
     def state_of(self, key: CameraKey) -> str:
-        """`learning`, `ok`, or `cannot_tell` where there is no reference; of a camera that was not seen, too."""
+        """What an answer carries: `new` for half an hour after novelty has changed, `learning`, `ok`, or `cannot_tell`
+        where there is no reference; of a camera that was not seen, too."""
         return self._states.get(key, "cannot_tell")
 
     def close(self) -> None:
@@ -143,6 +168,7 @@ class NoveltyWatch:
             self._some.notify()
         if self._thread.is_alive():
             self._thread.join(10)
+        self._save()
 
     def _run(self) -> None:
         with contextlib.suppress(OSError, AttributeError):
@@ -161,6 +187,8 @@ class NoveltyWatch:
                 self.grant()  # first: a cell that is gone must not be sampled
                 if frame is not None:
                     self.look(frame)
+                if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                    self._save()
             except Exception:
                 # A frame that cannot be judged, a full disk: neither may end the watch, and never an answer.
                 log.exception("a frame could not be looked at for novelty")
@@ -173,34 +201,70 @@ class NoveltyWatch:
 
     def look(self, frame: Frame) -> Judged | None:
         """Judge a frame, keep it in the ring, and sample where something has changed. None: cannot tell."""
-        seen = self._embeds(frame.pixels, frame.instances)
+        seen = self._embeds(frame.pixels, frame.instances, frame.variant)
         if seen is None:
             return None
         self.looked += 1
         watched = self._watched(frame.key)
         reference = self._reference_of(frame.variant)
         judged = None if reference is None else reference.judge(seen)
-        self._states[frame.key] = "cannot_tell" if judged is None else "ok"
-        self._ring.put(frame.at, self._document(frame, seen, judged), encoded(frame.pixels)[0])
+        again = None if self._doubts is None else self._doubts(frame)
+        document = self._document(frame, seen, judged)
+        if again is not None:
+            document["observed"] |= again.document()
+        self._ring.put(frame.at, document, encoded(frame.pixels)[0])
         passed = weight(frame.at - watched.last_at)
         watched.last_at = max(frame.at, watched.last_at)
-        values: dict[Reason, float] = {"doubt": _doubt(frame.instances)}
+        values: dict[Stream, float] = {"doubt": by_scores(frame.instances.scores)}
         if judged is not None:
             values["novelty"] = judged.strangeness
-        for reason, value in values.items():
-            stream = watched.streams[reason]
-            if not stream.learnt:
-                self._states[frame.key] = "learning" if judged is not None else "cannot_tell"
-            if stream.add(value, passed):
-                log.warning("%s of %s has changed", reason, frame.key.cell)
-                self.changes += 1
-                self._preserve(frame.key.cell, reason, frame.at - LOOK_BACK_S, frame.at, ())
+        if again is not None:
+            values["unstable"] = again.frame
+        state = "cannot_tell" if judged is None else "ok"
+        for stream, value in values.items():
+            if not watched.streams[stream].learnt and judged is not None and stream != "unstable":
+                state = "learning"
+            if watched.streams[stream].add(value, passed):
+                self._changed(frame.key, watched, stream, frame.at)
+        if judged is not None and frame.at - watched.changed_at < SHOWS_NEW_S:
+            state = "new"
+        self._states[frame.key] = state
+        watched.frames += 1
+        self._tell(frame.key, watched, state, values, frame.at)
         return judged
+
+    def _tell(self, key: CameraKey, watched: _Watched, state: str, values: Mapping[Stream, float], at: float) -> None:
+        """Tell the hub what is known of a camera: when that changes, and now and then."""
+        now = time.monotonic()
+        if state == watched.told and now - watched.told_at < TOLD_EVERY_S:
+            return
+        watched.told, watched.told_at = state, now
+        streams = {name: {"learnt": one.learnt, "evidence": one.evidence} for name, one in watched.streams.items()}
+        told = {
+            "state": state, "frames": watched.frames, "changes": watched.changes, "changed_at": watched.changed_at,
+            "values": {name: round(float(value), 5) for name, value in values.items()}, "streams": streams,
+            "limit": self._looks,
+        }  # fmt: skip
+        self._uplink.statistics(CameraWord("novelty", key.cell, key.line, key.camera, at, told))
+
+    def _changed(self, key: CameraKey, watched: _Watched, stream: Stream, at: float) -> None:
+        """Note a change and sample. As a wish, which lies on the disk until it is granted: a site that is killed grants
+        it when it is back, and captures that it had made already count once."""
+        log.warning("%s of %s has changed", stream, key.cell)
+        self.changes += 1
+        watched.changes += 1
+        if stream == "novelty":
+            watched.changed_at = at
+        name = hashlib.sha256(json.dumps([key.digest, stream, at]).encode()).hexdigest()[:32]
+        wish(self._folder, name, key.cell, STREAMS[stream], at - LOOK_BACK_S, (), until=at)
+        self._uplink.put(name, at, change_of(key, stream, at, self._looks))
+        self._save()
+        self.grant()
 
     def _watched(self, key: CameraKey) -> _Watched:
         found = self._cameras.get(key)
         if found is None:
-            found = _Watched({reason: ChangeDetector(self._looks) for reason in REASONS})
+            found = _Watched({stream: ChangeDetector(self._looks) for stream in STREAMS})
             self._cameras[key] = found
             while len(self._cameras) > MAX_CAMERAS:
                 gone, _ = self._cameras.popitem(last=False)
@@ -242,120 +306,91 @@ class NoveltyWatch:
         found = np.concatenate([np.stack(means), looks], axis=1)
         return np.asarray(found, np.float32)
 
+    # --- state over a restart -----------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        cameras = [
+            {
+                "camera": [key.cell, key.line, key.camera],
+                "last_at": one.last_at,
+                "changed_at": one.changed_at,
+                "streams": {name: stream.save() for name, stream in one.streams.items()},
+            }
+            for key, one in self._cameras.items()
+        ]
+        try:
+            write_state(self._state, {"format": FORMAT, "looks": self._looks, "cameras": cameras})
+        except OSError as error:
+            log.warning("the state of the watch could not be written: %s", error)
+
+    def _restore(self) -> None:
+        """What was learnt of each camera before a restart; of a damaged file nothing, and it is set aside."""
+        document = read_state(self._state)
+        if document is None:
+            return
+        if document.get("format") != FORMAT:
+            set_aside(self._state, "written by another version")
+            return
+        try:
+            for one in document["cameras"][-MAX_CAMERAS:]:
+                cell, line, camera = one["camera"]
+                watched = self._watched(CameraKey(str(cell), line, camera))
+                watched.last_at, watched.changed_at = float(one["last_at"]), float(one["changed_at"])
+                for name, stream in watched.streams.items():
+                    stream.restore(one["streams"][name])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._cameras.clear()
+            set_aside(self._state, error)
+
     # --- samples ------------------------------------------------------------------------------------------------------
 
     def grant(self) -> int:
-        """Sample what the hub asks for; how many wishes there were."""
-        folder, count = self._folder / WISHES, 0
-        try:
-            names = sorted(entry.name for entry in os.scandir(folder) if _WISH.fullmatch(entry.name))
-        except FileNotFoundError:
-            return 0
-        for name in names:
-            path = folder / name
-            try:
-                with path.open("rb") as file:
-                    wish = json.loads(file.read(MAX_WISH_BYTES))
-                cell, since, reason = str(wish["cell"]), float(wish["since"]), wish["reason"]
-                requests = tuple(str(one) for one in wish["requests"])
-            except (OSError, ValueError, KeyError, TypeError):
-                log.warning("a wish for a sample cannot be read and was left out")
-            else:
-                if reason == FORGET:
-                    self._ring.forget(cell)
-                elif reason in REASONS:
-                    count += 1
-                    self._preserve(cell, reason, since, time.time(), requests)
-            path.unlink(missing_ok=True)
+        """Sample what is asked for; how many wishes there were. Raises OSError where the disk fails: what was not
+        granted is, the next time."""
+        count = 0
+        for one in waiting(self._folder):
+            kept = 0
+            if one.reason == FORGET:
+                self._forget(one.cell)
+            elif one.reason in REASONS:
+                count += 1
+                try:
+                    kept = self._preserve(one)
+                except (KeyError, TypeError, ValueError):
+                    log.exception("a sample of %s could not be made", one.cell)
+            one.done()  # before it counts: who is killed in between must not count it twice
+            if kept:
+                self._quota.use(one.cell, one.until, kept)
         return count
 
-    def _preserve(self, cell: str, reason: Reason, since: float, until: float, requests: tuple[str, ...]) -> int:
+    def _forget(self, cell: str) -> None:
+        """Another cell by its name must not find its frames, nor what was learnt of its cameras."""
+        self._ring.forget(cell)
+        for key in [key for key in self._cameras if key.cell == cell]:
+            del self._cameras[key]
+            self._states.pop(key, None)
+        self._save()
+
+    def _preserve(self, asked: Wish) -> int:
         """Keep a diverse sample of a cell's frames in the ring as captures; those of `requests` before others."""
-        room = min(self._sample, self._quota.left(cell, until))
+        cell, requests, reason = asked.cell, asked.requests, asked.reason
+        room = min(self._sample, self._quota.left(cell, asked.until))
         documents: list[tuple[str, dict[str, Any]]] = []
-        for name in self._ring.names(since=since, until=until):
+        for name in self._ring.names(since=asked.since, until=asked.until):
             found = self._ring.read(name)
             if found is not None and found[0].get("cell") == cell:
                 documents.append((name, found[0]))
         if not documents or room < 1:
             return 0
-        rows = np.concatenate([unpack(one["frame"]) for _, one in documents])
-        strange = np.array([_interest(one, reason, requests) for _, one in documents], np.float32)
+        rows = stacked([unpack(one["frame"])[0] for _, one in documents])
+        strange = np.array([interest(one, reason, requests) for _, one in documents], np.float32)
         kept = 0
         for k in diverse(rows, strange, [int(one["hash"]) for _, one in documents], room):
             name, one = documents[k]
             found = self._ring.read(name)
             if found is not None:
-                self._captures.add(_capture(one, found[1], reason))
+                self._uplink.capture(capture_of(one, found[1], reason))
                 kept += 1
-        self._quota.use(cell, until, kept)
         log.info("%d frames of %s were kept: %s", kept, cell, reason)
         return kept
-
-
-def _doubt(instances: Instances) -> float:
-    """How much the network doubts a frame: of its most doubted package; nothing answered is doubt as well."""
-    return 1.0 if not len(instances) else float(np.maximum(SURE - instances.scores, 0.0).max())
-
-
-def _interest(document: Mapping[str, Any], reason: Reason, requests: tuple[str, ...]) -> float:
-    if requests:
-        return float(document["request_id"] in requests)
-    if reason == "doubt":
-        return float(max((SURE - score for score in document["scores"]), default=1.0))
-    return float(document["observed"].get("strangeness", 0.0))
-
-
-def observed(seen: Seen, judged: Judged | None, beside: Float) -> dict[str, Any]:
-    """What is kept of a frame beside the answer, as JSON: embeddings of its packages and how novel each is; `beside`
-    are those of what was not answered."""
-    found: dict[str, Any] = {"embeddings": pack(seen.instances), "width": int(seen.instances.shape[1])}
-    if judged is not None:
-        found |= {
-            "novelty": [round(float(v), 5) for v in judged.novelty],
-            "novel": [bool(v) for v in judged.novel],
-            "embeddings_beside": pack(beside),
-            "unanswered": [[round(v, 5) for v in box] for box in judged.unanswered],
-            "strangeness": round(judged.strangeness, 4),
-        }
-    return found
-
-
-def pack(rows: Float) -> str:
-    """float32 [n, D] as base64 of float16."""
-    return base64.b64encode(np.ascontiguousarray(rows, np.float16).tobytes()).decode()
-
-
-def unpack(text: str, width: int | None = None) -> Float:
-    """What `pack` made, one row unless `width` says how long each is. Raises ValueError for what is none."""
-    values = np.frombuffer(base64.b64decode(text, validate=True), np.float16).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError("embeddings that are not finite")
-    return values.reshape(-1, width if width else max(len(values), 1))
-
-
-def _capture(document: Mapping[str, Any], picture: bytes, reason: Reason) -> Capture:
-    count = len(document["labels"])
-    instances = Instances(
-        int(document["height"]),
-        int(document["width"]),
-        np.array(document["boxes"], np.float32).reshape(count, 4),
-        np.array(document["scores"], np.float32),
-        tuple(document["labels"]),
-        tuple(str(mask).encode() for mask in document["masks"]),
-    )
-    return Capture(
-        picture, instances, str(document["request_id"]), float(document["at"]), reason, str(document["served_by"]),
-        document["cell"], document["line"], document["robot"], document["camera"], document["observed"],
-    )  # fmt: skip
-
-
-def wish(
-    folder: Path, wish_id: str, cell: str, reason: Reason | Literal["forget"], since: float, requests: tuple[str, ...]
-) -> None:
-    """Ask the site for a sample, or to forget a cell, by a file.
-
-    `folder` is the telemetry folder, `wish_id` 32 hexadecimal digits.
-    """
-    document = {"cell": cell, "reason": reason, "since": since, "requests": list(requests)}
-    write_file(folder / WISHES / f"{wish_id}.json", json.dumps(document).encode())

@@ -27,9 +27,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from registry.durable import write_file
 from serving.observed.camera_health import CameraHealth
 from serving.observed.camera_kinds import UNKNOWN, CameraState
-from serving.observed.spool import UPLINK, Spool
+from serving.observed.camera_words import TOLD_EVERY_S, CameraWord
+from serving.observed.state_files import set_aside
+from serving.observed.uplink import DiskUplink, Uplink
 from serving.observed.views import View
 
 log = logging.getLogger(__name__)
@@ -76,16 +79,22 @@ class _Watched:
     closed: tuple[str, float, float] | None = None
     """The last one that was closed, and when."""
     saved_at: float = 0.0
+    told: str = ""
+    """The state that the hub was told last, and when."""
+    told_at: float = 0.0
 
 
 class Observer:
     """Looks at frames in a thread of its own. `offer` and `state_of` may be called from any thread."""
 
-    def __init__(self, folder: Path, *, max_cameras: int = MAX_CAMERAS, share: float = 1.0) -> None:
-        """`folder` is the telemetry folder: `uplink/` in it takes alerts, `observed/` what was learnt. Looks take at
-        most `share` of the time, above 0 to 1; frames that come meanwhile and find no room are not looked at."""
+    def __init__(
+        self, folder: Path, *, max_cameras: int = MAX_CAMERAS, share: float = 1.0, uplink: Uplink | None = None
+    ) -> None:
+        """`folder` is the telemetry folder: `observed/` in it takes what was learnt. `uplink` takes alerts, the one on
+        this disk unless said. Looks take at most `share` of the time, above 0 to 1; frames that come meanwhile and
+        find no room are not looked at."""
         self._folder = folder / OBSERVED
-        self._spool = Spool(folder / UPLINK)
+        self._uplink = uplink or DiskUplink(folder)
         self._max_cameras = max_cameras
         self._rest = 1 / share - 1
         self._cameras: OrderedDict[CameraKey, _Watched] = OrderedDict()
@@ -176,6 +185,9 @@ class Observer:
         self._keep_good(watched, state, image, at)
         self._tell(key, watched, state, image, at)
         now = time.monotonic()
+        if state.camera != watched.told or now - watched.told_at > TOLD_EVERY_S:
+            watched.told, watched.told_at = state.camera, now
+            self._uplink.statistics(CameraWord("camera", key.cell, key.line, key.camera, at, _values(state)))
         if watched.health.learnt and now - watched.saved_at > SAVE_EVERY_S:
             self._save(key, watched)
 
@@ -251,11 +263,11 @@ class Observer:
             "reason": reason,
             "pictures": {name: base64.b64encode(data).decode() for name, data in pictures.items()},
         }
-        self._spool.put(_digest(key, kind, since, "open"), at, document)
+        self._uplink.put(_digest(key, kind, since, "open"), at, document)
 
     def _put_close(self, key: CameraKey, kind: str, since: float, at: float) -> None:
         document = {"type": "alert", "event": "close", "alert": _digest(key, kind, since), "at": at}
-        self._spool.put(_digest(key, kind, since, "close"), at, document)
+        self._uplink.put(_digest(key, kind, since, "close"), at, document)
 
     # --- what was learnt ----------------------------------------------------------------------------------------------
 
@@ -267,10 +279,8 @@ class Observer:
         metadata = {"camera": json.dumps({**document, "opened": watched.opened, "closed": watched.closed})}
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{key.digest}.safetensors"
-        part = path.with_suffix(".part")
-        part.write_bytes(save(arrays, metadata))
         fresh = not path.exists()
-        part.replace(path)
+        write_file(path, save(arrays, metadata))
         if fresh:
             files = sorted(self._folder.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
             for old in files[: max(len(files) - MAX_FILES, 0)]:
@@ -285,10 +295,12 @@ class Observer:
             with safe_open(path, framework="numpy") as file:
                 document = json.loads(file.metadata()["camera"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            log.warning("what was learnt of the camera of %s cannot be read; it is learnt again", key.cell)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            set_aside(path, f"the camera of {key.cell}: {error}")
             return
-        if watched.health.restore(arrays, document):
+        if not watched.health.restore(arrays, document):
+            set_aside(path, f"the camera of {key.cell}: no state of this version")
+        else:
             self._states[key] = watched.health.state
             with contextlib.suppress(KeyError, TypeError, ValueError, IndexError):
                 self._tell_again(key, watched, document)
@@ -302,6 +314,14 @@ class Observer:
         if opened is not None:
             watched.opened = (str(opened[0]), float(opened[1]))
             self._put_open(key, *watched.opened, watched.opened[1], "", {})
+
+
+def _values(state: CameraState) -> dict[str, Any]:
+    """What the hub is told of a camera's health."""
+    return {
+        "state": state.word, "kind": state.kind, "since": state.since, "reason": state.reason[:400],
+        "frames": state.frames, "blind": list(state.blind),
+    }  # fmt: skip
 
 
 def _digest(key: CameraKey, kind: str, since: float, what: str = "") -> str:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from serving.observed.measures import Plain, detail, plain, tiles
+from serving.observed.measures import Plain, detail, median, plain, tiles
 from serving.observed.views import TILES, Float, View
 
 COVERED: Final = 0.25
@@ -184,9 +184,9 @@ def compare(frame: Plain, reference: Reference) -> Compared:
     """Measure a frame beside the reference; both of one shape."""
     mask = reference.fixed
     beside = frame.log - reference.log
-    where = mask > 0
+    where = np.flatnonzero(mask)
     enough = reference.share >= MIN_FIXED
-    gain = float(np.median(beside[where] if enough else beside))
+    gain = median(beside.ravel()[where] if enough else beside.ravel().copy())
     residual = beside - np.float32(gain)
     with np.errstate(divide="ignore", invalid="ignore"):
         gains = _medians(residual.ravel(), reference)
@@ -199,9 +199,12 @@ def compare(frame: Plain, reference: Reference) -> Compared:
         left = np.log((squares + 1e-7) / reference.edges)
         fine = detail(frame.fine, reference.window_mask) * np.exp(np.float32(-2 * gain))
         sharpness = np.log(np.maximum(fine / reference.details, 0.02))
-    red, blue = frame.red - reference.red, frame.blue - reference.blue
+    red, blue = (frame.red - reference.red).ravel(), (frame.blue - reference.blue).ravel()
     if enough:
+        where = where[::2]
         red, blue = red[where], blue[where]
+    else:
+        red, blue = red[::2].copy(), blue[::2].copy()
     return Compared(
         gain,
         gains,
@@ -210,8 +213,8 @@ def compare(frame: Plain, reference: Reference) -> Compared:
         left,
         texture,
         sharpness,
-        float(np.median(red.ravel()[::2])),
-        float(np.median(blue.ravel()[::2])),
+        median(red),
+        median(blue),
     )
 
 
@@ -227,7 +230,7 @@ def _medians(residual: Float, reference: Reference) -> Float:
             continue
         row, column = divmod(k, TILES)
         part = np.s_[rows[row] : rows[row + 1], columns[column] : columns[column + 1]]
-        found[k] = np.median(picture[part][mask[part]])
+        found[k] = median(picture[part][mask[part]])
     return found
 
 

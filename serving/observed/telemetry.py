@@ -7,25 +7,22 @@ only. The hub turns them into Parquet (`hub/rollout/telemetry.py`). While no hub
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
-import os
 import threading
-import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from registry.durable import publish, write_file
 from serving.observed.captures import Capture, CaptureStore
+from serving.observed.segments import INCOMING, OUTCOMES, PREDICTIONS, SegmentWriter, write_segment
+from serving.observed.uplink import DiskUplink, Uplink
+
+__all__ = ["INCOMING", "OUTCOMES", "PREDICTIONS", "Prediction", "Recorder", "SegmentWriter", "write_segment"]
 
 log = logging.getLogger(__name__)
 
-INCOMING = "incoming"
-PREDICTIONS, OUTCOMES = "predictions", "outcomes"
 MAX_WAITING = 4096
 MAX_WAITING_CAPTURES = 16
 """Captures hold whole frames: a disk that is slow must not fill the memory."""
@@ -65,80 +62,15 @@ class Prediction:
     width: int | None = None
 
 
-class SegmentWriter:
-    """Appends lines to segments in a folder. Not thread-safe: one thread owns it."""
-
-    def __init__(
-        self, folder: Path, kind: str, *, segment_bytes: int = 1024**2, age_s: float = 1.0, total_bytes: int = 256 << 20
-    ) -> None:
-        self._folder = folder
-        self._kind = kind
-        self._segment_bytes = segment_bytes
-        self._age_s = age_s
-        self._total_bytes = total_bytes
-        self._file: BinaryIO | None = None
-        self._part: Path | None = None
-        self._opened = 0.0
-        self._numbers = itertools.count()
-        folder.mkdir(parents=True, exist_ok=True)
-        self._adopt()
-
-    def append(self, lines: Sequence[bytes]) -> None:
-        """Write lines (without their newline)."""
-        if self._file is None:
-            name = f"{self._kind}-{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}.part"
-            self._part = self._folder / name
-            self._file = self._part.open("wb")
-            self._opened = time.monotonic()
-        self._file.write(b"".join(line + b"\n" for line in lines))
-
-    def tick(self) -> None:
-        """Seal the segment if it is old or long enough."""
-        if self._file is not None and (
-            time.monotonic() - self._opened >= self._age_s or self._file.tell() >= self._segment_bytes
-        ):
-            self.seal()
-
-    def seal(self) -> None:
-        """Make what was written visible to readers."""
-        if self._file is None or self._part is None:
-            return
-        try:
-            self._file.close()
-            publish(self._part, self._part.with_suffix(".jsonl"))
-        finally:  # of a full disk: what could be written is adopted later, and the next segment is a new one
-            self._file = self._part = None
-        self._bound()
-
-    def _adopt(self) -> None:
-        """Seal what processes left that are gone, a killed one for example; its last line may be torn."""
-        for part in self._folder.glob(f"{self._kind}-*.part"):
-            process = part.stem.split("-")[-2]
-            if not process.isdigit() or int(process) == os.getpid() or not Path("/proc", process).exists():
-                part.replace(part.with_suffix(".jsonl"))
-
-    def _bound(self) -> None:
-        sizes = []
-        for path in sorted(self._folder.glob(f"{self._kind}-*.jsonl")):
-            try:
-                sizes.append((path, path.stat().st_size))
-            except FileNotFoundError:  # the hub was faster
-                continue
-        total = sum(size for _, size in sizes)
-        for path, size in sizes:
-            if total <= self._total_bytes:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
-            log.warning("%s is full and no hub takes it up: %s was dropped", self._folder.name, path.name)
-
-
 class Recorder:
     """Writes predictions and captures from a thread of its own; `record` returns at once and never raises."""
 
-    def __init__(self, folder: Path, captures: CaptureStore | None, *, tick_s: float = 0.25) -> None:
-        self._captures = captures
-        self._writer = SegmentWriter(folder / INCOMING, PREDICTIONS)
+    def __init__(
+        self, folder: Path, captures: CaptureStore | None, *, tick_s: float = 0.25, uplink: Uplink | None = None
+    ) -> None:
+        """`folder` is the telemetry folder; `uplink` takes all of it, the one on this disk unless said."""
+        self._uplink = uplink or DiskUplink(folder, captures=captures)
+        self._uplink.seal(now=False)  # what a killed process left is the hub's to see
         self._waiting: deque[Prediction] = deque(maxlen=MAX_WAITING)
         self._frames: deque[Capture] = deque()
         self._tick_s = tick_s
@@ -173,7 +105,7 @@ class Recorder:
             try:
                 self._write()
                 if closing:
-                    self._writer.seal()
+                    self._uplink.seal(now=True)
             except Exception:
                 # A full disk must not end the recording for good, and never an answer.
                 log.exception("telemetry could not be written")
@@ -185,20 +117,18 @@ class Recorder:
         while self._waiting:
             lines.append(_line(self._waiting.popleft()))
         if lines:
-            self._writer.append(lines)
-        self._writer.tick()
-        while self._frames and self._captures is not None:
-            self._captures.add(self._frames.popleft())
+            self._uplink.predictions(lines)
+        self._uplink.seal(now=False)
+        while self._frames:
+            frame = self._frames.popleft()
+            try:
+                self._uplink.capture(frame)
+            except OSError:
+                self._frames.appendleft(frame)  # a full disk: it is kept for the next time
+                raise
 
 
 def _line(prediction: Prediction) -> bytes:
     row: dict[str, Any] = asdict(prediction)
     row["labels"] = json.dumps(prediction.labels)
     return json.dumps(row, separators=(",", ":")).encode()
-
-
-def write_segment(folder: Path, kind: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write rows as one sealed segment, durably: the hub answers a robot only after this."""
-    target = folder / f"{kind}-{time.time_ns():020d}-{os.getpid()}-{threading.get_ident()}.jsonl"
-    write_file(target, b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
-    return target

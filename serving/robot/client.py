@@ -38,7 +38,6 @@ __all__ = ["MODEL", "Answer", "ClientTls", "RobotClient"]
 
 WARMING_PAUSE_S = 0.02
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4)
-Reported = OutcomeReporter | None
 
 
 class RobotClient:

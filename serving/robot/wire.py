@@ -41,7 +41,9 @@ CHANNEL: Final[list[tuple[str, Any]]] = [
 ]
 
 _CODE = re.compile(r"(?:\[[^\]]*\] )*([a-z_]{3,30}): (.*)", re.DOTALL)
-_AWAY = ("Stub process", "stub process", "Server is stopping")
+_AWAY = ("Stub process", "stub process", "Server is stopping", "Server exiting")
+_NO_MODEL = re.compile(r"(no available versions|\bis not ready\b|\bunknown model\b|\bis (un)?loading\b)", re.IGNORECASE)
+"""What Triton says while its model is put away: it stops, or it has not loaded the model yet."""
 FALLBACK_CODES: Final = frozenset(
     {"warming", "adapter", "wrong_base", "digest", "unknown_variant", "serving", "slots", "not_finite"}
 )
@@ -61,6 +63,8 @@ class Answer:
         instead_of: the variant that should have answered by the server's routing and could not; None where it did.
         camera: `ok`, the kind of fault that the camera shows (`serving.observed.camera_kinds`), or `cannot_tell`; as
             known before this frame. None where the server does not watch cameras, or no cell was named.
+        novelty: `ok`, `new` (the cell's packages have changed lately), `learning`, or `cannot_tell`; as known before
+            this frame. None where the server does not watch for it, or no cell was named.
     """
 
     instances: Instances
@@ -70,6 +74,7 @@ class Answer:
     fallback: bool = False
     instead_of: str | None = None
     camera: str | None = None
+    novelty: str | None = None
 
     @property
     def variant(self) -> str | None:
@@ -216,8 +221,8 @@ def read_answer(result: triton.InferResult, seconds: float, *, fallback: bool = 
         tuple(mask.encode("ascii") for mask in json.loads(text("masks"))),
     )
     instead_of = text("instead_of") if missed is not None else None
-    camera = text("camera") if result.as_numpy("camera") is not None else None
-    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback, instead_of, camera)
+    camera, novelty = (text(name) if result.as_numpy(name) is not None else None for name in ("camera", "novelty"))
+    return Answer(instances, text("served_by"), text("request_id"), seconds, fallback, instead_of, camera, novelty)
 
 
 def mapped(error: InferenceServerException, url: str, timeout_s: float) -> ClientError:
@@ -229,6 +234,8 @@ def mapped(error: InferenceServerException, url: str, timeout_s: float) -> Clien
         return Overloaded(f"{url} is too busy to answer in time; the request was not started: {found[2]}")
     if any(text in message for text in _AWAY):
         return ServerUnavailable(f"{url} is restarting: {message}")
+    if found is None and _NO_MODEL.search(message):
+        return ServerUnavailable(f"{url} is stopping, or has not loaded its model yet: {message}")
     if status == "DEADLINE_EXCEEDED" or status == "CANCELLED":
         return DeadlineExceeded(f"no answer from {url} within {timeout_s} s")
     if found and status in ("INVALID_ARGUMENT", "NOT_FOUND", "UNAVAILABLE", "INTERNAL") and found[1] != "failed":

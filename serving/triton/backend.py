@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -37,7 +37,9 @@ from serving.errors import (
 from serving.inference.preprocess import Image
 from serving.inference.runners import EngineChoice
 from serving.observed.captures import Capture, CaptureStore
+from serving.observed.selectors import Answered
 from serving.observed.telemetry import Prediction, Recorder
+from serving.observed.uplink import CAPTURES, DiskUplink
 from serving.triton.backend_settings import BackendSettings
 from serving.triton.engine import Engine, Query, Reply
 from serving.triton.heartbeat import Heartbeat
@@ -107,18 +109,18 @@ class TritonPythonModel:
             raise pb.TritonModelException(f"{error.code}: {error}") from error
         # Only now: an export or a compilation may hold Python's lock for long, and has the guard's time to start.
         self._heartbeat = Heartbeat(settings.heartbeat)
-        self._policy = settings.captures
-        self._recorder = None
-        captures = None
-        if settings.telemetry is not None:
-            captures = CaptureStore(settings.telemetry / "captures", settings.captures)
-            self._recorder = Recorder(settings.telemetry, captures)
+        self._policy, self._recorder, captures, uplink = settings.captures, None, None, None
+        if (telemetry := settings.telemetry) is not None:
+            captures = CaptureStore(telemetry / CAPTURES, settings.captures)
+            uplink = DiskUplink(telemetry, captures=captures)
+            self._recorder = Recorder(telemetry, captures, uplink=uplink)
         self._watching = Watching(
-            settings.telemetry if settings.observe else None,
+            telemetry if settings.observe else None,
             serving=settings.serving,
             captures=captures,
             base_in_place=lambda: self._engine.base_name,
             ring=settings.ring if settings.ring.max_bytes else None,
+            uplink=uplink,
         )
         self._metrics = VariantMetrics(pb, collect=self._count)
         self._replies = Replies()
@@ -207,8 +209,9 @@ class TritonPythonModel:
         """Send an answer or an error and note it: when its batch began, and how many were computed with it."""
         camera = self._watching.state(asked.query, result)
         if isinstance(result, Reply):
-            said = None if camera is None else camera.camera
-            self._replies.put(asked.sender, lambda: _success(result, asked.id, said))
+            news = self._watching.novelty(asked.query, result)
+            beside = {"camera": None if camera is None else camera.camera, "novelty": news}
+            self._replies.put(asked.sender, lambda: _success(result, asked.id, beside))
         else:
             self._replies.put(asked.sender, lambda: _failure(result))
         try:
@@ -240,7 +243,7 @@ class TritonPythonModel:
             reply = result
             self._metrics.answered(reply.variant, reply.stage, seconds)
         else:
-            # By names that lead to something: any other text would be the client's to fill memory and disk with.
+            # By names that lead to something: other texts would be the client's to fill memory and disk with.
             query = self._engine.known(query)
             self._metrics.failed(query.variant, result.code)
         if self._recorder is None:
@@ -270,20 +273,10 @@ class TritonPythonModel:
         )
         capture = None
         if reply is not None and fit:
-            reason = self._policy.reason(request_id, top)
-            if reason is not None:
-                capture = Capture(
-                    query.image,
-                    reply.instances,
-                    request_id,
-                    at,
-                    reason,
-                    reply.served_by,
-                    query.cell,
-                    query.line,
-                    query.robot,
-                    query.camera,
-                )
+            frame = Answered(request_id, top, reply.instances, query.cell, query.camera, at)
+            if (reason := self._policy.choose(frame)) is not None:
+                who = (query.cell, query.line, query.robot, query.camera)
+                capture = Capture(query.image, reply.instances, request_id, at, reason, reply.served_by, *who)
         self._recorder.record(prediction, capture)
 
     def _count(self, metrics: VariantMetrics) -> None:
@@ -356,7 +349,7 @@ def _image(request: Request) -> bytes | Image:
     return row.tobytes() if name == "image" else row.copy()
 
 
-def _success(reply: Reply, request_id: str, camera: str | None = None) -> object:
+def _success(reply: Reply, request_id: str, beside: Mapping[str, str | None]) -> object:
     instances = reply.instances
     masks = [counts.decode("ascii") for counts in instances.masks]
     outputs = [
@@ -368,10 +361,8 @@ def _success(reply: Reply, request_id: str, camera: str | None = None) -> object
         _text("served_by", reply.served_by),
         _text("request_id", request_id),
     ]
-    if reply.instead_of is not None:
-        outputs.append(_text("instead_of", reply.instead_of))
-    if camera is not None:
-        outputs.append(_text("camera", camera))
+    for name, said in {"instead_of": reply.instead_of, **beside}.items():
+        outputs += [] if said is None else [_text(name, said)]
     return pb.InferenceResponse(outputs)
 
 

@@ -10,6 +10,7 @@ from typing import Self
 from serving.errors import TritonError
 from serving.observed.captures import CapturePolicy
 from serving.observed.ring import KEY_VARIABLE, RingSettings, read_key
+from serving.observed.selectors import chosen
 from serving.triton.scheduler import Batching
 
 
@@ -55,6 +56,7 @@ class BackendSettings:
             "PARCELHUB_CAPTURE_SHARE": str(self.captures.share),
             "PARCELHUB_CAPTURE_MAX_BYTES": str(self.captures.max_bytes),
             "PARCELHUB_CAPTURE_MAX_COUNT": str(self.captures.max_count),
+            "PARCELHUB_CAPTURE_SELECTORS": ",".join(self.captures.selectors),
             "PARCELHUB_BATCH_ROWS": str(self.batching.rows) if self.batching.rows else "",
             "PARCELHUB_MAX_QUEUE": str(self.batching.max_waiting),
             "PARCELHUB_MAX_QUEUE_BYTES": str(self.batching.max_waiting_bytes),
@@ -77,7 +79,9 @@ class BackendSettings:
                 float(environment.get("PARCELHUB_CAPTURE_SHARE") or default.share),
                 int(environment.get("PARCELHUB_CAPTURE_MAX_BYTES") or default.max_bytes),
                 int(environment.get("PARCELHUB_CAPTURE_MAX_COUNT") or default.max_count),
+                tuple((environment.get("PARCELHUB_CAPTURE_SELECTORS") or ",".join(default.selectors)).split(",")),
             )
+            chosen(captures.selectors)  # a name that nothing has registered is told now, not at the first frame
             return cls(
                 Path(folder),
                 Path(telemetry) if telemetry else None,

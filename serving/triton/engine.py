@@ -25,13 +25,13 @@ from serving.errors import (
     VariantWarming,
 )
 from serving.folder.access import RobotAccess
-from serving.folder.digests import check_base
 from serving.folder.routing import Resolved, RoutingTable, ServingFolder
 from serving.inference.preprocess import check_pixels, decode_image
 from serving.inference.runners import EAGER, EngineChoice
-from serving.inference.segmenter import Segmenter, SegmentOptions
+from serving.inference.segmenter import SegmentOptions
 from serving.observed.server_status import ServerStatus
 from serving.triton.looks import Looks
+from serving.triton.models import load_bases
 from serving.triton.queries import Counts, Held, Query, Ready, Reply, as_serving_error
 from serving.triton.refusals import FIRST_S, LONGEST_S, Refusals, stamp_of
 from serving.triton.reporting import Reporter
@@ -118,7 +118,7 @@ class Engine:
     @property
     def swaps(self) -> int:
         """Adapters that were copied into a slot since the base was loaded, and before that on earlier bases."""
-        return self._swaps_before + self._state.segmenter.swaps
+        return self._swaps_before + sum(each.swaps for each in self._state.segmenters)
 
     @property
     def runs_on(self) -> str:
@@ -196,7 +196,7 @@ class Engine:
 
     def _run(self, state: State, rows: Sequence[Ready]) -> list[Reply | ServingError]:
         try:
-            answers = state.segmenter.answer([row.image for row in rows], [row.order for row in rows])
+            answers = state.answer([row.image for row in rows], [row.order for row in rows])
         except UnknownVariant as error:
             # It was pushed out of memory between the check and the batch; the next try brings it back.
             raise VariantWarming(str(error)) from error
@@ -207,7 +207,7 @@ class Engine:
                 continue
             variant = row.order.variant
             served_by = state.served_by(variant)
-            base, version = state.segmenter.base_name, state.table.version
+            base, version = state.of(variant).base_name, state.table.version
             replies.append(Reply(said, served_by, variant, base, row.stage, version, row.instead_of, row.image))
         return replies
 
@@ -262,7 +262,7 @@ class Engine:
         refused = self._refusals.get(variant)
         if refused is not None:
             raise refused
-        if state.segmenter.has_variant(variant):
+        if state.of(variant).has_variant(variant):
             return True
         self._folder.variant_folder(variant)
         self._count(self.counts.misses, variant)
@@ -313,20 +313,15 @@ class Engine:
                 log.exception("the routing thread goes on after an unexpected error")
 
     def _next_state(self, table: RoutingTable, before: State | None) -> State:
-        standby = None
-        if before is not None and before.segmenter.base_name == table.base:
-            segmenter, standby = before.segmenter, before.table
-        else:
-            folder = self._folder.base_folder(table.base)
-            check_base(folder, table.digests_of(f"base/{table.base}"))
-            segmenter = Segmenter.load(folder, base_name=table.base, hot=self._hot, engine=self._choice)
-            segmenter.warm_up()
-            self._swaps_before += before.segmenter.swaps if before is not None else 0
+        models = load_bases(self._folder, table, before, hot=self._hot, choice=self._choice)
+        gone = [each for each in before.segmenters if each not in models.values()] if before is not None else []
+        self._swaps_before += sum(each.swaps for each in gone)
+        standby = None if before is None else before.table.told_on(table.base, models)
         self._refusals.start_anew()
-        state = State(table, table, segmenter, standby)
+        state = State(table, table, models.pop(table.base), standby, beside=models)
         # With more variants than fit into memory, the first ones are ready and the rest come when they are asked for.
         wanted = table.variants()[: self._hot]
-        fresh = [variant for variant in wanted if not segmenter.has_variant(variant)]
+        fresh = [variant for variant in wanted if not state.of(variant).has_variant(variant)]
         for variant in wanted:
             self._load(state, variant)
         self._unlooked = [variant for variant in wanted if self._refusals.get(variant) is None]
@@ -338,9 +333,9 @@ class Engine:
 
     def _load(self, state: State, variant: str) -> None:
         try:
-            if not state.segmenter.has_variant(variant):
+            if not state.of(variant).has_variant(variant):
                 folder = self._folder.variant_folder(variant)
-                state.segmenter.add_variant(variant, folder, state.digests_of(variant))
+                state.of(variant).add_variant(variant, folder, state.digests_of(variant))
                 self._count(self.counts.loads, variant)
             self._looks.check(variant, state.digests_of(variant))
         except Exception as error:
@@ -359,7 +354,7 @@ class Engine:
             refusal = AdapterUnreadable(f"an unexpected {type(error).__name__}: {error}", variant=variant)
         log.warning("%s", refusal)
         self._refusals.add(variant, refusal, self._stamp(variant))
-        state.segmenter.remove_variant(variant)
+        state.of(variant).remove_variant(variant)
         self._reporter.changed()
 
     def _tend(self) -> None:
@@ -372,8 +367,9 @@ class Engine:
                 self._load(state, variant)
         if self._unlooked:
             self._look(state, self._unlooked.pop())
-        if self._looks.answer_asked(state.segmenter):
-            self._reporter.changed()
+        for each in state.segmenters:
+            if self._looks.answer_asked(each):
+                self._reporter.changed()
         settled = state.settled(self._refusals.names())
         if settled is not state:
             self._state = settled
@@ -383,7 +379,7 @@ class Engine:
         """Look at a variant that nobody has looked at, and refuse it for what is found."""
         try:
             if self._refusals.get(variant) is None and self._looks.look(
-                state.segmenter, variant, state.digests_of(variant)
+                state.of(variant), variant, state.digests_of(variant)
             ):
                 self._reporter.changed()
         except UnknownVariant:  # others pushed it out of memory

@@ -27,7 +27,8 @@ output [
   { name: "served_by" data_type: TYPE_UINT8 dims: [ -1 ] },
   { name: "request_id" data_type: TYPE_UINT8 dims: [ -1 ] },
   { name: "instead_of" data_type: TYPE_UINT8 dims: [ -1 ] },
-  { name: "camera" data_type: TYPE_UINT8 dims: [ -1 ] }
+  { name: "camera" data_type: TYPE_UINT8 dims: [ -1 ] },
+  { name: "novelty" data_type: TYPE_UINT8 dims: [ -1 ] }
 ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """

@@ -16,13 +16,15 @@ from serving.observed.captures import CaptureStore
 from serving.observed.novelty_watch import Frame, NoveltyWatch
 from serving.observed.observer import BESIDE_ANSWERS, CameraKey, Observer
 from serving.observed.ring import FrameRing, RingSettings
+from serving.observed.uplink import Uplink
+from serving.triton.doubting import SiteDoubts
 from serving.triton.embedding import SiteEmbeddings
 from serving.triton.queries import Query, Reply
 
 log = logging.getLogger(__name__)
 
 NOVELTY_BESIDE_ANSWERS: Final = 0.03
-"""Share of the time that looks for novelty may take beside answers. One takes some 0.1 s of one core."""
+"""Share of the time that looks for novelty may take beside answers."""
 
 
 class Watching:
@@ -36,9 +38,11 @@ class Watching:
         captures: CaptureStore | None = None,
         base_in_place: Callable[[], str] = str,
         ring: RingSettings | None = None,
+        uplink: Uplink | None = None,
     ) -> None:
-        """Without a folder nothing is watched; without a serving folder and captures novelty is not."""
-        self._observer = None if telemetry is None else Observer(telemetry, share=BESIDE_ANSWERS)
+        """Without a folder nothing is watched; without a serving folder and captures novelty is not. Alerts and samples
+        go through `uplink`, the one on this disk unless said."""
+        self._observer = None if telemetry is None else Observer(telemetry, share=BESIDE_ANSWERS, uplink=uplink)
         self._novelty: NoveltyWatch | None = None
         if telemetry is not None and serving is not None and captures is not None and ring is not None:
             site = SiteEmbeddings(ServingFolder(serving), base_in_place)
@@ -48,7 +52,14 @@ class Watching:
                 log.warning("novelty is not watched: %s", error)
                 return
             self._novelty = NoveltyWatch(
-                telemetry, captures, site.embed, site.reference, share=NOVELTY_BESIDE_ANSWERS, ring=frames
+                telemetry,
+                captures,
+                site.embed,
+                site.reference,
+                share=NOVELTY_BESIDE_ANSWERS,
+                ring=frames,
+                uplink=uplink,
+                doubts=SiteDoubts(ServingFolder(serving), base_in_place),
             )
 
     def state(self, query: Query, result: Reply | ServingError) -> CameraState | None:
@@ -57,6 +68,14 @@ class Watching:
         if self._observer is None or key is None or isinstance(result, ServingError):
             return None
         return self._observer.state_of(key)
+
+    def novelty(self, query: Query, result: Reply | ServingError) -> str | None:
+        """What is known of what the camera shows before this frame; None where novelty is not watched, and for
+        errors."""
+        key = _camera_of(query)
+        if self._novelty is None or key is None or isinstance(result, ServingError):
+            return None
+        return self._novelty.state_of(key)
 
     def look(self, query: Query, result: Reply | ServingError, at: float) -> None:
         """Hand the frame over to be looked at: a reference and no more. Returns at once."""

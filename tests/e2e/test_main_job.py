@@ -29,12 +29,13 @@ pytestmark = pytest.mark.triton
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("stack")
-    return Settings.load({}, data=folder / "data", base_source=write_tiny_base(folder / "base")).on_free_ports()
+    base = write_tiny_base(folder / "base")
+    return Settings.load({}, data=folder / "data", base_source=base, jobs_give_way=0).on_free_ports()
 
 
 def start_stack(settings: Settings, log: str) -> subprocess.Popen[bytes]:
     """`parcelhub up` as a process whose Triton answers; its words are in `log` in the data folder."""
-    return start("up", settings, settings.data / log, lambda: triton_ready(settings), seconds=120)
+    return start("up", settings, settings.data / log, lambda: triton_ready(settings), seconds=600)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_a_team_gets_its_variant_and_its_robot_is_served_by_it(
     seen: list[tuple[int, int]] = []
     push_dataset(client, read(frames), "acme/dock", "", progress=lambda *step: seen.append(step))
     assert seen[-1][0] == seen[-1][1]
-    job = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock", max_minutes=0.1))
+    job = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock", max_minutes=0.05))
     events = list(client.events(job.id))
     stages = {event.data["stage"] for event in events if event.kind == "progress"}
     assert {"download", "train", "evaluate"} <= stages
@@ -125,7 +126,7 @@ def test_a_triton_that_was_killed_comes_back(
     for victim in victims:
         victim.kill()
     wait_for(lambda: not triton_ready(settings))
-    wait_for(lambda: triton_ready(settings), seconds=60)
+    wait_for(lambda: triton_ready(settings), seconds=600)
 
 
 def test_a_stop_leaves_nothing_behind(up: subprocess.Popen[bytes], settings: Settings) -> None:

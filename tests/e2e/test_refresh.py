@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from hub.cli.dataset import push_dataset, read
@@ -16,7 +14,7 @@ from hub.errors import HubAnswerError, HubUnavailableError
 from hub.schemas.core import FinetuneIn
 from hub.schemas.refresh import RefreshPolicyIn, RefreshPolicySet, RefreshRun
 from hub.settings import Settings
-from hub.stack.processes import parcelhub_command, spawn, stop
+from tests.e2e.conftest import job_process
 from tests.hub.material import start_hub, wait_for, write_rectangles, write_tiny_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -27,33 +25,14 @@ LABELS = "acme/dock-7-labels"
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("refresh")
     base = write_tiny_base(folder / "base")
-    return Settings.load({}, data=folder / "data", base_source=base, lease_seconds=5.0).on_free_ports()
-
-
-@pytest.fixture(scope="module")
-def hubs(settings: Settings) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The hub process, and those that follow when it is killed; beside it a worker, which outlives them."""
-    settings.data.mkdir(parents=True)
-    running = [start_hub(settings, settings.data / "hub.log")]
-    worker = spawn(parcelhub_command("worker"), env=settings.environment())
-    try:
-        yield running
-    finally:
-        stop(worker, grace_seconds=60)
-        stop(running[-1], grace_seconds=60)
+    return Settings.load(
+        {}, data=folder / "data", base_source=base, lease_seconds=20.0, look_seconds=1.0
+    ).on_free_ports()
 
 
 def push(client: HubClient, folder: Path, name: str, *, images: int, seed: int) -> None:
     source = write_rectangles(folder / f"{name.rpartition('/')[2]}-{seed}", images=images, seed=seed)
     push_dataset(client, read(source), name, f"{images} images", progress=lambda *_: None)
-
-
-def job_process(job: str) -> psutil.Process | None:
-    for each in psutil.process_iter(["cmdline"]):
-        words = each.info["cmdline"] or []
-        if words[-3:] == ["job", "run", job]:
-            return each
-    return None
 
 
 def newest(client: HubClient) -> RefreshRun | None:
@@ -69,10 +48,10 @@ def test_from_new_labels_to_a_candidate_over_kill_9(
     with HubClient.of(settings) as client:
         client.create_cell("dock-7", team="acme")
         push(client, tmp_path, "acme/dock-7", images=12, seed=1)
-        first = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock-7", max_minutes=0.1))
+        first = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock-7", max_minutes=0.05))
         wait_for(lambda: client.job(first.id).state in ("finished", "failed"), seconds=900)
         assert client.job(first.id).version == "dock-7@v1", client.job(first.id).error
-        policy = RefreshPolicyIn(min_labels=8, min_hours_between=0, max_minutes=0.4)
+        policy = RefreshPolicyIn(min_labels=8, min_hours_between=0, max_minutes=0.2)
         client.set_refresh_policy("dock-7", RefreshPolicySet(policy=policy, note="few are enough here"))
         push(client, tmp_path, LABELS, images=10, seed=2)
 

@@ -156,7 +156,7 @@ def _layout(path: Path, chance: random.Random) -> None:
 def _json(path: Path, chance: random.Random) -> None:
     try:
         document = json.loads(path.read_text())
-    except ValueError:  # it is damaged already
+    except (ValueError, RecursionError):  # it is damaged already
         return
     places: list[tuple[Any, Any]] = []
     stack = [document]

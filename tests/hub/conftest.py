@@ -25,6 +25,9 @@ from tests.hub.material import running_hub, write_base_files
 # Answers of tiny random networks are compared here, which bfloat16 would change by more than a wrong row does.
 os.environ.setdefault("PARCELHUB_PRECISION", "float32")
 
+RESERVE = 1024**2
+"""Bytes that a hub keeps free. The usual 64 MiB would be written by each test."""
+
 
 class SharedTransport(httpx.BaseTransport):
     """The application's transport, for several clients: closing one of them leaves it open."""
@@ -41,12 +44,22 @@ def same_base(one: Path, other: Path) -> bool:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     base = write_base_files(tmp_path / "base")
-    return Settings.load({}, data=tmp_path / "data", base_source=base, lease_seconds=2.0, max_blob_bytes=4_000_000)
+    limits = {"max_blob_bytes": 4_000_000, "reserve_bytes": RESERVE}
+    return Settings.load({}, data=tmp_path / "data", base_source=base, lease_seconds=2.0, **limits)
+
+
+@pytest.fixture(scope="session")
+def fresh_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog with all tables and no row, to be copied."""
+    path = tmp_path_factory.mktemp("fresh") / "catalog.duckdb"
+    Catalog.open(path, [REGISTRY, HUB]).close()
+    return path
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    with Catalog.open(tmp_path / "catalog.duckdb", [REGISTRY, HUB]) as catalog:
+def catalog(fresh_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
+    path = Path(shutil.copyfile(fresh_catalog, tmp_path / "catalog.duckdb"))
+    with Catalog.open(path, [REGISTRY, HUB]) as catalog:
         yield catalog
 
 
@@ -63,7 +76,7 @@ def fresh_data(application: Litestar, tmp_path_factory: pytest.TempPathFactory) 
     """A data folder as the first start on `write_base_files` leaves it, to be copied."""
     folder = tmp_path_factory.mktemp("fresh")
     base = write_base_files(folder / "base")
-    application.state.settings = Settings.load({}, data=folder / "data", base_source=base)
+    application.state.settings = Settings.load({}, data=folder / "data", base_source=base, reserve_bytes=RESERVE)
     with TestClient(application):
         pass
     return folder / "data"
@@ -118,6 +131,6 @@ def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """A hub as a process of its own, without Triton and without a worker."""
     folder = tmp_path_factory.mktemp("live")
     base = write_base_files(folder / "base")
-    settings = Settings.load({}, data=folder / "data", base_source=base, lease_seconds=2.0).on_free_ports()
+    settings = Settings.load({}, data=folder / "data", base_source=base, lease_seconds=6.0).on_free_ports()
     with running_hub(settings, folder / "hub.log"):
         yield settings

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from hub.stack.processes import parcelhub_command, spawn, stop
 COLOURS = ((60, 140, 200), (80, 180, 90), (190, 120, 60))
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return once the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -66,6 +67,21 @@ def running_hub(settings: Settings, log: Path) -> Iterator[subprocess.Popen[byte
     finally:
         ended = stop(process, grace_seconds=20)
     assert ended == 0, log.read_text()
+
+
+def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
+    """`parcelhub worker`. Its jobs take their share of the cores: beside other tests they would hardly move."""
+    return spawn(parcelhub_command("worker"), env=replace(settings, jobs_give_way=0).environment())
+
+
+@contextmanager
+def running_worker(settings: Settings) -> Iterator[None]:
+    """A worker of that hub, as a process of its own: checks of datasets are jobs, too."""
+    worker = start_worker(settings)
+    try:
+        yield
+    finally:
+        stop(worker, grace_seconds=30)
 
 
 def tiny_weights(content: bytes) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,16 +14,26 @@ POLICY = FIRST.digest
 EVALUATED = {"evaluation": {"AP75": 0.61, "images": 40}}
 
 
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the first start leaves it, to be copied: to make its tables takes longer than to open it."""
+    folder = tmp_path_factory.mktemp("fresh") / "data"
+    Registry.open(folder).close()
+    return folder
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry.open(tmp_path / "data") as opened:
+def registry(fresh: Path, tmp_path: Path) -> Iterator[Registry]:
+    with Registry.open(Path(shutil.copytree(fresh, tmp_path / "data"))) as opened:
         yield opened
 
 
 @pytest.fixture(params=["folder", "object store"])
-def any_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Registry]:
+def any_place(request: pytest.FixtureRequest, fresh: Path, tmp_path: Path) -> Iterator[Registry]:
     """What is promised of xorbs holds in a folder and in an object store (here one in memory)."""
     url = None if request.param == "folder" else "memory:///"
+    if url is None:
+        shutil.copytree(fresh, tmp_path / "data")
     with Registry.open(tmp_path / "data", blobs_url=url) as opened:
         yield opened
 

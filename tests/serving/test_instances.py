@@ -9,11 +9,12 @@ from pycocotools import mask as coco_mask
 
 from serving.errors import InstancesError
 from serving.instances import Instances, boxes_of, encode_masks, encode_windows
+from tests.scale import scaled
 
 stacks = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(25, 500), deadline=None)
 @given(stacks)
 def test_masks_survive_rle(masks: np.ndarray) -> None:
     instances = Instances.from_masks(masks, ["box"] * len(masks))
@@ -26,7 +27,7 @@ def test_masks_survive_rle(masks: np.ndarray) -> None:
     assert not instances.boxes[~filled].any()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(50, 1000), deadline=None)
 @given(
     hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)),
     st.tuples(*[st.integers(0, 3)] * 4),

@@ -85,8 +85,8 @@ class Exporter:
         """Batches of a cell, newest first."""
         found = self._catalog.query(
             f"SELECT {_COLUMNS} FROM label_batches WHERE cell = ? AND (? = '' OR made_at <"  # noqa: S608  # a constant
-            " (SELECT made_at FROM label_batches WHERE id = ?)) ORDER BY made_at DESC LIMIT ?",
-            [cell, after, after, limit],
+            " (SELECT made_at FROM label_batches WHERE id = ? AND cell = ?)) ORDER BY made_at DESC LIMIT ?",
+            [cell, after, after, cell, limit],
         )
         return [_batch(row) for row in found]
 
@@ -234,7 +234,7 @@ class Exporter:
         try:
             document = json.loads(self._blobs.read(entry.sha256))
             usable = all(isinstance(document[name], list) for name in empty)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise LabelError(f"{repo}: {ANNOTATIONS} cannot be read ({error})") from error
         if not usable:
             raise LabelError(f"{repo}: {ANNOTATIONS} is no COCO document")

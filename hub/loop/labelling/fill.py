@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from hub.datasets.image_index import ANNOTATIONS, ImageIndex, is_image
 from hub.loop.labelling import rows
 from hub.loop.labelling.queue import Queue
-from hub.loop.labelling.rank import doubt_of
+from hub.loop.labelling.rank import doubt_of, doubt_of_looks
 from hub.loop.labelling.regions import Kept, proposed
 from registry.blobs.blobs import BlobStore
 from registry.catalog.catalog import Catalog
@@ -44,6 +45,7 @@ class New:
     proposed_by: str
     doubt: float
     gain: float | None = None
+    novelty: float | None = None
 
 
 class Filler:
@@ -129,7 +131,10 @@ class Filler:
         except (CaptureNotFound, KeyError, TypeError, ValueError):
             return None
         doubt = doubt_of([r.score or 0.0 for r in regions if not r.offered], outcomes.get(one["request_id"]))
-        return New(f"capture {one['id']}", data, regions, str(one["served_by"]), doubt, gains.get(one["id"]))
+        doubt = max(doubt, doubt_of_looks(one.get("observed")))
+        return New(
+            f"capture {one['id']}", data, regions, str(one["served_by"]), doubt, gains.get(one["id"]), _novelty(one)
+        )
 
     def _known(self, cell: str) -> set[str]:
         return {row[0] for row in self._catalog.query("SELECT source FROM label_tasks WHERE cell = ?", [cell])}
@@ -185,14 +190,35 @@ class Filler:
             group = _group(tx, cell, look, width, height)
             tx.execute(
                 "INSERT INTO label_tasks"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'open', 0, NULL, NULL, 0, NULL, ?)",
-                [task, cell, one.source, picture, suffix, width, height, look, group, one.gain, one.doubt, now],
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'open', 0, NULL, NULL, 0, NULL, ?, ?)",
+                [
+                    task,
+                    cell,
+                    one.source,
+                    picture,
+                    suffix,
+                    width,
+                    height,
+                    look,
+                    group,
+                    one.gain,
+                    one.doubt,
+                    now,
+                    one.novelty,
+                ],
             )
             if one.proposed_by:
                 rows.add_proposal(tx, task, one.proposed_by, one.regions, now)
             return True
 
         return self._catalog.run(work)
+
+
+def _novelty(one: Mapping[str, Any]) -> float | None:
+    """Of the strangest package of a capture, and of what was not answered; None where the watch has said nothing."""
+    seen = one.get("observed")
+    said = seen.get("strangeness") if isinstance(seen, dict) else None
+    return float(said) if isinstance(said, int | float) and math.isfinite(said) else None
 
 
 def look_of(data: bytes) -> str:

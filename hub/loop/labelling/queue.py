@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from hub.errors import TaskStateError, UnknownTaskError
-from hub.loop.labelling import rows
+from hub.loop.labelling import handoff, rows
 from hub.loop.labelling.regions import Kept, dumps, loads
 from hub.loop.labelling.rows import Counted, Proposal, Row, Settled
 from hub.migrations.tables import timestamp
@@ -29,10 +29,17 @@ class Queue:
     """The tasks of all cells. Thread-safe. Who may see which cell is asked elsewhere."""
 
     def __init__(
-        self, catalog: Catalog, *, lease_seconds: float = LEASE_SECONDS, now: Callable[[], float] = time.time
+        self,
+        catalog: Catalog,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        now: Callable[[], float] = time.time,
+        is_user: rows.IsUser = lambda _tx, _name: True,
     ) -> None:
+        """`is_user` tells users from names of tokens that belong to none."""
         self._catalog = catalog
         self._lease = lease_seconds
+        self._is_user = is_user
         self._now = now
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -51,7 +58,7 @@ class Queue:
             where.append("state = ?")
             values.append(state)
         if after:
-            last = self._catalog.query("SELECT rank FROM label_tasks WHERE id = ?", [after])
+            last = self._catalog.query("SELECT rank FROM label_tasks WHERE id = ? AND cell = ?", [after, cell])
             if not last:
                 return []
             where.append("(rank < ? OR (rank = ? AND id > ?))")
@@ -142,7 +149,7 @@ class Queue:
         now = self._now()
 
         def work(tx: Cursor) -> str | None:
-            rows.give_back_expired(tx, cell, now)
+            rows.give_back_expired(tx, cell, now, self._lease)
             held = tx.execute(
                 "SELECT id FROM label_tasks WHERE cell = ? AND state = 'taken' AND holder = ? ORDER BY rank DESC, id",
                 [cell, person],
@@ -150,21 +157,15 @@ class Queue:
             if held is not None:
                 tx.execute("UPDATE label_tasks SET lease_until = ? WHERE id = ?", [now + self._lease, held[0]])
                 return str(held[0])
-            free = tx.execute(
-                "SELECT id FROM label_tasks t WHERE cell = ? AND (state = 'open' OR (state = 'second_look' AND NOT"
-                " EXISTS (SELECT 1 FROM label_actions a WHERE a.task = t.id AND a.person = ? AND a.what = 'label'"
-                " AND NOT a.void))) ORDER BY rank DESC, id LIMIT 1",
-                [cell, person],
-            ).fetchone()
-            if free is None:
-                return None
-            self._take(tx, str(free[0]), person, now)
-            return str(free[0])
+            free = rows.first_for(tx, cell, person, self._is_user)
+            if free is not None:
+                self._take(tx, free, person, now)
+            return free
 
         found = self._catalog.run(work)
         return None if found is None else self.row(found)
 
-    def move(self, task_id: str, what: str, version: int, person: str) -> Row:
+    def move(self, task_id: str, what: str, version: int, person: str, *, holder: str | None = None) -> Row:
         """`take`, `renew`, `release`, `skip`, `remove` or `reopen` a task. Raises UnknownTaskError, TaskStateError."""
         now = self._now()
 
@@ -172,12 +173,12 @@ class Queue:
             row = rows.locked(tx, task_id)
             if row.version != version:
                 raise TaskStateError("the task has changed since you saw it; load it again")
-            if row.state == "taken" and (row.lease_until or 0.0) < now:
-                rows.give_back_expired(tx, row.cell, now)
+            if row.state == "taken" and not now <= (row.lease_until or 0.0) <= now + self._lease:
+                rows.give_back_expired(tx, row.cell, now, self._lease)
                 row = rows.locked(tx, task_id)
             if what == "take":
                 if row.state == "second_look":
-                    rows.require_another(tx, task_id, person)
+                    rows.require_another(tx, task_id, person, self._is_user)
                 elif row.state != "open":
                     raise TaskStateError(f"the picture is {rows.word(row)}")
                 self._take(tx, task_id, person, now)
@@ -189,7 +190,7 @@ class Queue:
                 rows.put(tx, task_id, "second_look" if row.looks else "open")
             elif what in ("skip", "remove"):
                 if row.state == "taken":
-                    rows.require_holder(row, person)
+                    rows.require_holder(row, holder or person)
                 elif row.state not in ("open", "second_look", "skipped"):
                     raise TaskStateError(f"the picture is {rows.word(row)}")
                 rows.put(tx, task_id, "skipped" if what == "skip" else "removed")
@@ -209,8 +210,19 @@ class Queue:
         self._catalog.run(work)
         return self.row(task_id)
 
-    def accept(self, task_id: str, asked: Accept, regions: Sequence[Kept], counted: Counted, person: str) -> Row:
-        """Keep what the person who holds the picture made of it. The same answer sent again changes nothing.
+    def accept(
+        self,
+        task_id: str,
+        asked: Accept,
+        regions: Sequence[Kept],
+        counted: Counted,
+        person: str,
+        *,
+        holder: str | None = None,
+    ) -> Row:
+        """Keep what a person made of a picture. The same answer sent again changes nothing.
+
+        The person holds it, or `holder` does: the place where they labelled it.
 
         Raises UnknownTaskError, TaskStateError where the lease is over, or the task is another's or has changed.
         """
@@ -223,13 +235,13 @@ class Queue:
                 return
             if known is not None:
                 raise TaskStateError("this answer was given for another picture")
-            rows.require_holder(row, person)
+            rows.require_holder(row, holder or person)
             if row.lease_until is None or row.lease_until < now:
                 raise TaskStateError("the time to label this picture is over; take it again")
             if row.version != asked.version:
                 raise TaskStateError("the task has changed since you saw it; load it again")
             if row.looks:
-                rows.require_another(tx, task_id, person)
+                rows.require_another(tx, task_id, person, self._is_user)
             asked_twice = tx.execute("SELECT second_look FROM label_cells WHERE cell = ?", [row.cell]).fetchone()
             more = bool(asked_twice and asked_twice[0]) and row.looks == 0
             tx.execute(
@@ -265,7 +277,7 @@ class Queue:
         """The tasks of a cell that is deleted go with it. Pictures that nothing needs any more, housekeeping takes."""
         for table in ("label_proposals", "label_actions"):
             tx.execute(f"DELETE FROM {table} WHERE task IN (SELECT id FROM label_tasks WHERE cell = ?)", [cell])  # noqa: S608
-        for table in ("label_tasks", "label_cells", "label_batches"):
+        for table in ("label_tasks", "label_cells", "label_batches", "label_handoffs"):
             tx.execute(f"DELETE FROM {table} WHERE cell = ?", [cell])  # noqa: S608  # one of three names
 
     def forget_sources(self, tx: Cursor, begins: str, *, exactly: bool) -> list[str]:
@@ -275,6 +287,7 @@ class Queue:
         for (task,) in found:
             for table, column in (("label_proposals", "task"), ("label_actions", "task"), ("label_tasks", "id")):
                 tx.execute(f"DELETE FROM {table} WHERE {column} = ?", [task])  # noqa: S608  # one of three names
+        handoff.forget(tx, [str(row[0]) for row in found])
         return [str(row[0]) for row in found]
 
     def _take(self, tx: Cursor, task_id: str, person: str, now: float) -> None:

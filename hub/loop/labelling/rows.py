@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from hub.errors import TaskStateError, UnknownTaskError
 from hub.loop.labelling.rank import RANKERS, Candidate
@@ -15,6 +16,11 @@ COLUMNS = (
     "id, cell, source, picture, suffix, width, height, look_alike, rank, state, looks, holder, lease_until, version,"
     " batch, created_at"
 )
+
+TOOL: Final = "tool:"
+"""What the holder's name of pictures at another tool begins with; no person can be called so."""
+TOOL_SECONDS: Final = 30 * 86_400.0
+"""How long such a picture is held after the last sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +90,13 @@ def counted(proposal: Proposal, asked: Accept, regions: Sequence[Kept]) -> Count
 def rerank(tx: Cursor, cell: str, rule: str) -> None:
     """Rank the pictures of a cell that wait, by a rule."""
     rows = tx.execute(
-        "SELECT id, doubt, look_alike, gain, rank FROM label_tasks WHERE cell = ?"
+        "SELECT id, doubt, look_alike, gain, look, coalesce(novelty, 0), rank FROM label_tasks WHERE cell = ?"
         " AND state IN ('open', 'taken', 'second_look')",
         [cell],
     ).fetchall()
-    ranks = RANKERS[rule]([Candidate(row[0], row[1], row[2], row[3]) for row in rows])
+    ranks = RANKERS[rule]([Candidate(*row[:6]) for row in rows])
     for row, rank in zip(rows, ranks, strict=True):
-        if rank != row[4]:
+        if rank != row[6]:
             tx.execute("UPDATE label_tasks SET rank = ? WHERE id = ?", [rank, row[0]])
 
 
@@ -148,7 +154,16 @@ def note(tx: Cursor, task_id: str, person: str, what: str, now: float) -> None:
     )
 
 
-def give_back_expired(tx: Cursor, cell: str, now: float) -> None:
+def give_back_expired(tx: Cursor, cell: str, now: float, lease: float | None = None) -> None:
+    """Free the pictures whose hold is over. `lease` bounds a person's hold, where the caller knows it."""
+    # A clock that was put back must not make a hold longer than it is meant to be.
+    bounds = [(TOOL_SECONDS, True), *([(lease, False)] if lease is not None else [])]
+    for seconds, tool in bounds:
+        tx.execute(
+            "UPDATE label_tasks SET lease_until = ? WHERE cell = ? AND state = 'taken' AND lease_until > ?"
+            " AND starts_with(holder, ?) = ?",
+            [now + seconds, cell, now + seconds, TOOL, tool],
+        )
     tx.execute(
         "UPDATE label_tasks SET state = CASE WHEN looks > 0 THEN 'second_look' ELSE 'open' END, holder = NULL,"
         " lease_until = NULL, version = version + 1 WHERE cell = ? AND state = 'taken' AND lease_until < ?",
@@ -163,10 +178,44 @@ def require_holder(row: Row, person: str) -> None:
         raise TaskStateError("somebody else labels this picture")
 
 
-def require_another(tx: Cursor, task_id: str, person: str) -> None:
-    if tx.execute(
-        "SELECT 1 FROM label_actions WHERE task = ? AND person = ? AND what = 'label' AND NOT void", [task_id, person]
-    ).fetchone():
+IsUser: TypeAlias = Callable[[Cursor, str], bool]
+
+
+def human_of(tx: Cursor, person: str, is_user: IsUser) -> str:
+    """Who stands behind the name of an action: two names of one are one human, for a second look.
+
+    The tokens of a team are the team, and those that belong to no user are the operator: nobody knows who uses them.
+    Who labelled at another tool under an address `ann@acme.org` is who is called `ann` here.
+    """
+    kind, colon, rest = person.partition(":")
+    if colon and kind == "team":
+        return f"team:{rest.partition(':')[0].lower()}"
+    if colon and kind in ("label-studio", "cvat", "fiftyone"):
+        return rest.partition("@")[0].strip().lower()
+    return person.lower() if is_user(tx, person) else "operator:"
+
+
+def first_for(tx: Cursor, cell: str, person: str, is_user: IsUser) -> str | None:
+    """The first picture that waits for this person: one for a second look goes to nobody who has accepted it."""
+    waiting = tx.execute(
+        "SELECT t.id, list(a.person) FROM label_tasks t LEFT JOIN label_actions a ON t.state = 'second_look'"
+        " AND a.task = t.id AND a.what = 'label' AND NOT a.void WHERE t.cell = ? AND t.state IN ('open', 'second_look')"
+        " GROUP BY t.id, t.rank ORDER BY t.rank DESC, t.id",
+        [cell],
+    ).fetchall()
+    me = human_of(tx, person, is_user)
+    for task, people in waiting:
+        if all(human_of(tx, one, is_user) != me for one in people or () if one is not None):
+            return str(task)
+    return None
+
+
+def require_another(tx: Cursor, task_id: str, person: str, is_user: IsUser) -> None:
+    """Raises TaskStateError where the human behind `person` has accepted the picture, by whatever token."""
+    found = tx.execute(
+        "SELECT person FROM label_actions WHERE task = ? AND what = 'label' AND NOT void", [task_id]
+    ).fetchall()
+    if human_of(tx, person, is_user) in {human_of(tx, str(row[0]), is_user) for row in found}:
         raise TaskStateError("a second look is for another person than the first")
 
 

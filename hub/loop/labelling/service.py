@@ -19,10 +19,12 @@ from hub.errors import HubError, InputError, LabelError, UnknownCellError, Unkno
 from hub.loop.labelling import propagate, regions, rows
 from hub.loop.labelling.export import Exporter
 from hub.loop.labelling.fill import Filler
+from hub.loop.labelling.handoff import HandOffs, holder_of
 from hub.loop.labelling.queue import Queue
 from hub.loop.labelling.rank import doubt_of
 from hub.loop.labelling.rows import Row
 from hub.schemas import labels as s
+from hub.schemas.handoff import HandOff, HandOffIn, Returned, Sent
 from registry.blobs.blobs import BlobStore
 from registry.catalog.catalog import Catalog
 from registry.catalog.cursor import Cursor
@@ -46,6 +48,7 @@ class Labelling:
         catalog: Catalog,
         blobs: BlobStore,
         queue: Queue,
+        handoffs: HandOffs,
         filler: Filler,
         exporter: Exporter,
         access: Access,
@@ -57,6 +60,7 @@ class Labelling:
         self._catalog = catalog
         self._blobs = blobs
         self.queue = queue
+        self.handoffs = handoffs
         self._filler = filler
         self._exporter = exporter
         self._access = access
@@ -82,10 +86,12 @@ class Labelling:
     ) -> Self:
         """Wire it over one registry; it follows the deletions of datasets from now on."""
         catalog, blobs, repos = registry.catalog, registry.blobs, registry.repos
-        queue = Queue(catalog, now=now)
+        queue = Queue(catalog, now=now, is_user=_is_user)
         filler = Filler(catalog, blobs, repos, images, captures, queue, outcomes_of=outcomes_of, now=now)
         exporter = Exporter(catalog, blobs, repos, queue, ledger, quotas, now=now)
-        made = cls(catalog, blobs, queue, filler, exporter, access, privacy, classes_of, gains_of)
+        made = cls(
+            catalog, blobs, queue, HandOffs(catalog, now=now), filler, exporter, access, privacy, classes_of, gains_of
+        )
         repos.on_delete.append(made.forget_dataset)
         return made
 
@@ -181,17 +187,77 @@ class Labelling:
         """
         row = self._own(task_id, who)
         who.require(Scope.CONTRIBUTE)
+        return self.queue.view(self._accept(row, asked, who, who.owner, None))
+
+    def _accept(self, row: Row, asked: s.Accept, who: Identity, person: str, holder: str | None) -> Row:
         shown = self._shown(row)
         kept = regions.read(
             asked.regions, {one.id: one for one in shown.regions}, row.height, row.width, self.classes(row.cell)
         )
-        done = self.queue.accept(row.id, asked, kept, rows.counted(shown, asked, kept), who.owner)
+        done = self.queue.accept(row.id, asked, kept, rows.counted(shown, asked, kept), person, holder=holder)
         if self._exporter.waiting(row.cell) >= BATCH:
             try:
                 self.export(row.cell, who)
             except (HubError, RegistryError) as error:  # the labels are kept; they go with the next batch
                 log.warning("labels of %s were not committed: %s", row.cell, error)
-        return self.queue.view(done)
+        return done
+
+    # --- pictures at other tools --------------------------------------------------------------------------------------
+
+    def handed(self, cell: str, place: str | None, who: Identity) -> list[HandOff]:
+        """Pictures of a cell at other tools. Raises UnknownCellError."""
+        self._require(cell, who)
+        return self.handoffs.page(cell, place)
+
+    def hand_off(self, cell: str, asked: HandOffIn, who: Identity) -> list[HandOff]:
+        """Hold pictures for a place; those that are to be sent. Raises UnknownCellError."""
+        self._changes(cell, who)
+        return self.handoffs.take(cell, asked, who.owner)
+
+    def sent(self, task_id: str, asked: Sent, who: Identity) -> HandOff:
+        """A picture got to its place. Raises UnknownTaskError, TaskStateError."""
+        self._handed(task_id, who)
+        return self.handoffs.sent(task_id, asked.place, asked.remote)
+
+    def give_back(self, task_id: str, place: str, who: Identity) -> HandOff:
+        """Let a picture wait here again. Raises UnknownTaskError, TaskStateError."""
+        self._handed(task_id, who)
+        return self.handoffs.give_back(task_id, place)
+
+    def take_back(self, task_id: str, asked: Returned, who: Identity) -> HandOff:
+        """What a tool says of a picture; labels are taken as if they had been made here, by the person who made them.
+
+        Raises UnknownTaskError, TaskStateError, LabelError.
+        """
+        known = self._handed(task_id, who)
+        if asked.what not in ("labelled", "skipped", "removed"):
+            return self.handoffs.note(task_id, asked)
+        if (known.state, known.mark) == (asked.what, asked.mark):
+            return known
+        action, taken = self.handoffs.action_of(task_id, asked)
+        row = self.queue.row(task_id)
+        if (asked.what == "labelled" and taken) or row.state == asked.what != "labelled":
+            # It was taken, and the one who sent it did not hear of that; or it was opened again here since.
+            again = row.state == "taken" and row.holder == holder_of(asked.place)
+            return self.handoffs.note(task_id, msgspec.structs.replace(asked, what="out") if again else asked)
+        held = self.handoffs.hold_for_answer(task_id, asked.place)
+        if held is None:
+            return self.handoffs.get(task_id)
+        person, holder = f"{known.tool}:{asked.person}", holder_of(asked.place)
+        if asked.what == "labelled":
+            answer = s.Accept(action=action, version=held.version, regions=asked.regions, seconds=asked.seconds)
+            self._accept(held, answer, who, person, holder)
+        else:
+            what = "skip" if asked.what == "skipped" else "remove"
+            self.queue.move(task_id, what, held.version, person, holder=holder)
+        return self.handoffs.note(task_id, asked)
+
+    def _handed(self, task_id: str, who: Identity) -> HandOff:
+        found = self.handoffs.get(task_id)
+        if not self._privacy.works_in(who, found.cell):
+            raise UnknownTaskError(f"there is no labelling task {task_id[:40]!r}")
+        who.require(Scope.CONTRIBUTE)
+        return found
 
     def propose(self, task_id: str, asked: s.ProposalIn, who: Identity) -> s.TaskWork:
         """What a model says of a picture that waits. Raises UnknownTaskError, TaskStateError, LabelError."""
@@ -286,6 +352,7 @@ class Labelling:
         return s.LabelCell(
             cell=cell, dataset=self._place(cell), second_look=chosen.second_look, rule=chosen.rule,
             counts=self.queue.counts(cell), waiting=self._exporter.waiting(cell), classes=self.classes(cell),
+            elsewhere=self.handoffs.out(cell),
         )  # fmt: skip
 
     def _shown(self, row: Row) -> rows.Proposal:
@@ -305,3 +372,7 @@ class Labelling:
             classes=self.classes(row.cell),
             counts=self.queue.counts(row.cell),
         )
+
+
+def _is_user(tx: Cursor, name: str) -> bool:
+    return tx.execute("SELECT 1 FROM hub_users WHERE lower(name) = lower(?)", [name]).fetchone() is not None

@@ -10,6 +10,8 @@ from registry.catalog.catalog import Catalog
 from registry.stage_types import DecisionRecord
 
 NAME = "promotion"
+RULE: Final = "rule"
+"""Who promotes by itself (`hub.rollout.promoter`)."""
 _PLACES: Final = {"station": "the test station", "beta": "beta", "fleet": "the fleet"}
 _VERDICTS: Final[dict[str, Literal["", "good", "bad", "warn"]]] = {"passed": "good", "failed": "bad"}
 
@@ -21,7 +23,15 @@ def steps(catalog: Catalog, asked: Asked) -> list[Step]:
         " AND json_extract_string(record, '$.decided_at') < ? ORDER BY number DESC LIMIT ?",
         [asked.cell, _text(asked.since), _text(asked.until), asked.most],
     )
-    found = [_decision(asked.cell, id_, DecisionRecord.parse(text.encode())) for id_, text in rows]
+    offered = dict(
+        catalog.query(
+            "SELECT v.decision, r.id FROM refresh_runs r JOIN stage_variants v ON v.cell = r.cell"
+            " AND v.variant = 'cells/' || r.version WHERE r.cell = ? AND r.state = 'offered'"
+            " AND v.stage IN ('station', 'beta', 'fleet')",
+            [asked.cell],
+        )
+    )
+    found = [_decision(asked.cell, id_, DecisionRecord.parse(text.encode()), offered.get(id_)) for id_, text in rows]
     trials = catalog.query(
         "SELECT id, version, stage, state, decided_at, picks, successes FROM rollout_trials WHERE cell = ?"
         " AND decided_at >= ? AND decided_at < ? ORDER BY decided_at DESC LIMIT ?",
@@ -44,7 +54,9 @@ def _text(at: float) -> str:
     return when(min(max(at, 0.0), 32_503_680_000.0))[:-1]
 
 
-def _decision(cell: str, id_: str, record: DecisionRecord) -> Step:
+def _decision(cell: str, id_: str, record: DecisionRecord, run: str | None) -> Step:
+    """The step of a decision; `run` is the refresh whose variant it put where that is now: it may be undone."""
+    run = run if record.actor == RULE else None  # what a person moved is taken back at the refresh's own line
     version, place = record.variant.version, _PLACES.get(record.to_stage, record.to_stage)
     tone: Literal["", "good", "bad", "warn"] = "good"
     if record.kind == "rollback":
@@ -63,5 +75,5 @@ def _decision(cell: str, id_: str, record: DecisionRecord) -> Step:
     reason = "; ".join(filter(None, [record.reason, record.note]))
     return Step(
         id=step_id(at, NAME, id_[:16]), at=when(at), kind=NAME, title=title, reason=reason, who=record.actor,
-        link=f"/ui/models/{cell}/{version}", tone=tone,
+        link=f"/ui/models/{cell}/{version}", tone=tone, run=run or "", actions=["undo"] if run else [],
     )  # fmt: skip

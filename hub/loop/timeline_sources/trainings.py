@@ -17,7 +17,8 @@ def steps(catalog: Catalog, asked: Asked) -> list[Step]:
     rows = catalog.query(
         "SELECT id, state, created_by, created_at, finished_at, error, version, metrics,"
         " json_extract_string(spec, '$.refresh.run'), json_extract_string(spec, '$.dataset')"
-        " FROM hub_jobs WHERE json_extract_string(spec, '$.cell') = ? AND created_at >= ?"
+        " FROM hub_jobs WHERE kind IN ('finetune', 'refresh') AND json_extract_string(spec, '$.cell') = ?"
+        " AND created_at >= ?"
         " AND (created_at < ? OR finished_at < ?)"
         " ORDER BY greatest(created_at, coalesce(finished_at, 0)) DESC LIMIT ?",
         [asked.cell, asked.since, asked.until, asked.until, asked.most * 10],

@@ -94,6 +94,15 @@
       if (!one) throw new Error("Select the region that has four corners.");
       editor.reshape(one.key, G.clipped(G.straight(one.shape), ...view.size));
     }),
+    // What is less sure than `least` goes aside: a click at its place takes it back, as it takes an offer.
+    aside: (least) => {
+      const gone = editor.regions.filter((one) => one.keep && !(one.score !== null && one.score >= least));
+      if (!gone.length) { tell("No proposal is less sure."); return; }
+      const known = new Set(editor.offers.map((one) => one.keep));
+      editor.offers = [...editor.offers, ...gone.filter((one) => !known.has(one.keep))].sort((a, b) => (b.score || 0) - (a.score || 0));
+      editor.change(editor.regions.filter((one) => !gone.includes(one)), []);
+      tell(`${gone.length} proposals are put aside: a click at the place of one takes it back.`);
+    },
     remove: () => { if (editor.selected.length) editor.change(editor.regions.filter((one) => !editor.selected.includes(one.key)), []); },
     classify: (name) => {
       label = name;
@@ -197,6 +206,8 @@
   });
   const actions = {
     accept, undo, redo, merge: editor.merge, other: editor.other, straighten: editor.straighten,
+    unsure: () => { const scores = editor.regions.filter((one) => one.keep && one.score !== null).map((one) => one.score); editor.aside(scores.length ? Math.floor(Math.min(...scores) * 10 + 1.001) / 10 : 2); },
+    clear: () => editor.aside(2),
     skip: () => move("skip"), discard: () => move("remove"), release: () => move("release"),
     next: () => step(next),
     delete: () => { if (!tools.backspace()) editor.remove(); },
@@ -221,7 +232,7 @@
 
   const keys = {
     Enter: "accept", n: "next", s: "skip", X: "discard", g: "release", Delete: "delete", Backspace: "delete", x: "delete", u: "undo", U: "redo", m: "merge", o: "other", q: "straighten",
-    f: "fit", "+": "closer", "=": "closer", "-": "further", "?": "help", p: "propagate",
+    f: "fit", "+": "closer", "=": "closer", "-": "further", "?": "help", p: "propagate", t: "unsure", 0: "clear",
   };
   const byKey = { v: "select", d: "draw", l: "split", b: "brush", c: "cut" };
   document.addEventListener("keydown", (event) => {

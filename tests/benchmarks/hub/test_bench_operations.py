@@ -23,7 +23,7 @@ try:
 except TritonNotFound:
     needs_triton = pytest.mark.skip("no tritonserver on this machine")
 
-CYCLES, WRONG = scaled(6, 40), scaled(150, 2000)
+CYCLES, WRONG = scaled(3, 40), scaled(100, 2000)
 
 pytestmark = [needs_triton, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -49,9 +49,12 @@ def test_promotions_and_rollbacks_under_load(base: Path, tmp_path: Path) -> None
 
 
 def test_robots_come_back_by_themselves(base: Path, tmp_path: Path) -> None:
-    faults = (Fault("stub frozen", "triton_python_backend_stub", signal.SIGSTOP), Fault("hub killed", "hub", 9))
-    frozen, killed = run_faults(tmp_path, base, robots=2, timeout_s=5.0, faults=faults)
-    assert set(frozen.errors) <= {"DeadlineExceeded", "ServerUnavailable"}, frozen.figures()
+    """At night the stub is frozen; tests/serving/triton/test_operations.py freezes one each time."""
+    struck = Fault("stub struck", "triton_python_backend_stub", scaled(signal.SIGKILL, signal.SIGSTOP))
+    lost, killed = run_faults(
+        tmp_path, base, robots=2, timeout_s=5.0, faults=(struck, Fault("hub killed", "hub", signal.SIGKILL))
+    )
+    assert set(lost.errors) <= {"DeadlineExceeded", "ServerUnavailable"}, lost.figures()
     assert (killed.lost, killed.errors) == (0, {}), "robots do without the hub"
 
 

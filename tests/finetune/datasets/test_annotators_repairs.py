@@ -60,6 +60,19 @@ REPAIRED: dict[str, tuple[Make, str]] = {
         lambda f: coco(f, "a.jpg", {"segmentation": [[{"x": x, "y": y} for x, y in BOX]]}),
         "list of points",
     ),
+    "coco text coordinates": (
+        lambda f: coco(f, "a.jpg", {"segmentation": [[str(v) for v in flat(BOX)]]}),
+        "coordinates that are text",
+    ),
+    "coco text bbox": (lambda f: coco(f, "a.jpg", {"bbox": ["5", "5.0", "10", "1e1"]}), "box and no mask"),
+    "yolo decimal commas": (
+        lambda f: yolo(f, "images/a.jpg", "labels/a.txt", row(BOX).replace(".", ",")),
+        "comma for the decimal point",
+    ),
+    "yolo commas between": (
+        lambda f: yolo(f, "images/a.jpg", "labels/a.txt", row(BOX).replace(" ", ", ")),
+        "commas between",
+    ),
     "coco empty ring": (
         lambda f: coco(f, "a.jpg", {"segmentation": [[], []], "bbox": [5, 5, 10, 10]}),
         "box and no mask",

@@ -338,7 +338,7 @@ FAULTS: list[tuple[str, Make, str, str]] = [
             ("0,4", 'left="0" top="0" width="99999999" height="2"', "does not fit"),
         ]
     ),
-    ("label", lambda f: labelme(f, shape(label=3)), "a.json [shapes[0]]", "`label`"),
+    ("label", lambda f: labelme(f, shape(label=3)), "a.json [shapes[0].label]", "not text"),
     ("flat", lambda f: labelme(f, shape(points=[1, 2, 3])), "a.json [shapes[0]]", "list of [x, y]"),
     ("inf", lambda f: labelme(f, shape(points=[*SQUARE, [float("inf"), 1]])), "a.json [shapes[0]]", "finite"),
     ("group", lambda f: labelme(f, shape(group_id=[1])), "a.json [shapes[0].group_id]", "no group"),

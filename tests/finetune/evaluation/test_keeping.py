@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.finetune.fewshot import train_and_measure
@@ -21,9 +22,12 @@ from finetune.evaluation.weight_interpolation import (
     WEIGHTS,
     Answers,
     Interpolation,
+    Worth,
+    best_of,
     best_share,
     scale_adapter,
-    value,
+    values_of,
+    worth,
 )
 from finetune.models.model import new_base, save_base
 from finetune.scenes import DEMO_CELL, LABELS, write_cell
@@ -53,6 +57,40 @@ def test_no_other_share_does_better(values):
     assert found[best_share(found)] == max(values)
 
 
+def test_what_names_worse_than_none_of_it_is_not_kept():
+    """A quarter finds most without names and would answer worse by name than the base: half of it is kept."""
+    looks = {0.0: Worth(0.4, 0.4), 0.25: Worth(0.39, 0.9), 0.5: Worth(0.41, 0.45), 1.0: Worth(0.2, 0.8)}
+    assert best_share(values_of(looks)) == 0.5
+    assert best_share(values_of(looks | {0.5: Worth(0.3, 1.0)})) == 0.0
+
+
+@pytest.mark.parametrize(("better", "share"), [("base", 0.0), ("variant", 1.0), ("neither", 1.0)])
+def test_a_handful_of_images_can_refuse_a_training(better, share):
+    """Fewer than are chosen by: the base's answers stay where they did better, and there is no half of it."""
+    truths = [square(2, "box") for _ in range(LEAST_IMAGES - 1)]
+    samples = [sample(k, truth) for k, truth in enumerate(truths)]
+    right, wrong = (Answers((one,) * len(truths), (one,) * len(truths)) for one in (square(2, "box"), square(8, "box")))
+    looked: list[float] = []
+
+    def look(at: float) -> Answers:
+        looked.append(at)
+        return right if better == "base" else wrong
+
+    kept, answers = best_of(samples, truths, ("box",), right if better == "variant" else wrong, look)
+    assert (kept, looked) == (share, [0.0])
+    assert answers is right or better == "neither"
+
+
+def test_nothing_of_a_variant_is_looked_at_in_the_size_of_the_base(tmp_path):
+    """Some of it in its own size."""
+    for share, size in ((0.5, 448), (0.0, None)):
+        save_file({"x.lora_B.weight": torch.ones(2, 2)}, tmp_path / WEIGHTS)
+        (tmp_path / "variant.json").write_text('{"image_size": 448, "rank": 2}')
+        scale_adapter(tmp_path, share)
+        told = json.loads((tmp_path / "variant.json").read_text())
+        assert (told.get("image_size"), told["rank"]) == (size, 2)
+
+
 def square(at: int, label: str, score: float = 1.0) -> Instances:
     mask = np.zeros((1, 16, 16), np.bool_)
     mask[0, at : at + 8, at : at + 8] = True
@@ -76,15 +114,15 @@ def test_names_and_outlines_count_alike():
     truths = [square(2, "box") for _ in range(4)]
     samples = [sample(k, truth) for k, truth in enumerate(truths)]
 
-    def worth(*said: Instances) -> float:
+    def mean(*said: Instances) -> float:
         named = tuple(one.take([k for k, label in enumerate(one.labels) if label == "box"]) for one in said)
-        return value(samples, truths, ("box",), Answers(named, said))
+        return worth(samples, truths, ("box",), Answers(named, said)).mean
 
     right, misnamed, wrong = (square(*how, 0.9) for how in ((2, "box"), (2, "sack"), (8, "box")))
-    assert worth(*[right] * 4) == pytest.approx(1.0)
-    assert worth(*[misnamed] * 4) == pytest.approx(0.5)
-    assert worth(*[wrong] * 4) == 0
-    assert worth(right, right, misnamed, misnamed) > worth(right, right, wrong, wrong)
+    assert mean(*[right] * 4) == pytest.approx(1.0)
+    assert mean(*[misnamed] * 4) == pytest.approx(0.5)
+    assert mean(*[wrong] * 4) == 0
+    assert mean(right, right, misnamed, misnamed) > mean(right, right, wrong, wrong)
 
 
 def test_a_way_is_walked_to_and_fro():

@@ -12,44 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from finetune.contract import FinetuneRequest, Start
+from finetune.contract import Start
 from finetune.datasets import Dataset, read_dataset, write_dataset
 from finetune.datasets.deck import Deck
 from finetune.datasets.refresh_deck import refresh_deck
 from finetune.errors import BaseModelError, DeckError
 from finetune.evaluation.weight_interpolation import blend_adapter
-from finetune.models.model import load_base, new_base, save_base
+from finetune.models.model import load_base
 from finetune.pipelines.service import load_sources, run_finetune
 from finetune.refresh_plan import PLAN, PlanSlice, RefreshPlan
 from finetune.scenes import DEMO_CELL, LABELS, write_cell
 from finetune.training.adapt import AdaptRecipe, adapt
 from registry.promotion.history import judge_history
-from tests.finetune.training.test_training import TINY
+from tests.finetune.pipelines.material import request
 
 WEIGHTS = "adapter_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def base_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    save_base(new_base(TINY, LABELS, seed=1), folder, card="# tiny\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cell_dir(tmp_path_factory):
-    return write_cell(tmp_path_factory.mktemp("cell"), DEMO_CELL, images=9, seed=3, size=96)
-
-
-def request(**changes) -> FinetuneRequest:
-    wanted = {
-        "cell": "dock-7",
-        "dataset_ref": "north/dock-7@" + "c" * 64,
-        "base_ref": "base/universal@v1",
-        "base_commit": "b" * 64,
-        "max_seconds": 4.0,
-    }
-    return FinetuneRequest(**{**wanted, **changes})
 
 
 @pytest.fixture(scope="module")

@@ -16,42 +16,20 @@ from finetune.datasets.deck import Deck
 from finetune.errors import DatasetError, DeckError, TrainingError
 from finetune.evaluation import weight_interpolation as keeping
 from finetune.evaluation.weight_interpolation import SHARES
-from finetune.models.model import load_base, new_base, save_base
+from finetune.models.model import load_base
 from finetune.pipelines import measure as measuring
 from finetune.pipelines import service as pipeline
 from finetune.pipelines.base_service import judges, make_base
-from finetune.pipelines.service import FinetuneRequest, run_finetune
+from finetune.pipelines.service import run_finetune
 from finetune.report import service as report_service
 from finetune.report.examine import examine
-from finetune.scenes import DEMO_CELL, HELD_OUT, LABELS, write_cell
+from finetune.scenes import DEMO_CELL, HELD_OUT, write_cell
 from finetune.training.base import BaseRecipe
 from registry.promotion.readiness import judge_metrics
 from serving.inference.segmenter import Segmenter
 from serving.instances import Instances
+from tests.finetune.pipelines.material import request
 from tests.finetune.training.test_training import TINY
-
-
-@pytest.fixture(scope="module")
-def base_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    save_base(new_base(TINY, LABELS, seed=1), folder, card="# tiny\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cell_dir(tmp_path_factory):
-    return write_cell(tmp_path_factory.mktemp("cell"), DEMO_CELL, images=9, seed=3, size=96)
-
-
-def request(**changes) -> FinetuneRequest:
-    wanted = {
-        "cell": "dock-7",
-        "dataset_ref": "north/dock-7@" + "c" * 64,
-        "base_ref": "base/universal@v1",
-        "base_commit": "b" * 64,
-        "max_seconds": 4.0,
-    }
-    return FinetuneRequest(**{**wanted, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +103,7 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
         report_service, "scale_adapter", lambda folder, by: (walked.append((folder.name, by)), scale(folder, by))[1]
     )
     result = run_finetune(
-        request(max_seconds=2.0),
+        request(),
         dataset_dir=cell,
         base_dir=base_dir,
         workspace=tmp_path / "work",
@@ -151,13 +129,47 @@ def test_a_variant_keeps_what_does_best_and_is_measured_so(share, base_dir, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("share", "size"), [(1.0, 128), (0.0, None)])
+def test_a_variant_is_trained_measured_and_served_in_the_size_that_was_asked_for(
+    share, size, base_dir, tmp_path, monkeypatch
+):
+    """Where nothing is kept it answers as the base does, in the base's size."""
+    cell = write_cell(tmp_path / "cell", DEMO_CELL, images=14, seed=3, size=160, valid_share=8 / 14)
+    monkeypatch.setattr(keeping, "best_share", lambda _: share)
+    trained = []
+    adapt = pipeline.adapt
+    monkeypatch.setattr(
+        pipeline,
+        "adapt",
+        lambda m, s, recipe, *a, **k: (trained.append(recipe.image_size), adapt(m, s, recipe, *a, **k))[1],
+    )
+    result = run_finetune(
+        request(max_seconds=1.0, image_size=128),
+        dataset_dir=cell,
+        base_dir=base_dir,
+        workspace=tmp_path / "work",
+        report=lambda _: None,
+    )
+    assert trained == [128]
+    assert json.loads((result.variant_dir / "variant.json").read_text()).get("image_size") == size
+    assert result.metrics["image_size"] == (size or 64)
+    found = examine(result.variant_dir, cell, base=base_dir)
+    assert found.evaluation.ap == pytest.approx(result.metrics["variant_ap"], abs=1e-6)
+    segmenter = Segmenter.load(base_dir, base_name="universal@v1", device="cpu")
+    segmenter.add_variant("dock-7@v1", result.variant_dir)
+    assert segmenter.size("dock-7@v1") == (size or 64)
+    if not share:
+        assert result.metrics["variant_ap"] == pytest.approx(result.metrics["base_ap"], abs=1e-6)
+
+
+@pytest.mark.slow
 def test_where_nothing_is_kept_there_is_no_curve_and_the_page_says_why(base_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.evaluation.learning_curve.MIN_SECONDS", 0.5)
+    monkeypatch.setattr("finetune.evaluation.learning_curve.MIN_SECONDS", 0.25)
     monkeypatch.setattr(keeping, "best_share", lambda _: 0.0)
     cell = write_cell(tmp_path / "cell", DEMO_CELL, images=24, seed=4, size=96)
     stages = []
     result = run_finetune(
-        request(max_seconds=4.0, curve_share=0.4),
+        request(max_seconds=2.0, curve_share=0.4),
         dataset_dir=cell,
         base_dir=base_dir,
         workspace=tmp_path / "work",
@@ -189,6 +201,7 @@ def test_the_variant_names_its_base_and_deck(finished):
     assert document["base"] == {"repo": "base/universal", "revision": "v1", "commit": "b" * 64}
     assert document["deck"] == deck.digest
     assert document["labels"] == deck.label_map
+    assert document["disjoint"] is True, "no label of these scenes lies in another"
     assert deck.dataset == "north/dock-7"
     card = (result.variant_dir / "README.md").read_text()
     assert "base_model: base/universal" in card
@@ -220,7 +233,7 @@ def test_a_stopped_fine_tune_says_so_and_leaves_no_variant(base_dir, cell_dir, t
 
 @pytest.mark.slow
 def test_methods_are_compared_on_the_same_holdout(base_dir, cell_dir):
-    rows = compare_methods(data=cell_dir, base_dir=base_dir, images=5, seconds=1.5, seeds=(0,))
+    rows = compare_methods(data=cell_dir, base_dir=base_dir, images=5, seconds=0.5, seeds=(0,))
     assert [row.method for row in rows] == ["zero-shot", "lora", "full", "scratch"]
     assert len({row.evaluation.images for row in rows}) == 1
     assert all(row.steps > 0 for row in rows[1:])
@@ -241,12 +254,12 @@ def test_a_base_is_made_judged_and_described(tmp_path, cell_dir):
         out=tmp_path / "base",
         report=lambda _: None,
         judge_folders=[cell_dir],
-        scenes=4,
+        scenes=2,
     )
     assert len(judgements) == len(judges()) + 1 >= 2 + len(HELD_OUT), "its own looks, the held-out cells, the folder"
     card = (tmp_path / "base" / "README.md").read_text()
     assert "no photograph" in " ".join(card.split())
-    assert f"| {judgements[0].name} | 4 |" in card
+    assert f"| {judgements[0].name} | 2 |" in card
     assert "class-agnostic AP50" in card
     assert 0 < json.loads((tmp_path / "base" / "config.json").read_text())["score_pivot"] < 1
     Segmenter.load(tmp_path / "base")
@@ -273,13 +286,13 @@ def test_the_report_says_what_came_of_it(finished):
 def test_a_longer_budget_has_a_curve_and_earlier_data_is_looked_at(
     base_dir, finished, cell_dir, tmp_path_factory, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("finetune.evaluation.learning_curve.MIN_SECONDS", 0.5)
+    monkeypatch.setattr("finetune.evaluation.learning_curve.MIN_SECONDS", 0.25)
     monkeypatch.setattr(keeping, "best_share", lambda _: 1.0)  # with nothing kept there is no curve
     cell = write_cell(tmp_path_factory.mktemp("more"), DEMO_CELL, images=24, seed=4, size=96)
     before, _ = finished
     stages = []
     result = run_finetune(
-        request(max_seconds=8.0, curve_share=0.4, dataset_ref="north/other@" + "d" * 64),
+        request(max_seconds=4.0, curve_share=0.4, dataset_ref="north/other@" + "d" * 64),
         dataset_dir=cell,
         base_dir=base_dir,
         workspace=tmp_path,

@@ -152,3 +152,19 @@ def test_the_shipped_card_has_its_whole_line() -> None:
     assert UNKNOWN_STEP not in steps
     assert len(steps) >= 8
     assert steps[-1].generator == "2", "down to the first base, which began with random weights"
+
+
+@pytest.mark.slow
+def test_a_card_names_each_set_of_photographs_with_its_licence(tmp_path: Path) -> None:
+    named = write_cell(tmp_path / "dock", DEMO_CELL, images=3, seed=1, size=64)
+    silent = write_cell(tmp_path / "rack", DEMO_CELL, images=2, seed=2, size=64)
+    (silent / "README.md").unlink(missing_ok=True)
+    (named / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# Dock\n")
+    recipe = BaseRecipe(photographs=(named, silent), photograph_share=0.3)
+    card = base_card(recipe, LABELS, [], steps=10, seconds=120)
+    told = " ".join(card.split())
+    assert "30% labelled photographs, each altered anew: `dock` (" in told
+    assert ", cc-by-4.0), `rack` (" in told
+    assert "licence not stated)" in told
+    assert "no photograph among them" not in told
+    assert rows(card)[0][8].strip().endswith("photographs 30%")

@@ -25,6 +25,7 @@ from serving.inference.score_calibration import answered
 from serving.instances import Instances
 from tests.finetune.evaluation.test_evaluate import CLASSES, INTERVALS, SIDE, pairs
 from tests.finetune.training.test_training import TINY
+from tests.scale import scaled
 
 
 def squares(count: int, scores: list[float], right: list[bool]) -> tuple[Instances, Instances]:
@@ -139,7 +140,7 @@ def test_the_pivot_is_where_f1_is_best() -> None:
     assert best_pivot([truth], [answer.take(range(10, 40))]) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(15, 300), deadline=None)
 @given(st.lists(st.tuples(st.floats(0.03, 0.97), st.booleans()), min_size=1, max_size=40))
 def test_no_other_score_is_much_better_than_the_pivot(drawn: list[tuple[float, bool]]) -> None:
     scores, right = [s for s, _ in drawn], [r for _, r in drawn]

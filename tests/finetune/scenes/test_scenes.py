@@ -15,6 +15,7 @@ from finetune.scenes.environment import CLEARANCE, Maker
 from finetune.scenes.layouts import LAYOUTS
 from finetune.scenes.packages import Cuboid, paint_all, structure
 from finetune.scenes.textures import texture_bank
+from tests.scale import scaled
 
 
 def one_environment(name: str) -> Look:
@@ -93,7 +94,7 @@ def test_structures_hide_packages_and_carry_no_id():
     assert (canvas.ids == 1).any()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(15, 300), deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9))
 def test_paint_order_agrees_with_rays(seed, count):
     """Along random rays from the eye, a nearer box of a disjoint set is always painted later."""

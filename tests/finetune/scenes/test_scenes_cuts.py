@@ -15,6 +15,7 @@ from finetune.scenes.face_occluders import FaceCuts
 from finetune.scenes.materials import BoxSkins
 from finetune.scenes.packages import TOP, UNDERSIDE
 from finetune.scenes.textures import FACE, texture_bank
+from tests.scale import scaled
 
 GROUND = (150, 120, 90)
 
@@ -26,7 +27,7 @@ def face_of(seed: int, face: int) -> np.ndarray:
     return skin
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(15, 300), deadline=None)
 @given(seed=st.integers(0, 10_000), face=st.integers(0, 5))
 def test_a_face_keeps_its_shape_and_the_underside_is_left_alone(seed: int, face: int) -> None:
     skin = face_of(seed, face)

@@ -15,6 +15,7 @@ from finetune.scenes.environment import Maker
 from finetune.scenes.loads import Kind, SharedSkins, bond, build_load, layer_of, take_away
 from finetune.scenes.packages import Cuboid
 from finetune.scenes.textures import texture_bank
+from tests.scale import scaled
 
 DENSE = ("cartons", "depalletise", "loads", "shelves")
 PLAIN = replace(BROAD, rooms=0.0, negatives=0.0, empty=0.0, distortion=0.0)
@@ -24,7 +25,7 @@ def maker(seed: int) -> Maker:
     return Maker(np.random.default_rng(seed), BROAD, texture_bank(), 96)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(12, 200), deadline=None)
 @given(
     width=st.floats(0.6, 1.3), depth=st.floats(0.5, 1.2), long=st.floats(0.12, 0.5), wide=st.floats(0.1, 0.4),
     turned=st.integers(0, 2), mirrored=st.booleans(),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.training.aligned import CELLS_EACH, aligned_loss, assign, box_overlap, mask_boxes
 from serving.families.parcelseg import Dense, cell_middles
+from tests.scale import scaled
 
 SIDE, FINE, CLASSES, PROTOTYPES = 8, 32, 4, 6
 
@@ -40,7 +41,7 @@ def random_dense(seed: int, count: int = 1) -> Dense:
 corner = st.tuples(*[st.integers(0, FINE - 1)] * 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 400), deadline=None)
 @given(st.lists(corner, min_size=1, max_size=6), st.integers(0, 50))
 def test_every_instance_that_is_seen_can_be_answered_for(boxes, seed):
     masks = rectangles(boxes)
@@ -62,7 +63,7 @@ def test_every_instance_that_is_seen_can_be_answered_for(boxes, seed):
             assert (own == cover[number].argmax()).all(), "a sliver has its fullest cell or none"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 400), deadline=None)
 @given(corner, corner)
 def test_overlap_is_that_of_the_pixels(one, other):
     masks = torch.zeros(2, FINE, FINE)

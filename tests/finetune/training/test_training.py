@@ -29,6 +29,7 @@ from finetune.training.examples import MASK_STRIDE, Example, collate
 from finetune.training.loop import Budget, latest_checkpoint, warm_cosine
 from serving.inference.preprocess import resize
 from serving.inference.slot_layers import can_carry
+from tests.scale import scaled
 
 TINY = Architecture(
     image_size=64, patch_size=16, hidden_size=32, layers=3, heads=2, blocks=1, queries=12, spare_labels=2
@@ -74,7 +75,7 @@ def test_collate_normalises_and_keeps_instances_apart():
     assert batch["mask_labels"][0].dtype == torch.float32
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=scaled(10, 200), deadline=None)
 @given(st.integers(0, 1000), st.integers(40, 130), st.integers(40, 130))
 def test_fitting_keeps_aspect_and_masks(seed, height, width):
     rng = np.random.default_rng(seed)
@@ -100,7 +101,7 @@ def test_augmentation_is_seeded_and_well_formed():
     assert not np.array_equal(first[0].pixels, AugmentedExamples(sources, size=64, count=50, seed=4)[0].pixels)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=scaled(12, 200), deadline=None)
 @given(st.lists(st.floats(1, 4), min_size=2, max_size=9), st.integers(0, 100))
 def test_sources_come_up_as_often_as_they_weigh(weights, seed):
     source = Source(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8), np.bool_), np.zeros(0, np.int64))
@@ -262,7 +263,7 @@ train_base(recipe, Path(sys.argv[1]), report=lambda t: print("step", t.step, flu
 def test_a_killed_base_training_goes_on_from_its_checkpoint(tmp_path):
     root = Path(__file__).parents[3]
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], cwd=root, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 700
     while latest_checkpoint(tmp_path) is None and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.1)
     child.send_signal(signal.SIGKILL)

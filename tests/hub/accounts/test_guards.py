@@ -10,8 +10,10 @@ from litestar.testing import TestClient
 from hub.accounts.tokens import Scope
 from hub.services import Services
 from tests.hub.api.test_api import fill
+from tests.hub.rollout.test_votes import manifest
 
 ANYBODY, PERSON, JOB, UPLOAD = "anybody signed in", "not a job", "the job's own process", "contribute or job"
+SITE = "a site's own token"
 READ, CONTRIBUTE, FINETUNE, PROMOTE, ADMIN = ANYBODY, *(Scope.CONTRIBUTE, Scope.FINETUNE, Scope.PROMOTE, Scope.ADMIN)
 
 MAY: dict[str, str] = {
@@ -53,6 +55,7 @@ MAY: dict[str, str] = {
     # jobs
     "POST /finetunes": FINETUNE,
     "GET /jobs": READ,
+    "POST /jobs": FINETUNE,
     "GET /jobs/{job_id}": READ,
     "GET /jobs/{job_id}/events": READ,
     "GET /jobs/{job_id}/log": READ,
@@ -145,6 +148,16 @@ MAY: dict[str, str] = {
     "POST /cells/{cell}/refresh/now": FINETUNE,
     "POST /cells/{cell}/refresh/runs/{run}/veto": PROMOTE,
     "POST /cells/{cell}/refresh/runs/{run}/undo": PROMOTE,
+    "GET /datasets/{namespace}/{name}/contributions": READ,
+    "GET /growth": ADMIN,
+    "GET /growth/policy": ADMIN,
+    "PUT /growth/policy": ADMIN,
+    "GET /growth/contributions": ADMIN,
+    "POST /growth/contributions/{contribution}/decision": ADMIN,
+    "GET /growth/runs": ADMIN,
+    "POST /growth/runs": ADMIN,
+    "GET /growth/runs/{run}": ADMIN,
+    "POST /growth/runs/{run}/stop": ADMIN,
     "GET /labels": READ,
     "GET /labels/cells/{cell}": READ,
     "PUT /labels/cells/{cell}": CONTRIBUTE,
@@ -161,6 +174,14 @@ MAY: dict[str, str] = {
     "POST /labels/tasks/{task_id}/accept": CONTRIBUTE,
     "POST /labels/tasks/{task_id}/move": CONTRIBUTE,
     "PUT /labels/tasks/{task_id}/proposal": CONTRIBUTE,
+    "GET /labels/cells/{cell}/handoffs": READ,
+    "POST /labels/cells/{cell}/handoffs": CONTRIBUTE,
+    "PUT /labels/tasks/{task_id}/handoff": CONTRIBUTE,
+    "POST /labels/tasks/{task_id}/handoff": CONTRIBUTE,
+    "DELETE /labels/tasks/{task_id}/handoff": CONTRIBUTE,
+    "GET /labels/cells/{cell}/ml/health": READ,
+    "POST /labels/cells/{cell}/ml/setup": READ,
+    "POST /labels/cells/{cell}/ml/predict": READ,
     "GET /rollouts/{cell}": READ,
     "GET /trials/{trial_id}": READ,
     "PUT /rollouts/{cell}/lines": PROMOTE,
@@ -175,6 +196,17 @@ MAY: dict[str, str] = {
     "POST /maintenance/backup": ADMIN,
     "POST /maintenance/gc": ADMIN,
     "POST /maintenance/fsck": ADMIN,
+    # sites, and what they ask with their own tokens
+    "GET /sites": ADMIN,
+    "POST /sites": ADMIN,
+    "DELETE /sites/{site_id}": ADMIN,
+    "GET /sites/cameras": READ,
+    "GET /site/wishes": SITE,
+    "POST /site/wishes/{wish_id}/taken": SITE,
+    "POST /site/messages": SITE,
+    "PUT /site/captures/{capture_id}": SITE,
+    "PUT /site/predictions/{segment}": SITE,
+    "PUT /site/statistics/{name}": SITE,
     # audit
     "GET /audit": ADMIN,
     "GET /audit/check": ADMIN,
@@ -198,6 +230,14 @@ BODIES: dict[str, object] = {
     "POST /tokens": {"name": "t", "scopes": ["read"], "user": "x"},
     "POST /evaluations": {"model": "x@v1", "metrics": {}},
 }
+BODIES |= {
+    "POST /jobs": {"kind": "dataset-check", "asked": {"dataset": "a/b"}},
+    "POST /labels/cells/{cell}/handoffs": {"tool": "fiftyone", "place": "p", "claimer": "c"},
+    "PUT /labels/tasks/{task_id}/handoff": {"place": "p", "remote": "1"},
+    "POST /labels/tasks/{task_id}/handoff": {"place": "p", "what": "labelled", "mark": "x"},
+    "POST /labels/cells/{cell}/ml/predict": {"tasks": []},
+}
+BODIES |= {"POST /sites": {"name": "hamburg", "cells": ["dock-7"]}}
 BODIES |= {"PUT /cells/{cell}/refresh/policy": {"policy": {}}}
 BODIES |= {
     "POST /provenance/statement": {"name": "base/universal@v1"},
@@ -224,7 +264,7 @@ def may(token: str, need: str, route: str) -> bool:
         return route in FOR_JOBS
     if need == ANYBODY:
         return True
-    if need == JOB:
+    if need in (JOB, SITE):
         return False
     if need == UPLOAD:
         return token in (Scope.CONTRIBUTE, Scope.ADMIN)
@@ -289,6 +329,12 @@ def test_a_teams_things_are_its_own(raw: TestClient[Any], services: Services) ->
         assert ask(bob, method, "/datasets/acme/secret" + route, body) == 404, route
     assert raw.get("/api/v1/datasets", headers=bob).json() == []
     assert [one["name"] for one in raw.get("/api/v1/datasets", headers=ann).json()] == ["acme/secret"]
+    assert ask(ann, "PUT", "/datasets/acme/secret/offer", {}) == 404, "there is no revision to offer"
+    body = manifest(("f.txt", b"frames"))
+    started = raw.post("/api/v1/datasets/acme/secret/uploads", headers=ann, json=body).json()
+    digest = body["files"][0]["sha256"]
+    assert raw.put(f"/api/v1/uploads/{started['id']}/files/{digest}", content=b"frames", headers=ann).is_success
+    assert ask(ann, "POST", f"/uploads/{started['id']}/commit") < 300
     assert raw.put("/api/v1/datasets/acme/secret/offer", headers=ann, json={}).json()["offered_by"] == "ann"
     assert raw.get("/api/v1/datasets?offered=true", headers=bob).json() == [], "an offer is to the base, not to all"
     assert ask(bob, "POST", "/finetunes", {"cell": "dock-1", "dataset": "acme/secret"}) == 403

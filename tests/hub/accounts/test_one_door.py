@@ -44,8 +44,11 @@ def test_a_dataset_that_was_deleted_begins_anew(
     ann = bearer(services.tokens.issue("a", {"contribute"}, user="ann"))
     body = manifest(("f.txt", b"frames"))
     assert ask("PUT", "/datasets/acme/d", {"private": False}, headers=ann).is_success
+    first, digest = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json(), body["files"][0]["sha256"]
+    assert raw.put(f"/api/v1/uploads/{first['id']}/files/{digest}", content=b"frames", headers=ann).is_success
+    assert ask("POST", f"/uploads/{first['id']}/commit", headers=ann).is_success
     assert ask("PUT", "/datasets/acme/d/offer", {"note": "ours"}, headers=ann).is_success
-    started = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json()
+    started = ask("POST", "/datasets/acme/d/uploads", manifest(("g.txt", b"more")), headers=ann).json()
     talk = raw.post(
         "/api/datasets/acme/d/discussions", json={"title": "a talk", "description": "of frames"}, headers=ann
     )
@@ -58,7 +61,6 @@ def test_a_dataset_that_was_deleted_begins_anew(
     assert raw.get("/api/datasets/acme/d/discussions", headers=ann).json()["discussions"] == []
     again = ask("POST", "/datasets/acme/d/uploads", body, headers=ann).json()
     assert again["id"] != started["id"]
-    digest = body["files"][0]["sha256"]
     assert raw.put(f"/api/v1/uploads/{again['id']}/files/{digest}", content=b"frames", headers=ann).is_success
     assert ask("POST", f"/uploads/{again['id']}/commit", headers=ann).is_success
 

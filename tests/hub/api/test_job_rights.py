@@ -14,7 +14,7 @@ from litestar.testing import TestClient
 from hub.accounts.tokens import Identity, Scope
 from hub.client.client import HubClient
 from hub.errors import HubAnswerError
-from hub.jobs import run as job_run
+from hub.kinds import finetune as job_run
 from hub.schemas.core import Claim, FinetuneIn
 from hub.schemas.resources import QuotaIn
 from hub.services import Services

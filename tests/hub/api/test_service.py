@@ -189,9 +189,9 @@ def test_requests_over_http_run_once_and_may_be_tried_again(
     client: HubClient, dataset: str, services: Services
 ) -> None:
     client.create_cell("dock-7")
-    asked = FinetuneIn(cell="dock-7", dataset=dataset, class_map={"tote": "box"})
+    asked = FinetuneIn(cell="dock-7", dataset=dataset, class_map={"tote": "box"}, image_size=448)
     job = client.finetune(asked)
-    assert (job.team, job.spec.class_map) == ("acme", {"tote": "box"})
+    assert (job.team, job.spec.class_map, job.spec.image_size) == ("acme", {"tote": "box"}, 448)
     assert client.finetune(asked).id == job.id
     client.cancel(job.id)
     assert client.retry(job.id).state == "queued"

@@ -59,6 +59,8 @@ def test_help_loads_nothing_slow_and_names_every_command() -> None:
         ["dataset", "check"], ["dataset", "convert"], ["dataset", "push"], ["dataset", "list"], ["dataset", "show"],
         ["finetune", "submit"], ["finetune", "watch"], ["finetune", "list"], ["finetune", "cancel"],
         ["model", "list"], ["model", "show"], ["model", "promote"], ["model", "rollback"],
+        ["dataset", "offer"], ["dataset", "contribution"], ["base", "grow"], ["base", "growths"],
+        ["base", "contributions"], ["base", "growth-policy"],
         ["base", "train"], ["base", "judge"], ["eval"], ["scenes", "write"], ["scenes", "show"],
         ["bench", "fewshot"], ["bench", "claim"], ["bench", "scenes"],
     ],
@@ -230,3 +232,22 @@ def test_a_teams_token_is_a_teams_and_no_users(here: Settings, capsys: pytest.Ca
     assert (code, "one team" in said) == (2, True)
     code, _, said = command(capsys, "token", "create", "ci", "--fullname", "Ann")
     assert (code, "--user" in said) == (2, True)
+
+
+@pytest.mark.slow
+def test_a_pushed_folder_keeps_the_licence_of_its_card(
+    here: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    frames = write_rectangles(tmp_path / "frames", images=3)
+    (frames / "README.md").write_text("---\nlicense: CC0-1.0\n---\n\n# Frames\n")
+
+    def pushed(*more: str) -> str:
+        assert command(capsys, "dataset", "push", str(frames), "acme/licensed", *more)[0] == 0
+        with HubClient.of(here) as client:
+            client.download("dataset", "acme/licensed", "main", "README.md", tmp_path / "card.md")
+        return (tmp_path / "card.md").read_text()
+
+    assert "license: cc0-1.0" in pushed()
+    assert "license: mit" in pushed("--licence", "mit"), "what is said goes before"
+    (frames / "README.md").write_text("# Frames\n")
+    assert "license: unknown" in pushed()

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from finetune.datasets import FORMATS, read_dataset
-from hub.cli.dataset import FORMAT_NAMES
 from hub.cli.main import run
 from tests.finetune.folders import coco_folder, coco_json, yolo_folder
 
 PARTS = [[2, 2, 9, 2, 9, 9, 2, 9], [20, 20, 30, 20, 30, 28, 20, 28]]
 
 
-def test_the_help_names_every_format() -> None:
-    assert tuple(FORMATS) == FORMAT_NAMES
+def test_an_unknown_format_is_answered_with_every_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["dataset", "convert", str(yolo_folder(tmp_path)), str(tmp_path / "out"), "--to", "pascal"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert len(FORMATS) >= 13 and all(name in said for name in FORMATS)
 
 
 def test_check_names_the_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,3 +63,51 @@ def test_a_queue_by_commands(here: Settings, capsys: pytest.CaptureFixture[str],
     assert run(["label", "undo", "labelled-cell", batch["id"]]) == 5
     assert said(capsys, "label", "list", "--cell", "labelled-cell")[0]["state"] == "open"
     assert run(["label", "next", "nowhere"]) == 3
+
+
+def test_pictures_go_to_another_tool_and_come_back_by_commands(
+    here: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(["cell", "create", "handed-cell"])
+    capsys.readouterr()
+    mask = np.zeros((1, 60, 80), bool)
+    mask[0, 10:40, 10:50] = True
+    mask[0, 20:30, 20:30] = False
+    for number in range(2):
+        found = Instances.from_masks(mask, ["box"], [0.9])
+        frame = np.full((60, 80, 3), 90 + number, np.uint8)
+        kept = Capture(frame, found, secrets.token_hex(8), 1.7e9, "sample", "x@v1", "handed-cell", None, None)
+        CaptureStore(here.telemetry_folder / "captures").add(kept)
+    assert said(capsys, "label", "fill", "handed-cell") == {"made": 2}
+    where = ["handed-cell", "--to", "fiftyone", "--folder", str(tmp_path / "set")]
+    assert said(capsys, "label", "push", *where)["sent"] == 2
+    document = json.loads((tmp_path / "set" / "samples.json").read_text())
+    first, second = document["samples"]
+    first["tags"] = ["accepted"]
+    (tmp_path / "set" / "samples.json").write_text(json.dumps(document))
+    pulled = said(capsys, "label", "pull", *where, "--give-back")
+    assert (pulled["new"], pulled["given_back"]) == (1, 1)
+    assert pulled["counts"] == {"labelled": 1, "given back": 1}
+    (left,) = json.loads((tmp_path / "set" / "samples.json").read_text())["samples"]
+    assert left["parcelhub_task"] == first["parcelhub_task"] and not (tmp_path / "set" / second["filepath"]).exists()
+    assert [one["state"] for one in said(capsys, "label", "status", "handed-cell")] == ["labelled"]
+    assert run(["label", "status", "handed-cell"]) == 0
+    assert "labelled" in capsys.readouterr().out
+    # What the options lack, and a token that others can read, is told before anything is sent.
+    monkeypatch.delenv("CVAT_ACCESS_TOKEN", raising=False)
+    token = tmp_path / "token"
+    token.write_text("secret-of-a-test")
+    token.chmod(0o644)
+    cvat = ["label", "push", "handed-cell", "--to", "cvat", "--url", "http://127.0.0.1:9"]
+    for arguments, word in (
+        (["label", "push", "handed-cell", "--to", "fiftyone"], "--folder"),
+        (["label", "push", "handed-cell", "--to", "cvat"], "--url"),
+        (cvat, "CVAT_ACCESS_TOKEN"),
+        ([*cvat, "--token-file", str(token)], "chmod 600"),
+    ):
+        assert run(arguments) == 2
+        told = capsys.readouterr().err
+        assert word in told and "secret-of-a-test" not in told
+    token.chmod(0o600)
+    assert run([*cvat, "--token-file", str(token)]) == 1
+    assert "does not answer" in capsys.readouterr().err

@@ -224,13 +224,13 @@ def test_hostile_contents_are_refused(client: HubClient, services: Services, pat
     assert nothing_written(services)
 
 
-@pytest.mark.parametrize(("path", "said"), NAMES, ids=[repr(name) for name, _ in NAMES])
-def test_hostile_names_are_refused(client: HubClient, services: Services, path: str, said: str) -> None:
-    with pytest.raises(HubAnswerError, match=said) as error:
-        client.start_upload("acme/evil", manifest({path: picture()}), "m")
-    assert error.value.status in (400, 422)
-    assert nothing_written(services)
-    assert not any((services.settings.data / "dataset-uploads").iterdir())
+def test_hostile_names_are_refused(client: HubClient, services: Services) -> None:
+    for path, said in NAMES:
+        with pytest.raises(HubAnswerError, match=said) as error:
+            client.start_upload("acme/evil", manifest({path: picture()}), "m")
+        assert error.value.status in (400, 422), path
+        assert nothing_written(services), path
+        assert not any((services.settings.data / "dataset-uploads").iterdir()), path
 
 
 def test_claims_of_many_bytes_are_refused_before_one_travels(

@@ -88,7 +88,7 @@ def test_as_people_and_tools_write_them(work: Path, content: bytes) -> None:
 
 
 @hypothesis_settings(
-    max_examples=scaled(60, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(25, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     lines=st.lists(
@@ -109,7 +109,7 @@ def test_attributes_are_what_git_says(work: Path, lines: list[tuple[str, str]], 
 
 
 @hypothesis_settings(
-    max_examples=scaled(60, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=scaled(25, 3000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(lines=st.lists(st.one_of(PATTERN, PATTERN.map("!{}".format)), min_size=1, max_size=5), paths=PATHS)
 @example(lines=["a\\ ", "b \\  "], paths=["a ", "a", "b  "])

@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -356,3 +357,34 @@ def test_a_clone_keeps_no_old_commit_alive(ann: Client, services: Services) -> N
     after = services.hf.git.refs(info)
     assert after.keys() == before.keys()
     assert after != before
+
+
+DEEP = (b"[" * 100_000, b'{"a":' * 100_000, b'{"name": ' + b"[" * 5000 + b"]" * 5000 + b"}")
+NO_TEXT = (b'{"name": "\xed\xa0\x80"}', b'{"name": "\xff"}', b'{"\xc3": 1}')
+
+
+def test_bodies_that_no_decoder_can_read_are_the_callers_mistake(ann: Client) -> None:
+    ways = ("repos/create", "models/ann/dock/preupload/main", "v1/cells", "v1/outcomes", "v1/forget")
+    for where, body in product(ways, (*DEEP, *NO_TEXT)):
+        told = ann.post(f"/api/{where}", content=body, headers={"Content-Type": "application/json"})
+        assert 400 <= told.status_code < 500, (where, body[:20], told.text)
+
+
+def test_bodies_that_are_read_by_hand_as_well(ann: Client) -> None:
+    ways = ("/ann/dock/info/lfs/verify", "/ann/dock/info/lfs/objects/batch", COMMIT)
+    for where, body in product(ways, (*DEEP, *NO_TEXT)):
+        told = ann.post(where, content=body, headers={"Content-Type": "application/vnd.git-lfs+json"})
+        assert 400 <= told.status_code < 500, (where, body[:20], told.text)
+
+
+@pytest.mark.parametrize("body", [*DEEP, b'{"architectures": ["\xed\xa0\x80"]}'])
+def test_a_configuration_that_nobody_can_read_hides_no_model(ann: Client, body: bytes) -> None:
+    value = {"path": "config.json", "content": base64.b64encode(body).decode(), "encoding": "base64"}
+    lines = [{"key": "header", "value": {"summary": "s"}}, {"key": "file", "value": value}]
+    sent = ann.post(COMMIT, content="\n".join(map(json.dumps, lines)), headers={"Content-Type": "application/x-ndjson"})
+    if sent.is_success:  # else it was refused, in words
+        assert ann.get("/api/models/ann/dock?expand=config").status_code == 200
+        assert ann.get("/api/models/ann/dock").status_code == 200
+        assert ann.get("/api/models?full=true").status_code == 200
+    else:
+        assert sent.status_code in (400, 422), sent.text

@@ -220,6 +220,18 @@ def test_copies_lists_and_teams(ann: HfApi, eve: HfApi, repo: str, live_hub: Set
     assert overview["numModels"] >= 1
 
 
+def test_a_card_is_checked_without_a_token(live_hub: Settings) -> None:
+    """Stock clients ask so before each card that they push, whatever token they push it with."""
+
+    def check(head: str) -> httpx.Response:
+        body = {"content": f"---\n{head}\n---\n# Dock\n", "repoType": "model"}
+        return httpx.post(f"{live_hub.url}/api/validate-yaml", json=body, headers={"Accept": "text/plain"})
+
+    assert check("license: mit").status_code == 200
+    told = check("license: [7, {}]")
+    assert (told.status_code, "license" in told.text) == (400, True)
+
+
 @pytest.mark.parametrize(
     "path", ["models/acme/x/like", "models/acme/x/likers", "settings/webhooks", "spaces", "collections/a/b", "jobs/ann"]
 )

@@ -101,25 +101,24 @@ class TestTokens:
         answer = raw.get("/api/datasets/ada/dock/xet-write-token/refs%2Fpr%2F1", headers=as_user("ada"))
         assert answer.status_code == 200
 
-    @pytest.mark.parametrize(
-        ("user", "address", "status"),
-        [
-            ("bob", "/api/datasets/ada/dock/xet-read-token/main", 404),  # private
-            ("bob", "/api/datasets/ada/dock/xet-write-token/main", 404),
-            ("ada", "/api/datasets/ada/nothing/xet-read-token/main", 404),
-            ("ada", "/api/spaces/ada/dock/xet-read-token/main", 404),
-            ("bob", "/api/datasets/ada/open/xet-read-token/main", 200),
-            ("bob", "/api/datasets/ada/open/xet-write-token/main", 403),
-            ("bob", "/api/datasets/ada/open/xet-write-token/main?create_pr=1", 200),
-            ("ada", "/api/datasets/ADA/Dock/xet-write-token/main", 200),
-        ],
+    PERMISSIONS = (
+        ("bob", "/api/datasets/ada/dock/xet-read-token/main", 404),  # private
+        ("bob", "/api/datasets/ada/dock/xet-write-token/main", 404),
+        ("ada", "/api/datasets/ada/nothing/xet-read-token/main", 404),
+        ("ada", "/api/spaces/ada/dock/xet-read-token/main", 404),
+        ("bob", "/api/datasets/ada/open/xet-read-token/main", 200),
+        ("bob", "/api/datasets/ada/open/xet-write-token/main", 403),
+        ("bob", "/api/datasets/ada/open/xet-write-token/main?create_pr=1", 200),
+        ("ada", "/api/datasets/ADA/Dock/xet-write-token/main", 200),
     )
-    def test_permissions(self, raw, services, as_user, user, address, status):
+
+    def test_permissions(self, raw, services, as_user):
         services.registry.repos.create(RepoId.parse("ada/open", "dataset"))
-        answer = raw.get(address, headers=as_user(user))
-        assert answer.status_code == status
-        if status == 404:
-            assert answer.headers["X-Error-Code"] == "RepoNotFound"
+        for user, address, status in self.PERMISSIONS:
+            answer = raw.get(address, headers=as_user(user))
+            assert answer.status_code == status, (user, address)
+            if status == 404:
+                assert answer.headers["X-Error-Code"] == "RepoNotFound", (user, address)
 
     def test_readers_propose_nothing(self, raw, as_user):
         address = "/api/datasets/ada/dock/xet-write-token/main"

@@ -28,7 +28,7 @@ from hub.settings import Settings
 from registry.types import RepoId
 from tests.hub.material import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 MIB = 1024**2
 
 UPLOAD = """

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from hub.client.client import HubClient
+from hub.clock import Elapsed
 from hub.error_table import problem_of
 from hub.errors import AnotherServiceError, HubAnswerError
 from hub.jobs.logs import JobLogs
@@ -25,7 +26,7 @@ def test_workspaces_of_ended_jobs_go_and_the_others_stay(tmp_path):
         (tmp_path / name).mkdir()
     os.utime(tmp_path / "orphan", (0, 0))
 
-    def broken():
+    def broken(leapt):
         raise OSError("one kind fails")
 
     tidied = Housekeeping(
@@ -33,8 +34,9 @@ def test_workspaces_of_ended_jobs_go_and_the_others_stay(tmp_path):
         ended=lambda before: ["failed"] if before < time.time() else [],
         known=lambda: {"failed", "running", "young"},
         forget_uploads=broken,
-        forget_parts=lambda: 2,
+        forget_parts=lambda leapt: 2,
         workspace_grace=timedelta(days=7),
+        elapsed=Elapsed(tmp_path.parent / "clock.json"),
     ).run()
     assert (tidied.workspaces, tidied.uploads, tidied.parts) == (2, 0, 2)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["fresh-orphan", "running", "young"]
@@ -76,7 +78,7 @@ def test_a_worker_survives_whatever_a_claim_is_answered(tmp_path, monkeypatch):
     answers = [HubAnswerError(500, "x", "x", "x"), HubAnswerError(401, "x", "x", "x"), ValueError("no JSON"), None]
     worker = Worker(Settings.load({}, data=tmp_path), SimpleNamespace())
 
-    def claim(name):
+    def claim(name, kinds):
         answer = answers.pop(0)
         if answer is not None:
             raise answer

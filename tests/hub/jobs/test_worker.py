@@ -13,8 +13,8 @@ import pytest
 from hub.client.client import HubClient
 from hub.schemas.core import FinetuneIn, Job, JobEvent
 from hub.settings import Settings
-from hub.stack.processes import parcelhub_command, spawn, stop
-from tests.hub.material import wait_for
+from hub.stack.processes import stop
+from tests.hub.material import start_worker, wait_for, write_rectangles
 
 
 @pytest.fixture
@@ -31,10 +31,6 @@ def job(client: HubClient, tmp_path: Path) -> Job:
     if "dock-7" not in [cell.name for cell in client.cells()]:
         client.create_cell("dock-7")
     return client.finetune(FinetuneIn(cell="dock-7", dataset="acme/nothing"))
-
-
-def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    return spawn(parcelhub_command("worker"), env=settings.environment())
 
 
 def job_process(worker: subprocess.Popen[bytes]) -> psutil.Process:
@@ -76,14 +72,14 @@ def test_killed_processes_come_back_and_a_cancelled_job_ends(live_hub: Settings,
         wait_for(lambda: client.job(job.id).state == "cancelled")
         wait_for(lambda: gone(child))
     finally:
-        assert stop(second, grace_seconds=20) == 0
+        assert stop(second, grace_seconds=60) == 0
 
 
 def test_a_worker_that_is_told_to_stop_hands_its_job_back(live_hub: Settings, client: HubClient, job: Job) -> None:
     worker = start_worker(live_hub)
     child = job_process(worker)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     assert gone(child)
     after = client.job(job.id)
     assert (after.state, after.crashes) == ("queued", 0)
@@ -93,11 +89,24 @@ def test_a_worker_that_is_told_to_stop_hands_its_job_back(live_hub: Settings, cl
 def test_a_job_that_cannot_succeed_fails_with_its_sentence(live_hub: Settings, client: HubClient, job: Job) -> None:
     worker = start_worker(live_hub)
     try:
-        wait_for(lambda: client.job(job.id).state == "failed", seconds=120)
+        wait_for(lambda: client.job(job.id).state == "failed", seconds=280)
     finally:
-        assert stop(worker, grace_seconds=20) == 0
+        assert stop(worker, grace_seconds=60) == 0
     assert "no dataset found" in str(client.job(job.id).error)
     assert client.job(job.id).crashes == 0
+
+
+def test_a_check_runs_in_a_process_of_its_own(live_hub: Settings, client: HubClient, tmp_path: Path) -> None:
+    """A kind that only its module knows: the process has to know it before it reads the job."""
+    client.push_folder("dataset", "acme/checked", write_rectangles(tmp_path / "frames", images=3), "three")
+    job = client.ask_for_job("dataset-check", dataset="acme/checked")
+    worker = start_worker(live_hub)
+    try:
+        wait_for(lambda: client.job(job.id).state in ("finished", "failed"), seconds=280)
+    finally:
+        assert stop(worker, grace_seconds=60) == 0
+    after = client.job(job.id)
+    assert (after.state, after.crashes) == ("finished", 0), after.error
 
 
 def _events_now(client: HubClient, job_id: str) -> list[JobEvent]:

@@ -10,7 +10,7 @@ import numpy as np
 from hub.services import Services
 from serving.instances import Instances
 from serving.observed.captures import Capture
-from serving.observed.novelty_watch import pack
+from serving.observed.packing import pack
 
 WIDTH = 32
 SINCE = float(int(time.time()) - 5 * 86_400)

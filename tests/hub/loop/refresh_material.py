@@ -66,7 +66,7 @@ def answer(services: Services, job: Job, folder: Path, *, train: list[str], hold
     """Answer a job with a variant of such a deck. Returns the variant's name."""
     claim = services.jobs.claim("w1")
     assert claim is not None and claim.job.id == job.id
-    variant, _ = write_variant(folder, job.spec.base_commit, job.id)
+    variant, _ = write_variant(folder, job.spec.base_commit, job.id, base=job.spec.base)
     deck = json.dumps(
         {
             "dataset": job.spec.dataset,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from finetune.datasets import read_dataset
+from hub.accounts.tokens import Scope
 from hub.client.client import HubClient
 from hub.errors import UnknownTaskError
 from hub.loop.labelling.queue import Queue
@@ -372,3 +374,27 @@ def test_the_tables_open_in_a_catalog_that_had_none(tmp_path: Path) -> None:
         assert Queue(catalog).counts("x") == {}
     with Catalog.open(tmp_path / "c.duckdb", [REGISTRY, LABELLING]) as catalog:
         assert Queue(catalog).next("x", "ann") is None
+
+
+def test_a_second_look_is_by_another_human_and_not_by_another_token(
+    services: Services, as_job: Client, ready: dict[str, str], client: HubClient
+) -> None:
+    issue = services.tokens.issue
+    phone = issue("ann-desk", [Scope.CONTRIBUTE], user="ann")
+    programs = [issue(name, [Scope.CONTRIBUTE, "team:acme"]) for name in ("one", "two")]
+    ops = [issue(name, [Scope.CONTRIBUTE]) for name in ("ops-a", "ops-b")]
+    with as_job(ready["ann"]) as ann:
+        ann.set_label_cell(CELL, s.LabelSettings(second_look=True))
+    for first, same in ((ready["ann"], phone), (programs[0], programs[1]), (ops[0], ops[1])):
+        with as_job(first) as one, as_job(same) as again, as_job(ready["ben"]) as ben:
+            work = one.next_label_task(CELL)
+            assert work is not None
+            assert one.accept_labels(work.task.id, answer(work)).state == "second_look"
+            other = again.next_label_task(CELL)
+            if other is not None:
+                assert other.task.id != work.task.id
+                again.move_label_task(other.task.id, "release", other.task.version)
+            now = ben.label_task(work.task.id)
+            assert refused(partial(again.move_label_task, work.task.id, "take", now.task.version))[0] == 409
+            taken = ben.move_label_task(work.task.id, "take", now.task.version)
+            assert ben.accept_labels(work.task.id, answer(taken)).state == "labelled"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.error_table import problem_of
 from hub.errors import BaseMismatchError, UnknownBaseError
 from hub.models.variants import repo_of
 from hub.schemas.core import FinetuneIn, FinishIn, Job
@@ -33,15 +34,17 @@ def again(hub: Services) -> Services:
     return Services.open(hub.settings)
 
 
-def make_variant(hub: Services, tmp_path: Path, *, base: str = "") -> str:
-    """A finished job's variant of the cell dock-7."""
-    if not hub.cells.all():
-        hub.cells.create("dock-7", "")
+def make_variant(hub: Services, tmp_path: Path, *, base: str = "", cell: str = "dock-7") -> str:
+    """A finished job's variant of a cell."""
+    known = {one.name for one in hub.cells.all()}
+    if cell not in known:
+        hub.cells.create(cell, "")
+    if not known:
         frames = hub.store.ensure(RepoId("dataset", "acme", "dock"))
         card = hub.store.blobs.put_bytes(b"# Frames")
         entry = FileEntry("README.md", card.sha256, card.size)
         hub.store.repos.commit(RepoId("dataset", frames.namespace, frames.name), [entry], message="m", author="a")
-    job = hub.finetunes.request(FinetuneIn(cell="dock-7", dataset="acme/dock", base=base), "tester")
+    job = hub.finetunes.request(FinetuneIn(cell=cell, dataset="acme/dock", base=base), "tester")
     claim = hub.jobs.claim("w")
     assert claim is not None
     return finish(hub, job, tmp_path)
@@ -49,7 +52,7 @@ def make_variant(hub: Services, tmp_path: Path, *, base: str = "") -> str:
 
 def finish(hub: Services, job: Job, tmp_path: Path) -> str:
     folder, deck = write_variant(tmp_path / job.id, job.spec.base_commit, job.id, base=job.spec.base)
-    repo = repo_of("dock-7")
+    repo = repo_of(job.spec.cell)
     hub.store.ensure(repo)
     entries = []
     for path in folder.iterdir():
@@ -152,18 +155,25 @@ def test_damaged_files_are_healed_at_the_next_start(hub: Services, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_variants_on_another_base_wait_until_the_served_ones_are_gone(hub: Services, tmp_path: Path) -> None:
+def test_variants_on_several_bases_are_served_beside_each_other(hub: Services, tmp_path: Path) -> None:
     old = make_variant(hub, tmp_path)
     promote(hub, old)
     write_base_files(hub.settings.base_source, mark=b" better")
     hub = again(hub)
-    assert hub.serving_folder.read()["base"] == "universal@v1", "promoted variants need their own base"
+    table = hub.serving_folder.read()
+    assert (table["base"], table.get("bases")) == ("universal@v1", None), "promoted variants need their own base"
     new = make_variant(hub, tmp_path, base="base/universal@v2")
-    hub.cells.create("dock-8", "")
-    with pytest.raises(BaseMismatchError, match="base/universal@v2"):
-        hub.promotions.promote("dock-7", new, "beta", actor="tester", note="")
+    hub.promotions.promote("dock-7", new, "beta", actor="tester", note="")
+    table = hub.serving_folder.read()
+    assert (table["base"], table["bases"]) == ("universal@v2", {f"dock-7@{old}": "universal@v1"})
+    for base in ("universal@v1", "universal@v2"):
+        assert f"base/{base}/model.safetensors" in table["digests"]
+        assert (hub.settings.serving_folder / "base" / base / "model.safetensors").is_file()
+    hub.promotions.rollback("dock-7", "beta", actor="tester", note="")
+    assert hub.serving_folder.read()["base"] == "universal@v1"
     promote(hub, new)  # it takes the place of the only one on v1
-    assert hub.serving_folder.read()["base"] == "universal@v2"
+    table = hub.serving_folder.read()
+    assert (table["base"], table.get("bases")) == ("universal@v2", None)
     hub.promotions.rollback("dock-7", "fleet", actor="tester", note="")
     assert hub.serving_folder.read()["base"] == "universal@v1"
     hub.promotions.rollback("dock-7", "fleet", actor="tester", note="")
@@ -171,6 +181,51 @@ def test_variants_on_another_base_wait_until_the_served_ones_are_gone(hub: Servi
         hub.promotions.rollback("dock-7", "fleet", actor="tester", note="")
     assert hub.serving_folder.read()["base"] == "universal@v2", "the base alone is the newest one"
     hub.close()
+
+
+@pytest.mark.slow
+def test_a_base_more_than_a_server_holds_waits_until_another_one_is_free(hub: Services, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        if number > 1:
+            write_base_files(hub.settings.base_source, mark=str(number).encode())
+            hub = again(hub)
+        made = make_variant(hub, tmp_path, base=f"base/universal@v{number}")
+        if number < 4:
+            hub.promotions.promote("dock-7", made, ("station", "beta", "fleet")[number - 1], actor="t", note="")  # type: ignore[arg-type]
+    hub.cells.create("dock-8", "")
+    assert len(hub.serving_folder.pinned_bases()) == 3
+    promote(hub, made)  # in the place of the one on v3
+    assert [name[-2:] for name in hub.serving_folder.pinned_bases()] == ["v4", "v2", "v1"]
+    write_base_files(hub.settings.base_source, mark=b"5")
+    hub = again(hub)
+    hub.promotions.rollback("dock-7", "station", actor="t", note="")
+    assert len(hub.serving_folder.pinned_bases()) == 2
+    hub.close()
+
+
+def test_a_fourth_base_beside_three_is_refused_in_words(hub: Services, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        if number > 1:
+            write_base_files(hub.settings.base_source, mark=str(number).encode())
+            hub.bases.publish(hub.settings.base_source)
+            hub.vouching.shipped_base(hub.bases.shipped(hub.settings.base_source))
+        cell = "dock-7" if number < 4 else "dock-8"
+        made = make_variant(hub, tmp_path, base=f"base/universal@v{number}", cell=cell)
+        if number < 4:
+            hub.promotions.promote(cell, made, ("station", "beta", "fleet")[number - 1], actor="t", note="")  # type: ignore[arg-type]
+    before, decisions = hub.serving_folder.read(), hub.registry.stages.history("dock-8")
+    with pytest.raises(BaseMismatchError) as refused:
+        hub.promotions.promote("dock-8", made, "station", actor="t", note="")
+    said = str(refused.value)
+    assert f"dock-8@{made} is on base/universal@v4" in said and "a server holds 3 bases" in said
+    assert all(f"base/universal@v{number}" in said for number in (1, 2, 3)), "which ones are in the way"
+    assert "roll other variants back" in said and "fine-tune again" in said, "and what to do"
+    assert hub.serving_folder.read() == before, "nothing that robots are served by has changed"
+    assert hub.registry.stages.history("dock-8") == decisions and problem_of(refused.value).status == 409
+    hub.promotions.rollback("dock-7", "station", actor="t", note="")  # one of the three is free
+    hub.promotions.promote("dock-8", made, "station", actor="t", note="")
+    assert set(hub.serving_folder.read()["bases"].values()) == {"universal@v2", "universal@v3"}
+    assert hub.serving_folder.read()["base"] == "universal@v4"
 
 
 def test_lineage_leads_from_a_variant_to_its_dataset(hub: Services, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_reports_wait_for_no_question(tmp_path: Path) -> None:
     with telemetry._lock:  # what a question or a look holds
         thread = threading.Thread(target=tell)
         thread.start()
-        assert done.wait(20)
+        assert done.wait(60)
     thread.join()
     telemetry.close()
 

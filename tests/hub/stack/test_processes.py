@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.cli.main import run
+
 GIVEN_WAY = """
 import os, subprocess, sys
 from hub.stack.processes import give_way
@@ -55,6 +57,18 @@ def test_a_job_and_what_it_starts_run_where_nothing_else_does() -> None:
     niceness, own, childs = map(int, said(GIVEN_WAY))
     assert niceness >= 10
     assert (own, childs) == (os.SCHED_IDLE, os.SCHED_IDLE)
+
+
+@pytest.mark.parametrize(("setting", "calls"), [("1", 1), ("0", 0)])
+def test_a_setting_says_whether_jobs_give_way(
+    setting: str, calls: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: list[str] = []
+    monkeypatch.setenv("PARCELHUB_JOBS_GIVE_WAY", setting)
+    monkeypatch.setattr("hub.stack.processes.give_way", lambda: called.append("gave way"))
+    monkeypatch.setattr("hub.jobs.run.run_job", lambda _settings, _job: 0)
+    assert run(["job", "run", "j1", "--data", str(tmp_path)]) == 0
+    assert len(called) == calls
 
 
 def has_group() -> bool:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def test_a_dead_part_is_started_again() -> None:
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: one.pids["one"] != before)
     one.request_stop()
-    watching.join(timeout=5)
+    watching.join(timeout=60)
     one.stop()
     assert not watching.is_alive()
 
@@ -106,8 +105,9 @@ def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     wait_for(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_stop_escalates_to_kill() -> None:
-    process = spawn([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"])
-    time.sleep(0.5)
+def test_stop_escalates_to_kill(tmp_path: Path) -> None:
+    deaf = "import pathlib, signal, sys, time; signal.signal(15, signal.SIG_IGN); pathlib.Path(sys.argv[1]).touch(); "
+    process = spawn([sys.executable, "-c", deaf + "time.sleep(600)", str(tmp_path / "deaf")])
+    wait_for((tmp_path / "deaf").exists)
     assert stop(process, grace_seconds=0.3) == -signal.SIGKILL
     assert PARENT_VARIABLE not in os.environ

@@ -23,7 +23,7 @@ ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-PATIENCE_MS = 240_000
+PATIENCE_MS, POLL_MS = 240_000, 50
 LARGE, SMALL = (1280, 900), (400, 800)
 
 
@@ -83,8 +83,12 @@ def sign_in(page: playwright.Page, site: Site) -> None:
 
 def until(page: playwright.Page, expression: str) -> None:
     """Wait for a JavaScript expression. The driver's own way needs `eval`, which the pages' policy forbids."""
-    for _ in range(PATIENCE_MS // 200):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(200)
+    for _ in range(PATIENCE_MS // POLL_MS):
+        try:
+            if page.evaluate(expression):
+                return
+        except playwright.Error as error:
+            if "context was destroyed" not in str(error):  # the page is loading anew: it is asked again
+                raise
+        page.wait_for_timeout(POLL_MS)
     raise AssertionError(expression)

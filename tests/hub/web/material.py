@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from litestar.testing import TestClient
 
 from finetune.datasets import read_dataset, write_dataset
 from hub.client.client import HubClient
+from hub.jobs.kinds import Work, kind_of
 from hub.schemas.core import FinetuneIn, FinishIn, Job, ProgressIn
 from hub.services import Services
 from registry.types import FileEntry, RepoId
+from tests.hub.conftest import SharedTransport
 from tests.hub.material import write_rectangles, write_variant
 
 EVIL = "<script>alert(1)</script>"
@@ -118,3 +121,20 @@ def report_files(services: Services, job: Job, mark: str) -> dict[str, str]:
         "report.html": f"<!doctype html><title>x</title><script>alert(1)</script><p>{mark}</p>",
         "predictions.json": json.dumps({"classes": ["box"], "images": shown}),
     }
+
+
+def work_off(raw: TestClient[Any]) -> list[Job]:
+    """Run every queued job as its process would, with the token of its own run and over REST. Returns them, ended."""
+    services: Services = raw.app.state.services
+    done = []
+    while (claim := services.jobs.claim("w1")) is not None:
+        with (
+            HubClient("http://testserver.local", claim.token, transport=SharedTransport(raw._transport)) as client,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            work = Work(client, client.job(claim.job.id), Path(folder), lambda _: None, lambda: False)
+            answer = kind_of(work.job.spec).run(work)
+            done.append(
+                client.finish(claim.job.id, commit=answer.commit, deck=answer.deck, metrics=dict(answer.metrics))
+            )
+    return done

@@ -10,8 +10,8 @@ import pytest
 
 from hub.client.client import HubClient
 from hub.settings import Settings
-from hub.stack.processes import parcelhub_command, spawn, stop
-from tests.hub.material import running_hub, write_tiny_base
+from hub.stack.processes import stop
+from tests.hub.material import running_hub, start_worker, write_tiny_base
 from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, sign_in, signed_in, until
 from tests.hub.web.material import push_rectangles
 
@@ -66,7 +66,7 @@ def page(chromium: playwright.Browser, site: Site) -> Iterator[playwright.Page]:
 
 
 def test_two_clicks_from_a_dataset_to_a_variant(page: playwright.Page, site: Site) -> None:
-    worker = spawn(parcelhub_command("worker"), env=site.settings.environment())
+    worker = start_worker(site.settings)
     try:
         page.goto(site.at("/ui/datasets/acme/dock"))
         page.click("text=Fine-tune on this")
@@ -177,20 +177,22 @@ def test_outcomes_are_narrowed_down_step_by_step(page: playwright.Page, site: Si
     page.wait_for_selector("text=No picks like these")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_small_windows_and_both_schemes(chromium: playwright.Browser, site: Site, scheme: str) -> None:
-    with signed_in(chromium, site, expected=EXPECTED, size=SMALL, scheme=scheme) as page:
+def test_small_windows_and_both_schemes(chromium: playwright.Browser, site: Site) -> None:
+    """A page that is open follows the scheme when it changes."""
+    with signed_in(chromium, site, expected=EXPECTED, size=SMALL) as page:
         for address in PAGES:
             page.goto(site.at(address))
-            assert page.evaluate("document.documentElement.scrollWidth") <= 400, address
-            poor = page.evaluate(CONTRAST)
-            assert poor == [], (address, scheme, poor)
             assert page.evaluate("document.querySelectorAll('main h1').length") == 1, address
             unnamed = "input:not([type=hidden]), select"
             names = f"[...document.querySelectorAll('{unnamed}')].filter(e => !e.labels.length).map(e => e.name)"
             assert page.evaluate(names) == [], address
-        light = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (light == "rgb(246, 247, 249)") == (scheme == "light")
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate("document.documentElement.scrollWidth") <= 400, (address, scheme)
+                poor = page.evaluate(CONTRAST)
+                assert poor == [], (address, scheme, poor)
+                light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (light == "rgb(246, 247, 249)") == (scheme == "light"), (address, scheme)
 
 
 # Texts whose contrast with what is behind them is below WCAG's AA: 4.5, or 3 for large ones.

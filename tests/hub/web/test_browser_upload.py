@@ -11,7 +11,7 @@ import pytest
 
 from hub.client.client import HubClient
 from hub.settings import Settings
-from tests.hub.material import running_hub, wait_for, write_base_files, write_rectangles
+from tests.hub.material import running_hub, running_worker, wait_for, write_base_files, write_rectangles
 from tests.hub.web.chromium import NEEDS_CHROMIUM, SMALL, Site, playwright, signed_in, until
 
 pytestmark = NEEDS_CHROMIUM
@@ -23,7 +23,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("hub")
     base = write_base_files(folder / "base")
     settings = Settings.load({}, data=folder / "data", base_source=base).on_free_ports()
-    with running_hub(settings, folder / "hub.log"):
+    with running_hub(settings, folder / "hub.log"), running_worker(settings):
         yield Site(settings, settings.client_token())
 
 
@@ -166,9 +166,9 @@ def test_what_cannot_be_used_is_said(
     assert page.evaluate("document.activeElement.id") == "problem"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_small_window(chromium: playwright.Browser, hub: Site, scheme: str, tmp_path: Path) -> None:
-    with signed_in(chromium, hub, expected=EXPECTED, size=SMALL, scheme=scheme) as page:
+def test_it_fits_a_small_window(chromium: playwright.Browser, hub: Site) -> None:
+    with signed_in(chromium, hub, expected=EXPECTED, size=SMALL) as page:
         page.goto(hub.at("/ui/datasets/new"))
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        page.screenshot(path=str(tmp_path / f"upload-{scheme}.png"), full_page=True)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

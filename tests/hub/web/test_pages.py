@@ -17,7 +17,7 @@ from hub.schemas.core import FinetuneIn
 from hub.services import Services
 from hub.web.guards import REPORT_POLICY
 from registry.types import FileEntry, RepoId
-from tests.hub.web.material import EVIL, Browser, finish_job, made_variant, push_rectangles
+from tests.hub.web.material import EVIL, Browser, finish_job, made_variant, push_rectangles, work_off
 
 ACME = "acme/dock"
 
@@ -48,24 +48,24 @@ def test_a_cell_is_told_what_there_is_in_it(browser: Browser, client: HubClient)
     assert 'name="class-box" value="1">' in browser.get("/ui/cells/dock-9")
 
 
-@pytest.mark.parametrize(
-    ("address", "status"),
-    [
-        ("/ui/nothing", 404),
-        ("/ui/cells/nope", 404),
-        ("/ui/jobs/nope", 404),
-        ("/ui/models/nope/v1", 404),
-        ("/ui/models/nope/v1/report", 404),
-        ("/ui/datasets/nope/nope", 404),
-        ("/ui/datasets/-/nope", 400),
-        ("/ui/datasets/nope/nope/images/x", 404),
-        ("/ui/compare?a=nope@v1&b=base", 404),
-        ("/ui/static/secret", 404),
-    ],
+NOT_THERE = (
+    ("/ui/nothing", 404),
+    ("/ui/cells/nope", 404),
+    ("/ui/jobs/nope", 404),
+    ("/ui/models/nope/v1", 404),
+    ("/ui/models/nope/v1/report", 404),
+    ("/ui/datasets/nope/nope", 404),
+    ("/ui/datasets/-/nope", 400),
+    ("/ui/datasets/nope/nope/images/x", 404),
+    ("/ui/compare?a=nope@v1&b=base", 404),
+    ("/ui/static/secret", 404),
 )
-def test_what_is_not_there_is_a_page(browser: Browser, address: str, status: int) -> None:
-    answer = browser.get(address, status)
-    assert "Go to the overview" in answer or address.startswith("/ui/static")
+
+
+def test_what_is_not_there_is_a_page(browser: Browser) -> None:
+    for address, status in NOT_THERE:
+        answer = browser.get(address, status)
+        assert "Go to the overview" in answer or address.startswith("/ui/static"), address
 
 
 def test_a_dataset_is_looked_at(browser: Browser, pushed: str) -> None:
@@ -241,22 +241,20 @@ def test_two_clicks_make_a_job_and_the_page_follows_it(
     assert browser.get(f"{address}/log") == ""
 
 
-@pytest.mark.parametrize(
-    ("fields", "sentence"),
-    [
-        ({"dataset": ACME, "new_cell": "No Spaces"}, "lower-case letters"),
-        ({"dataset": ACME, "new_cell": ""}, "lower-case letters"),
-        ({"dataset": "", "new_cell": "dock"}, "Choose a dataset"),
-        ({"dataset": ACME, "new_cell": "dock", "minutes": "soon"}, "could not convert"),
-        ({"dataset": ACME, "new_cell": "dock", "minutes": "0"}, "between 1 and 1,440"),
-        ({"dataset": ACME, "new_cell": "dock", "images": "1"}, "between 2 and 100,000"),
-    ],
+WRONG_FORMS: tuple[tuple[dict[str, str], str], ...] = (
+    ({"dataset": ACME, "new_cell": "No Spaces"}, "lower-case letters"),
+    ({"dataset": ACME, "new_cell": ""}, "lower-case letters"),
+    ({"dataset": "", "new_cell": "dock"}, "Choose a dataset"),
+    ({"dataset": ACME, "new_cell": "dock", "minutes": "soon"}, "could not convert"),
+    ({"dataset": ACME, "new_cell": "dock", "minutes": "0"}, "between 1 and 1,440"),
+    ({"dataset": ACME, "new_cell": "dock", "images": "1"}, "between 2 and 100,000"),
 )
-def test_a_form_that_is_wrong_says_why(
-    browser: Browser, services: Services, pushed: str, fields: dict[str, str], sentence: str
-) -> None:
-    assert sentence in browser.post("/ui/finetune", fields, status=400).text
-    assert services.jobs.all() == [] and services.cells.all() == []
+
+
+def test_a_form_that_is_wrong_says_why(browser: Browser, services: Services, pushed: str) -> None:
+    for fields, sentence in WRONG_FORMS:
+        assert sentence in browser.post("/ui/finetune", fields, status=400).text, fields
+        assert services.jobs.all() == [] and services.cells.all() == [], fields
 
 
 def test_a_job_is_cancelled_and_tried_again(browser: Browser, services: Services, pushed: str) -> None:
@@ -342,9 +340,7 @@ def test_the_check_runs_in_its_own_process_and_its_findings_have_pictures(
     assert "Not checked yet" in browser.get(f"/ui/datasets/{ACME}/check")
     browser.post(f"/ui/datasets/{ACME}/check", {})
     assert "this page reloads" in browser.get(f"/ui/datasets/{ACME}/check").lower()
-    runs = browser.client.app.state.web.quality
-    runs._waiting.put(None)
-    runs._thread.join(timeout=240)
+    work_off(browser.client)
     page = browser.get(f"/ui/datasets/{ACME}/check")
     assert "boxes, not outlines?" in page or "worth a look" in page
     assert "Looking over" not in page and "Not checked yet" not in page

@@ -157,3 +157,14 @@ def test_a_first_start_says_where_the_token_lies(
         services.tokens.ensure_admin(file)
         services.tokens.ensure_admin(file)
     assert caplog.text.count(str(file)) == 1 and file.read_text().strip() not in caplog.text
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_note_that_is_being_typed_is_not_reloaded_away(browser: Browser) -> None:
+    """The page of an offer that is being checked follows by itself only where nothing can be typed."""
+    where = f"/ui/datasets/{ACME}"
+    assert "Offer this dataset" in browser.get(f"{where}/contribution")
+    browser.post(f"{where}/offer", {"action": "offer"})
+    told = browser.get(f"{where}/contribution")
+    assert "Withdraw" in told and "Look again" in told and "offered" in told
+    assert "http-equiv" not in told

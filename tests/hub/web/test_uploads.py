@@ -6,14 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from hub.accounts.tokens import Scope
 from hub.client.client import HubClient
 from hub.services import Services
 from registry.types import RepoId
 from tests.hub.material import write_rectangles
-from tests.hub.web.material import Browser
+from tests.hub.web.material import Browser, work_off
 
 CALLS = [
     ("POST", "/ui/uploads/acme/dock"),
@@ -53,9 +51,7 @@ def send(browser: Browser, name: str, files: dict[str, bytes]) -> str:
 
 
 def wait_for_check(browser: Browser) -> None:
-    runs = browser.client.app.state.web.quality
-    runs._waiting.put(None)
-    runs._thread.join(timeout=400)
+    work_off(browser.client)
 
 
 def test_a_folder_of_any_format_becomes_a_dataset_of_the_hubs_form(
@@ -87,14 +83,15 @@ def test_what_is_no_dataset_is_said_on_the_checks_page(browser: Browser, client:
     assert [file.path for file in client.tree("dataset", "acme/notes", "main").files] == ["notes.txt"]
 
 
-@pytest.mark.parametrize(("method", "address"), CALLS)
-def test_calls_without_the_forms_proof_are_refused(browser: Browser, method: str, address: str) -> None:
+def test_calls_without_the_forms_proof_are_refused(browser: Browser) -> None:
     good = {"X-CSRF-Token": browser.csrf()}
-    for headers in ({}, {"X-CSRF-Token": "0" * 64}, good | {"Sec-Fetch-Site": "cross-site"}, good | {"Origin": "null"}):
-        answer = browser.client.request(method, address, headers=headers, json=manifest({"a.txt": b"a"}))
-        assert answer.status_code == 403, answer.text
-        assert answer.headers["content-type"].startswith("application/problem+json"), "a script reads it"
-    assert browser.client.app.state.services.datasets.page(_operator(browser), limit=9) == []
+    proofs = ({}, {"X-CSRF-Token": "0" * 64}, good | {"Sec-Fetch-Site": "cross-site"}, good | {"Origin": "null"})
+    for method, address in CALLS:
+        for headers in proofs:
+            answer = browser.client.request(method, address, headers=headers, json=manifest({"a.txt": b"a"}))
+            assert answer.status_code == 403, (address, answer.text)
+            assert answer.headers["content-type"].startswith("application/problem+json"), "a script reads it"
+        assert browser.client.app.state.services.datasets.page(_operator(browser), limit=9) == [], address
 
 
 def test_every_call_is_in_the_list_above(browser: Browser) -> None:

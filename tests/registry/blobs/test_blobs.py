@@ -21,8 +21,9 @@ from registry.errors import (
     InvalidValueError,
     TooLargeError,
 )
+from tests.scale import scaled
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=scaled(10, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def sha(data: bytes) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from registry import Artifact, Edge, Lineage
 from registry.errors import InvalidNameError, LineageCycleError
+from tests.scale import scaled
 
 fresh = itertools.count()
 
@@ -73,7 +74,7 @@ def test_a_long_ladder_of_diamonds_stays_quick(lineage):
     assert len(lineage.ancestors(node("0a"))) == 50
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(8, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=10))
 def test_walks_agree_with_a_plain_search(lineage, pairs):
     salt = next(fresh)  # the fixture is shared by all examples

@@ -16,6 +16,7 @@ from registry.maintenance.fsck import examine_folder
 from registry.maintenance.fsck_report import Report
 from tests.registry.conftest import EVALUATED, POLICY
 from tests.registry.xet_material import content, noise, put, register
+from tests.scale import scaled
 
 REPO = RepoId.parse("cells/dock-7")
 
@@ -176,7 +177,7 @@ class TestCatalog:
         path = root / "catalog.duckdb"
         sound = path.read_bytes()
         found = 0
-        for at in range(4096 * 3 + 100, len(sound), 262_144):
+        for at in range(4096 * 3 + 100, len(sound), scaled(1_048_576, 262_144)):
             path.write_bytes(sound)
             flip(path, at)
             found += kinds(examine_folder(root, quick=False)) == {"catalog-unreadable"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from registry import AddFile, Artifact, Edge, Registry, RepoId
 from registry.errors import BlobNotFoundError, RevisionNotFoundError
 from registry.maintenance.row_collection import RowsCollected, collect_rows
+from tests.scale import scaled
 
 NOW, LONG = timedelta(0), timedelta(days=7)
 REPO = RepoId.parse("acme/dock")
@@ -159,7 +160,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=scaled(5, 60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS)
 def test_what_refs_reach_is_always_there(tmp_path_factory, steps):
     """Any order of changes and collections: nothing that a ref leads to is missing, nothing else stays."""

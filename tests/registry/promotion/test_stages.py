@@ -23,6 +23,7 @@ from registry.errors import (
 from registry.promotion.policy import FIRST
 from registry.stage_types import HELD_STAGES, STAGES
 from tests.registry.conftest import EVALUATED, POLICY
+from tests.scale import scaled
 
 CELL = "dock-7"
 
@@ -313,7 +314,7 @@ ACTIONS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(6, 100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ACTIONS)
 def test_whatever_happens_a_stage_has_one_holder(registry, move, rollback, variants, actions):
     cell = f"c{next(fresh)}"  # the fixture is shared by all examples

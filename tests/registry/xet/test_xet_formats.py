@@ -28,6 +28,7 @@ from tests.registry.xet_material import (
     u32,
     xorb_rows,
 )
+from tests.scale import scaled
 
 DATA = Path(__file__).parents[1] / "data"
 # What the stock client (hf-xet 1.8.0) made of the three files below: its shard, and the first two chunks of its xorb.
@@ -135,7 +136,7 @@ class TestXorbs:
             _, stored = checked(made.body + b"XETBLOB\x01" + bytes(500), made.name, (cut,))
             assert stored == made.body
 
-    @settings(max_examples=300)
+    @settings(max_examples=scaled(80, 3000))
     @given(chunks_of_any_kind, schemes, st.data())
     def test_a_flipped_bit_is_refused(self, chunks, schemes, data):
         made = make_xorb(chunks, schemes)

@@ -38,6 +38,7 @@ from tests.registry.xet_material import (
     register,
     xorb_rows,
 )
+from tests.scale import scaled
 
 NOW = timedelta(0)
 REPO = RepoId.parse("acme/dock")
@@ -122,7 +123,7 @@ class TestFiles:
             assert files[name].sha256 == hashlib.sha256(data).hexdigest()
             assert b"".join(store.read(files[name].sha256, 0, len(data))) == data
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=scaled(12, 200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.data())
     def test_any_range_of_any_file(self, registry, store, data):
         xorbs = [put(store, noise(seed)) for seed in (5, 6)]
@@ -252,7 +253,7 @@ class TestProofs:
             store.register(shard)
 
     @pytest.mark.slow
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=scaled(40, 1000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def test_a_flipped_bit_is_refused(self, store, data):
         xorb = put(store, noise(27, count=4))

@@ -20,6 +20,7 @@ from serving.folder.routing import (
     place_of,
     write_routing,
 )
+from tests.scale import scaled
 
 names = st.from_regex(r"\A[a-z][a-z0-9-]{0,8}\Z")
 variants = st.none() | st.builds("{}@v{}".format, names, st.integers(1, 9))
@@ -33,7 +34,7 @@ routes = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=scaled(25, 500), deadline=None)
 @given(st.integers(0, 1000), st.dictionaries(names, routes, max_size=5))
 def test_a_table_survives_its_file(version: int, cells: dict[str, CellRoute]) -> None:
     table = RoutingTable(version, "universal@v1", cells, {"base/universal@v1/model.safetensors": "a" * 64})
@@ -167,3 +168,33 @@ def test_the_hubs_side_imports_no_torch() -> None:
     modules = "serving.robot.client, serving.instances, serving.errors, serving.folder.routing, serving.triton.launcher"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_variants_on_other_bases() -> None:
+    cells = {"a": CellRoute(fleet="a@v1"), "b": CellRoute(beta="b@v2", fleet="b@v1")}
+    table = RoutingTable(3, "universal@v2", cells, bases={"a@v1": "universal@v1", "b@v1": "universal@v1"})
+    assert RoutingTable.parse(table.to_json()) == table
+    assert table.all_bases() == ("universal@v2", "universal@v1")
+    assert [table.base_of(name) for name in ("a@v1", "b@v2")] == ["universal@v1", "universal@v2"]
+    told = table.told_on("universal@v1", {"universal@v1", "universal@v2"})
+    assert told.bases == {"b@v2": "universal@v2"} and told.cells == table.cells
+    assert told.told_on("universal@v2", {"universal@v2"}).cells == {"a": CellRoute(), "b": CellRoute(beta="b@v2")}
+    # What stays of the table before keeps its base.
+    after = RoutingTable(4, "universal@v2", {"a": CellRoute(fleet="a@v9")})
+    assert after.keeping(table, frozenset({"a@v9"})).bases == {"a@v1": "universal@v1"}
+
+
+@pytest.mark.parametrize(
+    "bases",
+    [
+        [],
+        {"a": "universal@v1"},
+        {"a@v1": "universal"},
+        {"a@v1": 1},
+        {f"a@v{k}": f"universal@v{k}" for k in range(2, 6)},
+    ],
+)
+def test_bases_that_are_none(bases: object) -> None:
+    value = json.loads(RoutingTable(1, "universal@v1").to_json()) | {"bases": bases}
+    with pytest.raises(RoutingError, match="bases"):
+        RoutingTable.parse(json.dumps(value).encode())

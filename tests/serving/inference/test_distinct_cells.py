@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
 from serving.families.parcelseg import SAME, ParcelSeg, box_areas, distinct_cells
+from tests.scale import scaled
 from tests.serving.conftest import CONFIGS
 
 
@@ -55,7 +56,7 @@ def test_where_too_few_are_left_the_next_best_come_behind():
 numbers = st.floats(0, 1, width=32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(25, 500), deadline=None)
 @given(
     st.lists(
         st.tuples(numbers, numbers, numbers, numbers, st.integers(-64, 64)),

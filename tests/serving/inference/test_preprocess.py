@@ -22,6 +22,7 @@ from serving.inference.preprocess import (
     preprocessor_config,
     resize,
 )
+from tests.scale import scaled
 from tests.serving.conftest import encode, scene
 
 
@@ -43,7 +44,7 @@ def test_same_pixels_as_the_transformers_image_processor(shape: tuple[int, int],
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(60, 2000), deadline=None)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.sampled_from([64, 256, 640]))
 def test_letterbox_geometry(height: int, width: int, size: int) -> None:
     box = Letterbox.fit(height, width, size)
@@ -106,7 +107,7 @@ def test_a_truncated_file_is_an_error_not_half_an_image(kind: str, share: float)
         decode_image(data[: int(len(data) * share)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(60, 2000), deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a"]))
 def test_random_bytes_are_an_image_error(data: bytes, head: bytes) -> None:
     with pytest.raises(ImageError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
+from serving.families.parcelseg import ParcelSeg, ParcelSegConfig
 from serving.families.patches import PatchConv
 from serving.inference.adapter_files import Adapter
 from serving.inference.merged_weights import MergedPool
 from serving.inference.slot_layers import BlockLayout, RowBlocks, Run, can_carry, shape_of, slot_layer
+from tests.scale import scaled
 
 LAYERS = {
     "linear": (lambda: nn.Linear(6, 10), (3, 7, 6)),
@@ -100,8 +104,9 @@ def test_a_stage_runs_each_variants_rows(name: str, traced: bool) -> None:
         layout.write(layout.pack(adapter, torch.float32), slot)
     pool = MergedPool({"it": layer}, layout)
     ready = [pool.weights(1, slots[1], {"it"}) for _ in range(2)][1]
-    rows = RowBlocks(traced=traced)
+    rows = RowBlocks(traced=traced, convolutions=frozenset({"it"} if isinstance(layer, nn.Conv2d) else ()))
     served = slot_layer("it", layer, layout.spans["it"], rows)
+    whole = traced or not rows.convolutions
     expected = {0: layer, 1: theirs[0], 2: theirs[1]}
     it = frozenset({"it"})
     calls: list[int] = []
@@ -121,12 +126,60 @@ def test_a_stage_runs_each_variants_rows(name: str, traced: bool) -> None:
         ):
             rows.put(slots[torch.tensor(index)], it, runs=runs)
             calls.clear()
-            y, double = rows.run_by_run(stage, x, 2 * x)
-            assert calls == ([len(x)] if traced or not runs else [run.rows for run in runs])
+            y, double = rows.run_by_run(stage, x, 2 * x, parts=("it", "other"))
+            assert calls == ([len(x)] if whole or not runs else [run.rows for run in runs])
             torch.testing.assert_close(double, 2 * x)
             assert rows.runs == runs, "the next stage runs on the same rows"
             for row, slot in enumerate(index):
                 torch.testing.assert_close(y[row], expected[slot](x[row : row + 1])[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("touched", "parts", "split"),
+    [
+        ({"tower.0.conv"}, ("tower", "head"), True),
+        ({"tower.0.conv", "head"}, ("tower", "head"), True),
+        ({"head"}, ("tower", "head"), False),  # a linear layer: two batched products
+        ({"tower.0.conv", "head"}, ("stem", "head"), False),  # no adapted convolution is in this part
+        ({"towers"}, ("tower",), False),
+        (set(), ("tower",), False),
+    ],
+)
+def test_a_part_is_split_for_the_convolutions_in_it_alone(
+    touched: set[str], parts: tuple[str, ...], split: bool
+) -> None:
+    rows = RowBlocks(convolutions=frozenset({"tower.0.conv", "towers"}))
+    rows.put(torch.zeros(2, 2, 4), frozenset(touched), runs=(Run(1, frozenset(touched)), Run(1)))
+    calls: list[int] = []
+
+    def stage(pixels: torch.Tensor) -> tuple[torch.Tensor]:
+        calls.append(len(pixels))
+        return (pixels,)
+
+    rows.run_by_run(stage, torch.zeros(2, 3), parts=parts)
+    assert calls == ([1, 1] if split else [2])
+
+
+def test_the_parts_of_a_network_hold_every_layer_that_carries() -> None:
+    """A layer in no part would be split for no one, and a misspelt name would split nothing."""
+    for encoder in ("stem", "efficientnet-lite0"):
+        model = ParcelSeg(ParcelSegConfig(encoder=encoder, hidden_size=32, num_hidden_layers=1, num_attention_heads=2))
+        convolutions = {
+            name.partition(".")[0]
+            for name, layer in model.named_modules()
+            if isinstance(layer, nn.Conv2d) and re.fullmatch(model.adapter_targets or "", name)
+        }
+        asked: list[str] = []
+
+        def run(stage, *inputs, parts, asked=asked):
+            asked.extend(parts)
+            return stage(*inputs)
+
+        model.run_stage = run
+        with torch.no_grad():
+            model.eval().answer(torch.zeros(1, 3, 64, 64))
+        assert convolutions and convolutions <= set(asked)
+        assert len(asked) == len(set(asked))
 
 
 def test_no_variant_of_a_batch_pushes_out_another_of_it() -> None:
@@ -179,7 +232,7 @@ def test_patches_are_the_convolution() -> None:
     torch.testing.assert_close(layer(x), nn.functional.conv2d(x, layer.weight, layer.bias, stride=(4, 2)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 400), deadline=None)
 @given(touched=st.sets(st.sampled_from("abcdef"), min_size=1), rank=st.integers(1, 4), before=st.booleans())
 def test_a_slot_holds_the_adapter_and_zeros(touched: set[str], rank: int, before: bool) -> None:
     layers = {name: nn.Linear(2 + k, 3) if k % 2 else nn.Conv2d(1 + k, 2, 3) for k, name in enumerate("abcdef")}

@@ -58,6 +58,35 @@ def test_votes_of_other_looks() -> None:
     assert verdict(two, []) == "cannot_tell"
 
 
+def test_a_split_is_one_where_the_parts_are_the_whole() -> None:
+    halves, two = found(HALF, REST, RIGHT), found(LEFT, RIGHT)
+    both_and_part = found(LEFT, HALF, RIGHT)  # the look has the package and its part
+    assert verdict(halves, looks(both_and_part, both_and_part, halves)) == "split"
+    small, crumb = (20, 20, 40, 45), (60, 80, 70, 90)
+    loose = found((20, 20, 50, 80), crumb, RIGHT)
+    assert verdict(loose, looks(two, two, loose)) == "loose_edge", "a crumb is no other half"
+    base = [Look("the base", found((20, 20, 124, 110)), again=False)] * 2
+    assert verdict(found(small, RIGHT), [*looks(found(small, RIGHT)), *base]) != "split", "the base joins what is apart"
+    by_base = [Look("the base", two, again=False)] * 2
+    assert verdict(halves, [*looks(halves, halves), *by_base]) == "split", "the whole by another model counts"
+
+
+def test_what_the_pick_brought_says_more_than_an_edge_or_a_class_that_is_in_doubt() -> None:
+    one, other, moved = found(LEFT), found(LEFT, labels=["bag"]), found((20, 20, 70, 60))
+    assert verdict(one, looks(other, other), "multi_pick") == "merged"
+    assert verdict(one, looks(moved, moved), "multi_pick") == "merged"
+    assert verdict(one, looks(moved, moved), "wrong_item") == "wrong_class"
+    assert verdict(one, looks(other, other)) == "wrong_class" and verdict(one, looks(moved, moved)) == "loose_edge"
+
+
+def test_a_class_that_is_another_one_each_time_is_as_wrong_as_one_that_is_always_the_same() -> None:
+    one = found(LEFT)
+    bag, roll = found(LEFT, labels=["bag"]), found(LEFT, labels=["cylinder"])
+    made = judge(one, Pick("drop", 0), looks(bag, bag, roll, one, one))
+    assert made.verdict == "wrong_class" and made.evidence[0].numbers["share"] == 0.6
+    assert verdict(one, looks(bag, roll, one, one, one)) == "not_vision"
+
+
 def test_what_the_robot_says_counts() -> None:
     two = found(LEFT, RIGHT, labels=["box", "bag"])
     agreed = looks(two, two, two)

@@ -17,10 +17,12 @@ import pytest
 from serving.instances import Instances
 from serving.observed.captures import CapturePolicy, CaptureStore
 from serving.observed.novelty_reference import Reference, Seen
-from serving.observed.novelty_watch import Frame, NoveltyWatch, unpack, wish
+from serving.observed.novelty_watch import Frame, NoveltyWatch
 from serving.observed.observer import CameraKey
+from serving.observed.packing import unpack
 from serving.observed.ring import FrameRing, read_key
 from serving.observed.sampling import Quota, diverse, picture_hash
+from serving.observed.wishes import wish
 
 GRID = (6, 8)
 KEY = CameraKey("dock-7", "l1")
@@ -52,7 +54,7 @@ class Site:
             folder, self.captures, self.embed, lambda _variant: reference, start=False, between_s=40_000.0, **how  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def embed(self, _image: np.ndarray, _instances: Instances) -> Seen:
+    def embed(self, _image: np.ndarray, _instances: Instances, _variant: str | None) -> Seen:
         return look(self.rng, new=self.new)
 
     def frame(self, request: str = "") -> Frame:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
+import tritonclient.grpc as grpc
 
 from serving.observed.captures import CaptureStore
 from serving.observed.spool import UPLINK, Spool
 from serving.robot.client import RobotClient
 from serving.triton.launcher import TritonServer
-from tests.serving.conftest import scene
+from tests.serving.conftest import encode, scene
 from tests.serving.observed.test_observer import frames
 from tests.serving.triton.test_triton import config_for, needs_triton, tree
 
@@ -36,9 +38,10 @@ def test_answers_carry_the_cameras_state_and_the_hub_is_told(serving_folder: Pat
     config = replace(config_for(tmp_path / "data", serving_folder), telemetry=tmp_path / "telemetry")
     spool = Spool(tmp_path / "telemetry" / UPLINK)
     with TritonServer(config) as server:
-        server.wait_ready(90)
+        server.wait_ready(600)
         with RobotClient(config.url, cell="north", timeout_s=60) as robot:
-            assert robot.segment(scene(), variant=None, line="l9").camera == "cannot_tell"
+            first = robot.segment(scene(), variant=None, line="l9")
+            assert (first.camera, first.novelty) == ("cannot_tell", "cannot_tell")
             ask_until(robot, lambda camera: camera == "ok", gain=1.0, seconds=120)
             ask_until(robot, lambda camera: camera == "dark", gain=0.1, seconds=180)
             told = [document for name in spool.names() if (document := spool.read(name))]
@@ -49,12 +52,16 @@ def test_answers_carry_the_cameras_state_and_the_hub_is_told(serving_folder: Pat
             for image in frames(5, gain=0.1):
                 assert robot.segment(image, line="l1").camera == "dark"
             assert robot.segment(scene(), line="l9").camera == "cannot_tell", "another camera"
+            with RobotClient(config.url, timeout_s=60) as nowhere:
+                alone = nowhere.segment(scene())
+                assert (alone.camera, alone.novelty) == (None, None), "no cell, no camera"
+            old_clients_hear_as_before(config.url)
             stub = next(one for one in tree(server.pid) if "python_backend_stub" in one.name())
             stub.kill()  # the guard ends a server without its backend; whoever runs it starts another one
             psutil.wait_procs([stub], 10)
     again = replace(config_for(tmp_path / "data", serving_folder), telemetry=tmp_path / "telemetry")
     with TritonServer(again) as server:
-        server.wait_ready(90)
+        server.wait_ready(600)
         with RobotClient(again.url, cell="north", timeout_s=60) as robot:
             ask_until(robot, lambda camera: camera == "dark", gain=0.1, seconds=120)
     assert len([name for name in spool.names() if spool.read(name)]) == 1, "told once"
@@ -63,13 +70,24 @@ def test_answers_carry_the_cameras_state_and_the_hub_is_told(serving_folder: Pat
     assert len(list(CaptureStore(tmp_path / "telemetry" / "captures").names())) <= kept + 3
 
 
+def old_clients_hear_as_before(url: str) -> None:
+    """They ask for the outputs that there used to be."""
+    old = grpc.InferenceServerClient(url)
+    tensor = grpc.InferInput("image", [1, len(encode(scene()))], "UINT8")
+    tensor.set_data_from_numpy(np.frombuffer(encode(scene()), np.uint8)[None])
+    wanted = [grpc.InferRequestedOutput(name) for name in ("scores", "boxes", "served_by")]
+    said = old.infer("segmenter", [tensor], outputs=wanted, parameters={"cell": "north"})
+    assert said.as_numpy("scores").shape[0] == 1 and said.as_numpy("novelty") is None
+    old.close()
+
+
 @needs_triton
 def test_nothing_is_watched_where_it_is_not_asked_for(serving_folder: Path, tmp_path: Path) -> None:
     config = replace(config_for(tmp_path / "data", serving_folder), telemetry=tmp_path / "telemetry", observe=False)
     with TritonServer(config) as server:
-        server.wait_ready(90)
+        server.wait_ready(600)
         with RobotClient(config.url, cell="north", timeout_s=60) as robot:
             answer = robot.segment(scene())
-            assert answer.camera is None
+            assert answer.camera is None and answer.novelty is None
             assert answer.served_by
     assert not (tmp_path / "telemetry" / UPLINK).exists()

@@ -25,7 +25,7 @@ from serving.errors import (
     ServerUnavailable,
 )
 from serving.robot.aio_client import AsyncRobotClient
-from serving.robot.client import RobotClient
+from serving.robot.client import RobotClient, retry_pause
 from serving.robot.outcomes import OutcomeReporter
 from serving.robot.wire import mapped
 from tests.serving.triton.test_triton import free_ports
@@ -202,6 +202,26 @@ def test_outcomes_carry_what_the_client_remembers(serve: Any) -> None:
     assert (got[1]["request_id"], got[1]["cell"]) == ("long-gone", None)
     with RobotClient(url) as robot, pytest.raises(ClientError, match="hub"):
         robot.report_outcome("r", "miss")
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "NOT_FOUND", "INVALID_ARGUMENT", "INTERNAL"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Request for unknown model: 'segmenter' has no available versions",
+        "[StatusCode.UNAVAILABLE] Request for unknown model: 'segmenter' has no available versions",
+        "Request for unknown model: 'segmenter' is not found",
+        "Request for unknown model: 'segmenter' version 1 is not ready",
+    ],
+)
+def test_a_server_without_its_model_is_stopping_or_loading_and_is_asked_again(status: str, message: str) -> None:
+    found = mapped(InferenceServerException(message, f"StatusCode.{status}"), "host:1", 2.0)
+    assert type(found) is ServerUnavailable
+    assert str(found).startswith("host:1 is stopping, or has not loaded its model yet: ") and message in str(found)
+    assert retry_pause(found, 0) is not None
+    ours = InferenceServerException("unknown_variant: the model is not ready", "StatusCode.NOT_FOUND")
+    refused = mapped(ours, "host:1", 2.0)
+    assert type(refused) is RequestRejected, "our own words are a refusal, whatever they quote"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +83,45 @@ def said(engine: Engine, query: Query) -> set[str]:
     (reply,) = engine.answer([query])
     assert isinstance(reply, Reply)
     return set(reply.instances.labels)
+
+
+def test_a_variant_of_finer_pictures_is_answered_beside_the_others(serving_folder: Path) -> None:
+    """Robots send what they always sent: masks lie on the frame's own pixels, and nobody else's answer changes."""
+    queries = [Query(scene(seed=k), cell=("south", "north")[k % 2], min_score=0.0) for k in range(4)]
+    before = Engine(serving_folder)
+    plain = before.answer(queries)
+    before.close()
+    path = serving_folder / "variants" / "north@v1" / "variant.json"
+    document = json.loads(path.read_text()) | {"image_size": 128}
+    path.unlink()  # it may be a link to the variant's own folder
+    path.write_text(json.dumps(document))
+    fine = Engine(serving_folder)
+    try:
+        found = fine.answer(queries)
+        assert not fine.faults
+    finally:
+        fine.close()
+    assert [one.served_by for one in found if isinstance(one, Reply)] == [BASE, NORTH, BASE, NORTH]
+    for query, one, other in zip(queries, found, plain, strict=True):
+        assert isinstance(one, Reply) and isinstance(other, Reply)
+        assert (one.instances.height, one.instances.width) == query.image.shape[:2]
+        same = one.instances.masks == other.instances.masks and np.allclose(
+            one.instances.scores, other.instances.scores, atol=1e-5
+        )
+        assert same is (query.cell == "south")
+
+
+def test_a_variant_of_a_size_that_is_not_served_costs_its_cell_alone(serving_folder: Path) -> None:
+    path = serving_folder / "variants" / "north@v1" / "variant.json"
+    document = json.loads(path.read_text()) | {"image_size": 4096}
+    path.unlink()
+    path.write_text(json.dumps(document))
+    engine = Engine(serving_folder)
+    try:
+        assert "image_size is 4096" in str(engine.faults["north@v1"])
+        assert [served(engine, cell=cell) for cell in ("north", "south")] == [BASE, BASE]
+    finally:
+        engine.close()
 
 
 def test_a_cold_variant_warms_up_beside_the_others(engine: Engine) -> None:
@@ -195,6 +235,37 @@ def test_a_new_base_replaces_the_old_with_its_variants(engine: Engine, serving_f
     assert served(engine, cell="south") == "base/universal@v2"
 
 
+def test_variants_on_two_bases_answer_in_one_batch(engine: Engine, serving_folder: Path) -> None:
+    make_base(serving_folder / "base/universal@v2", seed=5)
+    folder = make_variant(serving_folder / "base/universal@v2", serving_folder / "variants/east@v9", seed=6)
+    text = (folder / "variant.json").read_text().replace('"revision": "v1"', '"revision": "v2"')
+    (folder / "variant.json").write_text(text)
+    cells = {"north": CellRoute(fleet="north@v1"), "east": CellRoute(fleet="east@v9"), "south": CellRoute()}
+    swaps = engine.swaps
+    old = {"north@v1": "universal@v1"}
+    write_routing(serving_folder, RoutingTable(2, "universal@v2", cells, _digests(serving_folder), bases=old))
+    until(lambda: served(engine, cell="south") == "base/universal@v2")
+    queries = [Query(scene(seed=k), cell=cell) for k, cell in enumerate(("north", "east", "south", "north"))]
+    wanted = [NORTH, "east@v9 on base/universal@v2", "base/universal@v2", NORTH]
+    replies = engine.answer(queries)
+    assert [reply.served_by if isinstance(reply, Reply) else reply for reply in replies] == wanted
+    alone = [engine.answer([query])[0] for query in queries]
+    for one, other in zip(replies, alone, strict=True):
+        assert isinstance(one, Reply) and isinstance(other, Reply) and one.base == other.base
+        assert one.instances.masks == other.instances.masks, "a row gets what it gets alone"
+    assert engine.swaps >= swaps, "the old base was not loaded again"
+    # A variant that cannot be read leaves its cell what it had, on its own base.
+    broken = dict(cells, north=CellRoute(fleet="south@v2"))
+    (serving_folder / "variants/south@v2/adapter_model.safetensors").write_bytes(b"damaged")
+    bases = {"south@v2": "universal@v1"}
+    write_routing(serving_folder, RoutingTable(3, "universal@v2", broken, _digests(serving_folder), bases=bases))
+    until(lambda: engine.table_version == 3)
+    assert served(engine, cell="north") == NORTH
+    write_routing(serving_folder, RoutingTable(4, "universal@v2", {"south": CellRoute()}))
+    until(lambda: engine.table_version == 4)
+    assert served(engine, cell="south") == "base/universal@v2"
+
+
 def test_one_row_that_fails_unexpectedly_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     segmenter = engine._state.segmenter
     answer = segmenter.answer
@@ -267,3 +338,8 @@ def test_tokens_are_checked_against_the_cell(serving_folder: Path) -> None:
 def test_no_routing_no_engine(tmp_path: Path) -> None:
     with pytest.raises(RoutingError):
         Engine(tmp_path)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The digests of the variants' weights in a serving folder, as its routing table names them."""
+    return {str(path.relative_to(folder)): sha256(path) for path in folder.glob("variants/*/adapter_model.safetensors")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,14 @@ from serving.inference.embeddings import PATCHES, Embedder
 from serving.inference.segmenter import Segmenter
 from serving.instances import Instances
 from serving.observed.appearance import WIDTH, appearance
-from serving.observed.novelty_reference import FILE, Reference, Seen
+from serving.observed.novelty_reference import FILE, Reference, Seen, seen_of
+from serving.observed.novelty_watch import Frame
+from serving.observed.observer import CameraKey
+from serving.observed.watch_samples import stacked
 from serving.triton.backend_settings import BackendSettings
+from serving.triton.doubting import SiteDoubts
 from serving.triton.embedding import SiteEmbeddings
-from tests.serving.conftest import make_base, publish, scene, sha256
+from tests.serving.conftest import make_base, make_variant, publish, scene, sha256
 
 
 def answered(image: np.ndarray) -> Instances:
@@ -77,7 +83,7 @@ def put_reference(folder: Path, site: SiteEmbeddings, base: str = "universal@v1"
         one = site.embed(image, answered(image))
         assert one is not None
         seen.append(one)
-    embedder = site._embedder
+    embedder = site.embedder("universal@v1")
     assert embedder is not None
     path = folder / "variants" / "north@v1" / FILE
     Reference.learn(seen, base=base, layers=embedder.layers, tail=WIDTH).save(path)
@@ -122,3 +128,82 @@ def test_the_rings_settings_come_from_the_environment(tmp_path: Path) -> None:
     assert dataclasses.replace(read.ring, key=None).key is None
     with pytest.raises(TritonError, match="PARCELHUB_RING_KEY"):
         BackendSettings.read({**settings.environment(), "PARCELHUB_RING_KEY": "secret"})
+
+
+def asked(variant: str | None) -> Frame:
+    return Frame(CameraKey("north"), scene(), answered(scene()), "r1", 1.79e9, "north@v1", variant)
+
+
+def test_some_frames_are_looked_at_again_by_the_variant_and_the_base(serving_folder: Path) -> None:
+    doubts = SiteDoubts(ServingFolder(serving_folder), lambda: "universal@v1", every=2)
+    assert doubts(asked("north@v1")) is None, "one in two"
+    again = doubts(asked("north@v1"))
+    assert again is not None and len(again.unstable) == len(again.disagreed) == 2
+    assert all(0 <= value <= 1 for value in (*again.unstable, *again.disagreed, again.missing, again.frame))
+    doubts = SiteDoubts(ServingFolder(serving_folder), lambda: "universal@v1", every=1)
+    alone = doubts(asked(None))
+    assert alone is not None and alone.disagreed == (), "the base is not asked about itself"
+    assert doubts(asked("nobody@v1")) is None, "a variant that is gone"
+    assert doubts(asked("north@v1")) is not None
+
+
+def test_a_frame_is_not_looked_at_by_what_nobody_vouches_for(serving_folder: Path) -> None:
+    weights = serving_folder / "variants" / "north@v1" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"evil")
+    doubts = SiteDoubts(ServingFolder(serving_folder), lambda: "universal@v1", every=1)
+    assert doubts(asked("north@v1")) is None and doubts(asked(None)) is not None
+    gone = SiteDoubts(ServingFolder(serving_folder), lambda: "universal@v9", every=1)
+    assert gone(asked(None)) is None and gone(asked(None)) is None
+
+
+def test_an_answer_of_the_same_model_is_in_little_doubt_on_an_even_view(serving_folder: Path) -> None:
+    segmenter = Segmenter.load(serving_folder / "base" / "universal@v1", base_name="universal@v1")
+    even = np.full((120, 160, 3), 90, np.uint8)
+    found = segmenter.segment([even])[0]
+    doubts = SiteDoubts(ServingFolder(serving_folder), lambda: "universal@v1", every=1)
+    again = doubts(Frame(CameraKey("north"), even, found, "r1", 1.79e9, "base", None))
+    assert again is not None and len(again.unstable) == len(found)
+
+
+def two_bases(folder: Path) -> ServingFolder:
+    """South's variant is on another base than most, with a reference of its own there."""
+    other = make_base(folder / "base" / "other@v1", seed=5)
+    shutil.rmtree(folder / "variants" / "south@v1", ignore_errors=True)
+    document = make_variant(other, folder / "variants" / "south@v1", seed=9) / "variant.json"
+    base = {"repo": "base/other", "revision": "v1", "commit": "0" * 40}
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"base": base}))
+    table = publish(folder, 2, {"north": CellRoute(fleet="north@v1"), "south": CellRoute(fleet="south@v1")})
+    embedder = Embedder.load(other, base_name="other@v1")
+    views = [scene(seed=k) for k in range(16)]
+    seen = [seen_of(embedder.embed(view, answered(view)), view, answered(view)) for view in views]
+    path = folder / "variants" / "south@v1" / FILE
+    Reference.learn(seen, base="other@v1", layers=embedder.layers, tail=WIDTH).save(path)
+    digests = dict(table.digests) | {f"variants/south@v1/{FILE}": sha256(path)}
+    digests |= {f"base/other@v1/{one.name}": sha256(one) for one in other.iterdir()}
+    write_routing(folder, RoutingTable(3, table.base, table.cells, digests, {"south@v1": "other@v1"}))
+    return ServingFolder(folder, check_every_s=0.0)
+
+
+def test_a_variant_on_another_base_is_watched_by_that_base(serving_folder: Path) -> None:
+    found = two_bases(serving_folder)
+    site = SiteEmbeddings(found, lambda: "universal@v1")
+    image = scene(seed=3)
+    own = site.embed(image, answered(image), "south@v1")
+    main = site.embed(image, answered(image), "north@v1")
+    alone = site.embed(image, answered(image), None)
+    assert own is not None and main is not None and alone is not None
+    assert np.array_equal(main.instances, alone.instances) and not np.array_equal(own.instances, main.instances)
+    wanted = Embedder.load(serving_folder / "base" / "other@v1", base_name="other@v1").embed(image, answered(image))
+    assert np.array_equal(own.patches, wanted.patches)
+    reference = site.reference("south@v1")
+    assert reference is not None and reference.base == "other@v1"
+    assert 0 <= reference.judge(own).frame_p <= 1
+    doubts = SiteDoubts(found, lambda: "universal@v1", every=1)
+    for variant in ("south@v1", "north@v1", "south@v1"):
+        again = doubts(Frame(CameraKey("south"), image, answered(image), "r1", 1.79e9, variant, variant))
+        assert again is not None and len(again.disagreed) == 2
+
+
+def test_rows_of_several_bases_make_one_sample() -> None:
+    found = stacked([np.ones(3, np.float32), np.ones(5, np.float32)])
+    assert found.shape == (2, 5) and found[0].tolist() == [1, 1, 1, 0, 0]

@@ -36,9 +36,9 @@ from tests.serving.inference.test_segmenter import same
 from tests.serving.material import Load, certificates, run_python
 from tests.serving.triton.test_triton import config_for, needs_triton, tree
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 NORTH, SOUTH, BASE = "north@v1 on base/universal@v1", "south@v2 on base/universal@v1", "base/universal@v1"
-READY_S = 180
+READY_S = 600
 # What Triton and the backend say of a server that stops; the last is of one that has put its model away already.
 STOPPING = ("stopping", "connect", "Connection", "Socket", "no available versions")
 STUB, SERVER = "triton_python_backend_stub", "tritonserver"

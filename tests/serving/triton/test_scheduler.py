@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from serving.errors import DeadlinePassed, ServingError, TooBusy
 from serving.triton.fair_queue import FairQueue
 from serving.triton.scheduler import Batching, Scheduler
+from tests.scale import scaled
 
 
 class Held:
@@ -33,7 +34,7 @@ class Held:
         self.batches.append(list(items))
         self.waited += waited
         self.started.set()
-        assert self._go.wait(20)
+        assert self._go.wait(60)
         self.now += self.takes
         if self.fails:
             raise RuntimeError("out of memory")
@@ -44,7 +45,7 @@ class Held:
     def busy(self) -> None:
         """One request is being computed; what is put now waits."""
         self.scheduler.put("first")
-        assert self.started.wait(20)
+        assert self.started.wait(60)
 
     def finish(self) -> None:
         self._go.set()
@@ -188,7 +189,7 @@ def test_who_would_be_too_late_is_told_at_once() -> None:
     held._go.clear()
     held.started.clear()
     held.scheduler.put("running")
-    assert held.started.wait(20)
+    assert held.started.wait(60)
     held.scheduler.put("next", timeout_s=0.5)  # nobody before it: it is let in, whatever frames took
     held.scheduler.put("second", timeout_s=2.0)
     with pytest.raises(TooBusy, match=r"2 requests before it take 2\.0 s"):
@@ -251,7 +252,7 @@ def test_settings_have_limits(wrong: dict[str, int]) -> None:
         Batching(**wrong)  # type: ignore[arg-type]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(20, 500), deadline=None)
 @given(
     requests=st.lists(
         st.tuples(st.booleans(), st.sampled_from("xyz"), st.floats(0.01, 5), st.floats(0, 2)), max_size=40

@@ -77,12 +77,12 @@ def test_robots_are_answered_by_the_real_server(serving_folder: Path, tmp_path: 
     others = set(tree(os.getpid()))  # what earlier tests left in this process, a resource tracker for example
     server.start()
     try:
-        server.wait_ready(90)
+        server.wait_ready(600)
         processes = [p for p in tree(os.getpid()) if p not in others]
         assert len(processes) >= 3, "guard, server, stub"
         with RobotClient(config.url, robot="r1") as robot:
             answers_are_the_segmenters_own(robot, segmenter)
-            deadline = time.monotonic() + 20  # counts are published once a second
+            deadline = time.monotonic() + 60  # counts are published once a second
             while metric_total(config, "parcelhub_requests_total") < 6:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
@@ -152,7 +152,7 @@ def mixed_requests_share_batches(robot: RobotClient, config: TritonConfig, segme
 
     with ThreadPoolExecutor(12) as pool:
         assert len(list(pool.map(ask, range(48)))) == 48
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (found := batches(config))["parcelhub_batch_rows_total"] < 48:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -188,11 +188,11 @@ def test_a_damaged_variant_costs_nobody_else_an_answer_and_the_hub_is_told(
         server = TritonServer(config)
         server.start()
         try:
-            server.wait_ready(90)
+            server.wait_ready(600)
             with RobotClient(config.url, robot="r1", timeout_s=20) as robot:
                 if not restarted:
                     publish(serving_folder, 2, cells)
-                deadline = time.monotonic() + 20
+                deadline = time.monotonic() + 60
                 while robot.segment(scene(), cell="south").served_by != "south@v2 on base/universal@v1":
                     assert time.monotonic() < deadline
                 answer = robot.segment(scene(), cell="north")
@@ -216,12 +216,12 @@ def test_variants_that_push_each_other_out_are_all_answered(serving_folder: Path
     server = TritonServer(config)
     server.start()
     try:
-        server.wait_ready(90)
+        server.wait_ready(600)
         with RobotClient(config.url, robot="r1") as robot, ThreadPoolExecutor(6) as pool:
             variants = ["north@v1", "south@v2"] * 12
             served = list(pool.map(lambda variant: robot.segment(scene(), variant=variant).served_by, variants))
         assert served == [f"{variant} on base/universal@v1" for variant in variants]
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while metric_total(config, "parcelhub_requests_total") < len(variants):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -239,7 +239,7 @@ server = TritonServer(TritonConfig(Path(data), Path(serving), grpc_port=int(grpc
                                    metrics_port=int(metrics), torch_threads=1))
 server.start()
 server.supervise()
-server.wait_ready(90)
+server.wait_ready(600)
 print("ready", flush=True)
 time.sleep(600)
 """
