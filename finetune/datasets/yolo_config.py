@@ -63,11 +63,13 @@ def find_config(tree: Tree, *, labelled: bool) -> str | None:
     top = [name for name in files if "/" not in name and (labelled or name in naming)]
     for name in top:
         if PurePosixPath(name).stem.lower() == "data":
-            return name
+            return _agreed(tree, name, [other for other in naming if other in top])
     if naming:
-        first = [name for name in naming if _depth(name) == _depth(naming[0])]
+        first = [name for name in naming if _depth(name)[0] == _depth(naming[0])[0]]
         named = [name for name in first if PurePosixPath(name).stem.lower() == "data"] or first
-        if len(named) > 1:
+        if len(named) == 1:
+            return _agreed(tree, named[0], first)
+        if any(_said(tree, name) != _said(tree, named[0]) for name in named):
             text = f"several files name classes ({', '.join(named[:4])}): keep the right one, or bring the datasets"
             raise DatasetError(f"{text} one by one", path=Path(named[0]))
         return named[0]
@@ -77,6 +79,34 @@ def find_config(tree: Tree, *, labelled: bool) -> str | None:
     return min(
         lists, key=lambda name: (CLASS_LISTS.index(PurePosixPath(name).name.lower()), _depth(name)), default=None
     )
+
+
+def _agreed(tree: Tree, chosen: str, others: Iterable[str]) -> str:
+    """`chosen`. Raises DatasetError if a file beside it names other classes, or the same ones in another order: which
+    of them the labels were written by cannot be seen, and the wrong one swaps classes."""
+    names = _names_alone(tree, chosen)
+    for other in others:
+        theirs = _names_alone(tree, other)
+        if other != chosen and names and theirs and theirs != names:
+            text = f"names other classes than {other} beside it: keep the file that the labels were written by"
+            raise DatasetError(text, path=Path(chosen), field="names")
+    return chosen
+
+
+def _said(tree: Tree, name: str) -> object:
+    """All that a YAML file says, its text where it cannot be read."""
+    try:
+        return _load(tree, name, Findings())
+    except DatasetError:
+        return _text(tree, name)
+
+
+def _names_alone(tree: Tree, name: str) -> tuple[str, ...]:
+    """The classes that a YAML file names, none where it cannot be read (told by who reads it)."""
+    try:
+        return _class_names(_load(tree, name, Findings()), Path(name))
+    except DatasetError:
+        return ()
 
 
 def _depth(name: str) -> tuple[int, str]:

@@ -84,6 +84,14 @@ def link_folder(folder: Path) -> None:
     (folder / "valid").symlink_to(folder / "train")
 
 
+def two_deeper(folder: Path) -> None:
+    """Two files of an export in a folder of its own, neither of which is called data.yaml."""
+    (folder / "export").mkdir()
+    for name in ("a", "b"):
+        write_text(folder / f"export/{name}.yaml", (folder / "data.yaml").read_text() + f"train: {name}\n")
+    (folder / "data.yaml").unlink()
+
+
 BAD = [
     ("odd", label_text(f"0 {SQUARE}\n0 0.1 0.1 0.2 0.2 0.3 0.3 0.4\n"), "labels/1.txt:2", "odd number"),
     ("word", label_text("0 0.1 x 0.2 0.2 0.3 0.3\n"), "labels/1.txt:1", "'x' is not a number"),
@@ -109,10 +117,22 @@ BAD = [
     ("twice", lambda f: write_text(f / "data.yaml", "names: [a, a]"), "data.yaml [names]", "occurs twice"),
     ("nc", lambda f: write_text(f / "data.yaml", "nc: 3\nnames: [a]"), "data.yaml [nc]", "names 1"),
     ("yaml", lambda f: write_text(f / "data.yaml", "names: [a\nb: ]"), "data.yaml:2", "is not YAML"),
+    ("two lists", lambda f: write_text(f / "old.yaml", "names: [b, a]"), "data.yaml [names]", "other classes than old"),
+    ("two deeper", two_deeper, "export/a.yaml", "several files name classes (export/a.yaml, export/b.yaml)"),
     ("no images", lambda f: shutil.rmtree(f / "train"), "", "has no image"),
     ("empty labels", lambda f: [label_text("")(f), shutil.rmtree(f / "train/labels")], "", "has an instance"),
     ("both formats", lambda f: write_text(f / "a.json", '{"images": [], "annotations": []}'), "", "COCO"),
 ]
+
+
+@pytest.mark.parametrize(
+    "beside", ["names: {0: box, 1: bag}", "model: seg.pt\nepochs: 3", "names: [box, bag]\nnc: 2", "[a"]
+)
+def test_a_second_yaml_that_says_nothing_else_is_no_problem(tmp_path: Path, beside: str) -> None:
+    folder = yolo_folder(tmp_path / "cell")
+    names = read_dataset(folder).classes
+    write_text(folder / "args.yaml", beside)
+    assert read_dataset(folder).classes == names
 
 
 @pytest.mark.parametrize(("damage", "place", "reason"), [pytest.param(*case[1:], id=case[0]) for case in BAD])
