@@ -235,12 +235,14 @@ def _queue(
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Job:
     spec = DatasetCheckSpec(dataset=str(repo), dataset_commit=commit, convert=convert, left_out=dict(left_out))
-    request = _request(repo, services.quality.tree(repo, commit))
+    request = f"{KIND}:{team.lower()}{_of_files(repo, services.quality.tree(repo, commit))}"
     return services.jobs.create(spec, created_by, team=team, request=request)
 
 
-def _request(repo: RepoId, tree: str) -> str:
-    return f"{KIND}:{repo}:{tree}"
+def _of_files(repo: RepoId, tree: str) -> str:
+    """The end of a request's name. It begins with the team: another team's job is no answer, since nobody else may look
+    at it."""
+    return f":{repo}:{tree}"
 
 
 def accept(services: Services, job: Job, answer: FinishIn) -> Job:
@@ -278,10 +280,10 @@ class Checks:
     def standing(self, repo: RepoId, commit: str) -> Standing:
         """The newest check of these files, or of files that this revision is made of right now."""
         rows = self._services.registry.catalog.query(
-            "SELECT id, state, error FROM hub_jobs WHERE kind = ? AND (request = ? OR (state IN ('queued', 'running')"
+            "SELECT id, state, error FROM hub_jobs WHERE kind = ? AND (ends_with(request, ?) OR (state IN ('queued', 'running')"
             " AND json_extract_string(spec, '$.dataset') = ? AND json_extract_string(spec, '$.convert') = 'true'))"
             " ORDER BY created_at DESC, id LIMIT 1",
-            [KIND, _request(repo, self._services.quality.tree(repo, commit)), str(repo)],
+            [KIND, _of_files(repo, self._services.quality.tree(repo, commit)), str(repo)],
         )
         if not rows:
             return Standing("none")

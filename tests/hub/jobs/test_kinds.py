@@ -14,7 +14,7 @@ from hub.accounts.tokens import Scope
 from hub.client.client import HubClient
 from hub.errors import HubAnswerError
 from hub.jobs.kinds import job_kinds, page_of
-from hub.kinds.dataset_check import DatasetCheckSpec
+from hub.kinds.dataset_check import Checks, DatasetCheckSpec
 from hub.schemas.core import FinetuneIn
 from hub.schemas.jobs import UnknownSpec, read_spec
 from hub.schemas.resources import QuotaIn
@@ -43,6 +43,24 @@ def test_a_check_goes_through_the_queue_and_its_answer_is_kept(
     assert (done.id, done.state, done.version, done.metrics["images"]) == (job.id, "finished", None, 4)
     found = services.quality.found(RepoId.parse(ACME, "dataset"), commit)
     assert found is not None and found.images == 4 and not found.problem
+
+
+def test_another_teams_check_is_no_answer(
+    client: HubClient, services: Services, as_job: Callable[[str], HubClient], tmp_path: Path
+) -> None:
+    """Whoever asks for the check of a public dataset gets a job that they may look at; the dataset's page tells both."""
+    commit = push_rectangles(client, ACME, tmp_path, images=3)
+    client.put_user("gil", teams=["globex"])
+    token = client.create_token("gil", user="gil", scopes=["read", "finetune"])
+    first = client.ask_for_job("dataset-check", dataset=ACME)
+    with as_job(token) as other:
+        mine = other.ask_for_job("dataset-check", dataset=ACME)
+        assert (mine.id != first.id, mine.team) == (True, "gil")
+        assert other.job(mine.id).state == "queued"
+        assert other.ask_for_job("dataset-check", dataset=ACME).id == mine.id
+        with pytest.raises(HubAnswerError, match="there is no job"):
+            other.job(first.id)
+    assert Checks(services).standing(RepoId.parse(ACME, "dataset"), commit).state == "waiting"
 
 
 def test_a_run_may_touch_what_its_kind_says_and_nothing_else(
