@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +41,9 @@ def dataset() -> None:
 @json_option
 @settings_options
 def check(settings: Settings, folder: Path, quality: bool, as_json: bool) -> int:
-    """Read a dataset and say its format and what is in it; nothing is sent. docs/datasets.md lists the formats.
+    """Read a dataset (a folder or a .zip) and say its format and what is in it; nothing is sent.
 
+    docs/datasets.md lists the formats.
     Where the distribution's base is at hand, also what its labels would learn each class; `finetune submit --map`
     changes that.
 
@@ -95,11 +97,13 @@ def convert(
     leave_out_damaged: bool,
     as_json: bool,
 ) -> None:
-    """Write a dataset in another format; SRC's is found out. What the format cannot hold is counted and said.
+    """Write a dataset (a folder or a .zip) in another format; SRC's is found out. What the format cannot hold is
+    counted and said.
 
     \b
     Example:
       parcelhub dataset convert ./dock-7 ./dock-7-cvat --to cvat
+      parcelhub dataset convert ./export.zip ./dock-7 --to coco
     """
     from finetune.datasets import FORMATS, export_dataset
 
@@ -107,10 +111,11 @@ def convert(
         raise InputError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target}: exists already and is not an empty folder")
-    with counting(f"reading {source.name}") as progress:
-        found = read(source, progress, leave_out_damaged=leave_out_damaged)
-    with counting(f"writing {target.name}") as progress:
-        lost = export_dataset(found, target, name, progress=progress)
+    with unpacked(source) as folder:
+        with counting(f"reading {source.name}") as progress:
+            found = read(folder, progress, leave_out_damaged=leave_out_damaged)
+        with counting(f"writing {target.name}") as progress:
+            lost = export_dataset(found, target, name, progress=progress)
     if as_json:
         print_json(_facts(found) | {"target": str(target), "written": name, "lost": list(lost)})
         return
@@ -321,10 +326,12 @@ def _show_card(client: HubClient, repo: str, commit: str) -> None:
 
 @contextmanager
 def unpacked(source: Path) -> Iterator[Path]:
-    """The folder itself, or what a .zip holds, in a folder that vanishes again."""
+    """The folder itself, or what a .zip holds, in a folder that vanishes again. Raises InputError, DatasetError."""
     if not source.is_file():
         yield source
         return
+    if not zipfile.is_zipfile(source):
+        raise InputError(f"{source}: is a file and no ZIP; give the folder with the images and labels, or a ZIP of it")
     from finetune.datasets.archive import unpack
 
     with tempfile.TemporaryDirectory(prefix="parcelhub-zip-") as folder:

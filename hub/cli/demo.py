@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ CELLS = ("demo", "robin", "cardinal", "gantry", "dock")  # finetune.scenes.CELLS
     "--data",
     "source",
     type=click.Path(path_type=Path),
-    help="A labelled dataset of your own, in any format that is read [default: generated scenes].",
+    help="A labelled dataset of your own, a folder or a .zip, in any format that is read [default: generated scenes].",
 )
 @click.option(
     "--cell",
@@ -54,10 +55,12 @@ def demo(
     """
     import msgspec
 
+    from hub.cli.dataset import unpacked
     from hub.stack.demo import Demo, Narrator
 
     tell = Narrator(lambda words: err.print(f"[bold]·[/] {words}"), counting, follow)
-    figures = Demo(source, cell, images, folder, max_minutes, keep).run(tell)
+    with unpacked(source) if source is not None else nullcontext() as data:
+        figures = Demo(data, cell, images, folder, max_minutes, keep).run(tell)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=2) + b"\n")

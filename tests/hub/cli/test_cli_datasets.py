@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_convert_says_what_is_lost_and_loses_no_pixel(tmp_path: Path, capsys: py
         (["in", "out", "--to", "xls"], "there is no format 'xls'; there are coco,"),
         (["in", "in", "--to", "coco"], "not an empty folder"),
         (["absent", "out", "--to", "coco"], "does not exist"),
+        (["in/data.yaml", "out", "--to", "coco"], "is a file and no ZIP"),
     ],
 )
 def test_convert_refuses(
@@ -67,3 +69,20 @@ def test_convert_refuses(
     assert run(["dataset", "convert", *arguments]) == 2
     assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("mark", ["/", "\\"], ids=["slashes", "backslashes"])
+def test_a_zip_is_read_wherever_a_folder_is(tmp_path: Path, capsys: pytest.CaptureFixture[str], mark: str) -> None:
+    folder = yolo_folder(tmp_path / "in")
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as packed:
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            member = zipfile.ZipInfo("x")
+            member.filename = mark.join(file.relative_to(folder).parts)  # as old tools of Windows write it
+            packed.writestr(member, file.read_bytes())
+    assert run(["dataset", "check", str(tmp_path / "export.zip"), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["format"], facts["images"]) == ("yolo", 3)
+    assert run(["dataset", "convert", str(tmp_path / "export.zip"), str(tmp_path / "out"), "--to", "coco"]) == 0
+    assert [one.masks for one in read_dataset(tmp_path / "out").samples] == [
+        one.masks for one in read_dataset(folder).samples
+    ]
