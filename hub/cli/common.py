@@ -191,3 +191,24 @@ def write_picture(target: Path, pixels: NDArray[np.uint8]) -> None:
         written = False
     if not written:
         raise InputError(f"{target}: cannot be written as a picture (.png, .jpg)")
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """The folder itself, or what a .zip holds, in a folder that vanishes again. Raises InputError, DatasetError."""
+    if not source.is_file():
+        yield source
+        return
+    import tempfile
+    import zipfile
+
+    from hub.errors import InputError
+
+    if not zipfile.is_zipfile(source):
+        raise InputError(f"{source}: is a file and no ZIP; give the folder with the images and labels, or a ZIP of it")
+    from finetune.datasets.archive import unpack
+
+    with tempfile.TemporaryDirectory(prefix="parcelhub-zip-") as folder:
+        target = Path(folder, source.stem or "dataset")
+        unpack(source, target)
+        yield target

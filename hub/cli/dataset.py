@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 from rich.markup import escape
 
-from hub.cli.common import connect, counting, err, json_option, out, print_json, settings_options, table, weighing, when
+from hub.cli.common import (
+    connect,
+    counting,
+    err,
+    json_option,
+    out,
+    print_json,
+    settings_options,
+    table,
+    unpacked,
+    weighing,
+    when,
+)
 from hub.cli.contributions import show_contribution
 from hub.error_table import EXIT_USAGE
 from hub.errors import InputError
@@ -322,22 +331,6 @@ def _show_card(client: HubClient, repo: str, commit: str) -> None:
             return
         text = card.read_text(encoding="utf-8", errors="replace")
     out.print(Markdown(text.split("---\n", 2)[-1] if text.startswith("---\n") else text))
-
-
-@contextmanager
-def unpacked(source: Path) -> Iterator[Path]:
-    """The folder itself, or what a .zip holds, in a folder that vanishes again. Raises InputError, DatasetError."""
-    if not source.is_file():
-        yield source
-        return
-    if not zipfile.is_zipfile(source):
-        raise InputError(f"{source}: is a file and no ZIP; give the folder with the images and labels, or a ZIP of it")
-    from finetune.datasets.archive import unpack
-
-    with tempfile.TemporaryDirectory(prefix="parcelhub-zip-") as folder:
-        target = Path(folder, source.stem or "dataset")
-        unpack(source, target)
-        yield target
 
 
 def read(folder: Path, progress: ProgressCallback | None = None, *, leave_out_damaged: bool = False) -> Dataset:

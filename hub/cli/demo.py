@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from hub.cli.common import counting, debug_option, err, out, table
+from hub.cli.common import counting, debug_option, err, out, table, unpacked
 from hub.cli.watch import follow, percent
 
 if TYPE_CHECKING:
@@ -55,7 +55,6 @@ def demo(
     """
     import msgspec
 
-    from hub.cli.dataset import unpacked
     from hub.stack.demo import Demo, Narrator
 
     tell = Narrator(lambda words: err.print(f"[bold]·[/] {words}"), counting, follow)

@@ -281,7 +281,8 @@ class Checks:
         """The newest check of these files, or of files that this revision is made of right now."""
         rows = self._services.registry.catalog.query(
             "SELECT id, state, error FROM hub_jobs WHERE kind = ? AND (ends_with(request, ?)"
-            " OR (state IN ('queued', 'running') AND json_extract_string(spec, '$.dataset') = ? AND json_extract_string(spec, '$.convert') = 'true'))"
+            " OR (state IN ('queued', 'running') AND json_extract_string(spec, '$.dataset') = ?"
+            " AND json_extract_string(spec, '$.convert') = 'true'))"
             " ORDER BY created_at DESC, id LIMIT 1",
             [KIND, _of_files(repo, self._services.quality.tree(repo, commit)), str(repo)],
         )
