@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Response, get
 
+from hub.accounts.cell_tokens import LOCAL
 from hub.accounts.tokens import Scope
 from hub.api.refresh import seen_cell
 from hub.schemas.loop import Alert
@@ -88,4 +89,5 @@ def cameras(request: WebRequest, web: Parts, cell: Text) -> Response[str]:
         cell=cell,
         cameras=cameras_of(words, production.alerts.open_in(cell)),
         sites=sites,
+        local=LOCAL,
     )
