@@ -316,7 +316,7 @@ def test_the_operator_decides_and_stops_on_the_pages(services: Services, yard: s
     browser.post(address, {"action": "accept", "expected": "checked"}, status=409)
     browser.post(address, {"action": "praise", "expected": "tested"}, status=400)
     browser.post(address, {"action": "accept", "expected": "tested", "note": "the only black bags"})
-    assert (only(services).state, only(services).note) == ("accepted", "the only black bags")
+    assert (only(services).state, only(services).reason) == ("accepted", "the only black bags")
     run = services.growth.grow("admin")
     assert "Variants are put on the base once" in browser.get(f"/ui/growth/{run.id}")
     browser.post(f"/ui/growth/{run.id}/stop", {"note": "not today"})
