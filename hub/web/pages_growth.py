@@ -1,6 +1,8 @@
-"""A dataset's contribution to the base: the offer's button, its way, and what it did for whom."""
+"""The base's growth: a dataset's contribution with what it did for whom, and for the operator the growths."""
 
 from __future__ import annotations
+
+from typing import Final, cast, get_args
 
 import anyio.to_thread
 from litestar import Response, get, post
@@ -11,12 +13,15 @@ from hub.accounts.tokens import Scope
 from hub.api.growth import contributions_of
 from hub.errors import InputError
 from hub.loop.growth.contributions import OPEN, PLAINLY
+from hub.schemas.growth import ContributionState, GrowthRun
 from hub.web.dependencies import Parts, Text, last, to
 from hub.web.guards import WebRequest, form_of, identity_of
 from hub.web.pages_datasets import dataset_page, open_dataset
+from hub.web.render import page
 from registry.types import RepoId
 
 MAX_NOTE = 500
+UNDER_WAY: Final = ("training", "refitting")
 
 
 @get("/datasets/{namespace:str}/{name:str}/contribution", sync_to_thread=True)
@@ -58,3 +63,67 @@ async def change_offer(request: WebRequest, web: Parts, namespace: Text, name: T
         return f"/ui/datasets/{repo}/contribution"
 
     return to(await anyio.to_thread.run_sync(change))
+
+
+@get("/growth", sync_to_thread=True)
+def growths(request: WebRequest, web: Parts) -> Response[str]:
+    """What a growth would learn from now, the offers that stand, and the growths: for the operator."""
+    identity_of(request).require(Scope.ADMIN)
+    growth = web.services.growth
+    return page(
+        request,
+        "growths.html",
+        here="home",
+        outlook=growth.outlook(),
+        policy=growth.policies.get(),
+        offers=growth.contributions.listed(),
+        runs=growth.page(),
+    )
+
+
+@get("/growth/{run:str}", sync_to_thread=True)
+def one_growth(request: WebRequest, web: Parts, run: Text) -> Response[str]:
+    """One growth: what it learnt from, the base that came of it, and what became of each cell."""
+    identity_of(request).require(Scope.ADMIN)
+    growth = web.services.growth
+    found: GrowthRun = growth.get(run)
+    known = {
+        f"{one.dataset}@{one.commit[:12]}": one for one in growth.contributions.listed(get_args(ContributionState))
+    }
+    learnt = [(told, known.get(told.partition(":")[0])) for told in found.contributions]
+    return page(request, "growth.html", here="home", run=found, learnt=learnt, under_way=found.state in UNDER_WAY)
+
+
+@post("/growth/{run:str}/stop", status_code=HTTP_303_SEE_OTHER)
+async def stop_growth(request: WebRequest, web: Parts, run: Text) -> Redirect:
+    """End a growth: cells that have not moved stay."""
+    fields = await form_of(request)
+
+    def change() -> Redirect:
+        who = identity_of(request)
+        who.require(Scope.ADMIN)
+        web.services.growth.stop(run, who.owner, fields.get("note", "").strip()[:MAX_NOTE])
+        return to(f"/ui/growth/{run}")
+
+    return await anyio.to_thread.run_sync(change)
+
+
+@post("/growth/contributions/{contribution:str}", status_code=HTTP_303_SEE_OTHER)
+async def decide_offer(request: WebRequest, web: Parts, contribution: Text) -> Redirect:
+    """Accept or refuse an offer where the test does not tell, or against what it tells."""
+    fields = await form_of(request)
+
+    def change() -> Redirect:
+        who = identity_of(request)
+        who.require(Scope.ADMIN)
+        action, said = fields.get("action", ""), fields.get("note", "").strip()[:MAX_NOTE]
+        if action not in ("accept", "refuse"):
+            raise InputError("an offer is accepted or refused")
+        offers = web.services.growth.contributions
+        shown = fields.get("expected")  # an offer that has moved on since is a conflict
+        if shown not in get_args(ContributionState):
+            raise InputError("the form says in which state the offer was")
+        offers.decide(contribution, action == "accept", who.owner, said, cast("ContributionState", shown))
+        return to("/ui/growth")
+
+    return await anyio.to_thread.run_sync(change)

@@ -8,6 +8,7 @@ from litestar.di import Provide
 from hub.http.problems import answer_error as answer_problem
 from hub.web import (
     pages_alerts,
+    pages_cameras,
     pages_captures,
     pages_cells,
     pages_compare,
@@ -54,6 +55,10 @@ def routers() -> list[Router]:
             pages_datasets.start_check,
             pages_growth.contribution,
             pages_growth.change_offer,
+            pages_growth.growths,
+            pages_growth.one_growth,
+            pages_growth.stop_growth,
+            pages_growth.decide_offer,
             pages_jobs.list_jobs,
             pages_jobs.new_finetune,
             pages_jobs.start_finetune,
@@ -67,6 +72,7 @@ def routers() -> list[Router]:
             pages_cells.one_cell,
             pages_cells.say_classes,
             pages_cells.rollback,
+            pages_cameras.cameras,
             pages_timeline.timeline,
             pages_timeline.set_policy,
             pages_timeline.act,

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from serving.observed import reference as refs
+from serving.observed.camera_files import ordinary_of, sum_of
 from serving.observed.camera_kinds import KINDS, UNKNOWN, CameraState, Kind, Word
 from serving.observed.cusum import DAY_S, Cusum, Recovery, threshold, weight
 from serving.observed.measures import Plain, change, plain, white_share
@@ -41,7 +42,7 @@ LOOK_EVERY_S: Final = 1.0
 within a second is no more evidence than one of them."""
 ODD_LIGHT, ODD_WHITE = 0.4, 0.15
 """Log of luminance, and share of white pixels, by which an odd frame differs from the last one that was judged."""
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class CameraHealth:
     def __init__(self, *, between_false_alarms_s: float = BETWEEN_FALSE_ALARMS_S) -> None:
         """`between_false_alarms_s` is the mean time that a healthy camera goes without a false alarm, all kinds
         together, as far as its frames are what it learnt from."""
-        self._limit = threshold(between_false_alarms_s, len(KINDS))
+        self._limit = threshold(between_false_alarms_s, len(KINDS) + 1)
         self._over = threshold(RECOVERED_S, 1)
         self.state: CameraState = UNKNOWN
         self._start()
@@ -106,6 +107,8 @@ class CameraHealth:
         self._ordinary: Ordinary | None = None
         self._blind: tuple[Kind, ...] = ()
         self._sums = {kind: Cusum() for kind in KINDS}
+        self._any = Cusum()
+        self._votes = dict.fromkeys(KINDS, 0.0)
         self._recovery = Recovery()
         self._hours = _Hours()
         self._covered: Float | None = None
@@ -116,6 +119,22 @@ class CameraHealth:
     def learnt(self) -> bool:
         """Whether the camera can be judged."""
         return self._ordinary is not None
+
+    def baseline(self) -> dict[str, float | int] | None:
+        """What is ordinary for this camera, in numbers for people; None while it is learnt. `light`: beside that of its
+        first hundred frames. `noise`: grey levels. `fixed`: the share of the view where nothing ever lies. `edges`: of
+        sixteen tiles, those whose edges tell. `hours`: of the day's, those whose light is known."""
+        reference, one = self._reference, self._ordinary
+        if reference is None or one is None:
+            return None
+        firm = np.isfinite(reference.edges) & (np.array(one.structure) > 0)
+        return {
+            "light": round(math.exp(one.gain), 3),
+            "noise": round(one.noise, 2),
+            "fixed": round(reference.share, 3),
+            "edges": int(firm.sum()),
+            "hours": sum(looks >= _HOUR_LOOKS for looks in self._hours.looks),
+        }
 
     def relearn(self) -> None:
         """Forget the camera: what it shows from now on is in order."""
@@ -224,6 +243,7 @@ class CameraHealth:
                 suspect = looks_like(*one, reference, self._ordinary, math.nan, self._lately)
                 for kind, total in self._sums.items():
                     total.p0 += float(suspect == kind) / len(measured)
+                self._any.p0 += float(suspect is not None) / len(measured)
         self.state = CameraState("cannot_tell", reason=self._learning(), frames=self._frames)
         return self.state
 
@@ -242,15 +262,19 @@ class CameraHealth:
         sums = self._sums
         for name, total in sums.items():
             total.add(suspect == name, at, looks, 2 * self._limit)
+        self._vote(suspect, at, looks)
         kind, since = self.state.kind, self.state.since
         if kind is not None and self._recovery.add(suspect is not None, sums[kind].p0, looks) > self._over:
             kind = since = None
-            for total in sums.values():
+            for total in (*sums.values(), self._any):
                 total.reset()
         worst = max(KINDS, key=lambda one: sums[one].value)
         # Of a fault that turns out to be another one, nothing is left when the other is certain.
         if sums[worst].value > self._limit and (kind is None or sums[kind].value == 0.0):
             kind, since = worst, sums[worst].first
+            self._recovery = Recovery()
+        elif kind is None and self._any.value > self._limit:
+            kind, since = max(KINDS, key=self._votes.__getitem__), self._any.first
             self._recovery = Recovery()
         calm = kind is None and suspect is None and max(one.value for one in sums.values()) < _SUSPICIOUS
         if calm:
@@ -259,10 +283,18 @@ class CameraHealth:
             self._uncover(frame, found, looks)
             for name, total in sums.items():
                 total.learn(suspect == name, looks)
+            self._any.learn(suspect is not None, looks)
         word: Word = "ok" if kind is None else "fault"
         reason = "" if kind is None else self._told(kind, found)
         self.state = CameraState(word, kind, since, reason, self._blind, suspect, self._frames)
         return self.state
+
+    def _vote(self, suspect: Kind | None, at: float, looks: float) -> None:
+        """Sum up that the frames look faulty at all, and as what: under one fault they may look like two by turns."""
+        if self._any.add(suspect is not None, at, looks, 2 * self._limit) == 0.0:
+            self._votes = dict.fromkeys(KINDS, 0.0)
+        elif suspect is not None:
+            self._votes[suspect] += looks
 
     def _follow(self, frame: Plain, found: Compared, hour: int, looks: float) -> None:
         """Follow the day's slow changes."""
@@ -316,6 +348,7 @@ class CameraHealth:
             "size": list(self._size),
             "ordinary": asdict(self._ordinary),
             "p0": {kind: total.p0 for kind, total in self._sums.items()},
+            "any": [self._any.p0, self._any.value, self._any.first],
             "sums": {kind: [total.value, total.first] for kind, total in self._sums.items()},
             "recovery": self._recovery.value,
             "hours": asdict(self._hours),
@@ -331,15 +364,17 @@ class CameraHealth:
                 return False
             reference = refs.from_arrays(dict(arrays))
             height, width = document["size"]
-            ordinary = _ordinary(document["ordinary"])
+            ordinary = ordinary_of(document["ordinary"])
             hours = _Hours(
                 [float(v) for v in document["hours"]["gain"]], [float(v) for v in document["hours"]["looks"]]
             )
             if len(hours.gain) != 24 or len(hours.looks) != 24:
                 return False
             p0 = {kind: float(document["p0"][kind]) for kind in KINDS}
-            sums = {kind: _sum(document.get("sums", {}).get(kind, (0.0, None))) for kind in KINDS}
-            recovery, _ = _sum((document.get("recovery", 0.0), None))
+            sums = {kind: sum_of(document.get("sums", {}).get(kind, (0.0, None))) for kind in KINDS}
+            any_p0, any_value, any_first = document["any"]
+            any_sum = Cusum(float(any_p0), *sum_of((any_value, any_first)))
+            recovery, _ = sum_of((document.get("recovery", 0.0), None))
             frames = int(document["frames"])
             fault = document["fault"]
             known = fault is None or (fault[0] in KINDS and isinstance(fault[1], float))
@@ -354,6 +389,7 @@ class CameraHealth:
         for kind, total in self._sums.items():
             total.p0 = p0[kind]
             total.value, total.first = sums[kind]
+        self._any = any_sum
         self._recovery.value = recovery
         self._frames = frames
         if fault is not None:
@@ -361,22 +397,3 @@ class CameraHealth:
         else:
             self.state = CameraState("ok", blind=self._blind, frames=frames)
         return True
-
-
-def _ordinary(found: Mapping[str, Any]) -> Ordinary:
-    """What was saved. Raises TypeError and ValueError for what is none."""
-    values: dict[str, Any] = {}
-    for key, value in found.items():
-        values[key] = tuple(float(one) for one in value) if isinstance(value, list | tuple) else float(value)
-    ordinary = Ordinary(**values)
-    if not len(ordinary.structure) == len(ordinary.structure_sd) == len(ordinary.steady) == 16:
-        raise ValueError("not the numbers of a camera")
-    return ordinary
-
-
-def _sum(saved: Any) -> tuple[float, float | None]:  # noqa: ANN401 - of a file
-    """The value and the beginning of a sum over time. Raises TypeError and ValueError for what is none."""
-    value, first = saved
-    if not 0 <= float(value) < math.inf or not (first is None or math.isfinite(first)):
-        raise ValueError("no sum")
-    return float(value), None if first is None else float(first)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from serving.observed.tearing import seam
 from serving.observed.views import LOG, TILES, Float, View
 
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
@@ -28,6 +29,7 @@ class Plain:
         mean: mean luminance, 0 to 255. saturated: share of pixels of 250 and more in a channel.
         noise: standard deviation of the noise, grey levels (Immerkaer, 1996; of the calmest windows).
         crisp: see `_crisp`. dead: share of the windows' rows that repeat the row above pixel by pixel.
+        seam: see `tearing.seam`.
     """
 
     log: Float
@@ -41,6 +43,7 @@ class Plain:
     noise: float
     crisp: float
     dead: float
+    seam: float
 
 
 def plain(view: View) -> Plain:
@@ -65,6 +68,7 @@ def plain(view: View) -> Plain:
         float(calm[: max(len(calm) // 4, 1)].mean()) * _NOISE_SCALE,
         _crisp(fine),
         _dead(windows),
+        seam(log),
     )
 
 

@@ -187,7 +187,7 @@ class Observer:
         now = time.monotonic()
         if state.camera != watched.told or now - watched.told_at > TOLD_EVERY_S:
             watched.told, watched.told_at = state.camera, now
-            self._uplink.statistics(CameraWord("camera", key.cell, key.line, key.camera, at, _values(state)))
+            self._uplink.statistics(CameraWord("camera", key.cell, key.line, key.camera, at, _values(watched.health)))
         if watched.health.learnt and now - watched.saved_at > SAVE_EVERY_S:
             self._save(key, watched)
 
@@ -316,11 +316,12 @@ class Observer:
             self._put_open(key, *watched.opened, watched.opened[1], "", {})
 
 
-def _values(state: CameraState) -> dict[str, Any]:
+def _values(health: CameraHealth) -> dict[str, Any]:
     """What the hub is told of a camera's health."""
+    state = health.state
     return {
         "state": state.word, "kind": state.kind, "since": state.since, "reason": state.reason[:400],
-        "frames": state.frames, "blind": list(state.blind),
+        "frames": state.frames, "blind": list(state.blind), "baseline": health.baseline(),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Final
 
 import cv2
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.observed.measures import Plain, detail, median, plain, tiles
+from serving.observed.tearing import shifted, spectra
 from serving.observed.views import TILES, Float, View
 
 COVERED: Final = 0.25
@@ -28,9 +30,13 @@ EDGE: Final = 0.03
 """A clear edge: this gradient of log-luminance a pixel."""
 SPREAD: Final = 0.10
 """Log-luminance beside the reference: a pixel that is farther off is covered."""
+SOFT: Final = 0.4
+"""Share of a window's fine detail that a blur may leave, or else it tells nothing."""
+CLIPPED: Final = 5.53
+"""Log-luminance (of a grey level of 250): a pixel that is brighter may have any light beyond that."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots: what follows from the arrays is computed once
 class Reference:
     """What the view is like where nothing lies. h x w is the small picture, s the side of a window.
 
@@ -61,6 +67,24 @@ class Reference:
     slopes: Float
     lowest: Float
 
+    @cached_property
+    def level(self) -> Float:
+        """float32 [16]: log-luminance of each tile where it is fixed; of all of it where nothing is."""
+        known = self.fixed_tiles > 0
+        inside = tiles(self.log * self.fixed) / np.where(known, self.fixed_tiles, 1.0)
+        return np.where(known, inside, tiles(self.log)).astype(np.float32)
+
+    @cached_property
+    def where(self) -> npt.NDArray[np.intp]:
+        """The places of the fixed pixels; of all pixels where too few are."""
+        return np.flatnonzero(self.fixed) if self.share >= MIN_FIXED else np.arange(self.fixed.size)
+
+    @cached_property
+    def in_rows(self) -> tuple[Float, Float, Float]:
+        """The fixed edges as `tearing.shifted` takes them."""
+        weights = (self.edge_x**2 + self.edge_y**2).sum(axis=1)
+        return spectra(self.edge_x), spectra(self.edge_y), weights.astype(np.float32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
@@ -68,17 +92,22 @@ class Compared:
 
     Attributes:
         gain: median of log-luminance beside the reference's: how much brighter the view is.
-        gains: float32 [16], the same of each tile beside the whole; NaN where too little is fixed.
+        brightest: the same if pixels that are white now were infinitely bright: how much brighter it may be.
+        gains: float32 [16], the gain of each tile beside the whole; NaN where too little is fixed.
+        highest: float32 [16], the same if pixels that are white now were infinitely bright.
         structure: float32 [16], how much of the reference's edges is where it was: 1 all, 0 none; NaN without edges.
         agreement: the same over all edges; NaN without edges.
         left: float32 [16], log of each tile's mean squared gradient beside that of its fixed edges alone.
         texture: float32 [16], log of each tile's mean squared gradient beside the ordinary.
         sharpness: float32 [16], log of the fine detail of fixed pixels beside the reference's; NaN where unknown.
-        red, blue: mean colour beside the reference's.
+        red, blue: median colour beside the reference's. reds, blues: float32 [16], mean of each tile; NaN as `gains`.
+        torn: see `tearing.shifted`.
     """
 
     gain: float
+    brightest: float
     gains: Float
+    highest: Float
     structure: Float
     agreement: float
     left: Float
@@ -86,6 +115,9 @@ class Compared:
     sharpness: Float
     red: float
     blue: float
+    reds: Float
+    blues: Float
+    torn: float
 
 
 def learn(views: Sequence[View]) -> Reference:
@@ -111,15 +143,12 @@ def learn(views: Sequence[View]) -> Reference:
     in_tile = mask.size / TILES**2
     square[tiles(clear) * in_tile < MIN_EDGES] = np.nan
     windows = _window_mask(views[0].size, views[0].windows.shape[1], mask)
-    details = np.median(
-        [
-            detail(one.fine, windows) * np.exp(-2 * gain)
-            for one, gain in list(zip(measured, gains, strict=True))[:: max(len(measured) // 20, 1)]
-        ],
-        axis=0,
-    )
+    some = list(zip(measured, gains, strict=True))[:: max(len(measured) // 20, 1)]
+    details = np.median([detail(one.fine, windows) * np.exp(-2 * gain) for one, gain in some], axis=0)
+    # A slope that is soft by itself (a wall's shade) stays so: what a blur does not take away cannot tell of one.
+    soft = np.median([detail(_blurred(one.fine), windows) * np.exp(-2 * gain) for one, gain in some], axis=0)
     few = windows.mean(axis=(1, 2)) < 0.3
-    details[few | (details <= 0)] = np.nan
+    details[few | (details <= 0) | (soft > SOFT * details)] = np.nan
     every = np.stack([tiles(one.slope_x**2 + one.slope_y**2) for one in measured])
     slopes = np.median(every, axis=0)
     lowest = np.log((np.quantile(every, 0.05, axis=0) + 1e-5) / (slopes + 1e-5))
@@ -138,6 +167,11 @@ def learn(views: Sequence[View]) -> Reference:
         slopes.astype(np.float32),
         lowest.astype(np.float32),
     )
+
+
+def _blurred(fine: Float) -> Float:
+    """Windows float32 [16, s, s], blurred by 2 pixels (standard deviation)."""
+    return np.stack([cv2.GaussianBlur(one, (0, 0), 2.0) for one in fine])
 
 
 def without(reference: Reference, covered: npt.NDArray[np.bool_], size: tuple[int, int]) -> Reference:
@@ -181,41 +215,64 @@ def _window_mask(size: tuple[int, int], side: int, mask: Float) -> Float:
 
 
 def compare(frame: Plain, reference: Reference) -> Compared:
-    """Measure a frame beside the reference; both of one shape."""
-    mask = reference.fixed
-    beside = frame.log - reference.log
-    where = np.flatnonzero(mask)
-    enough = reference.share >= MIN_FIXED
-    gain = median(beside.ravel()[where] if enough else beside.ravel().copy())
+    """Measure a frame beside the reference; both of one shape.
+
+    What is said of edges and of detail is said of each tile under its own light: where a lamp failed, they are weaker
+    but all there.
+    """
+    beside = (frame.log - reference.log).ravel()
+    at_fixed = beside[reference.where]
+    white = frame.log.ravel()[reference.where] > CLIPPED
+    brightest = float("inf")
+    if not white.any():
+        gain = brightest = median(at_fixed)
+    else:
+        censored = np.where(white & (reference.log.ravel()[reference.where] <= CLIPPED), np.float32(np.inf), at_fixed)
+        gain, brightest = median(at_fixed), median(censored)
     residual = beside - np.float32(gain)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gains = _medians(residual.ravel(), reference)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        gains = highest = _medians(residual, reference)
+        if brightest != gain:
+            highest = _medians(np.where(frame.log.ravel() > CLIPPED, np.float32(np.inf), residual), reference)
+        faint, light = _light(reference.level, np.float32(gain) + np.where(np.isfinite(gains), gains, 0.0))
         along = tiles(frame.slope_x * reference.edge_x + frame.slope_y * reference.edge_y)
-        structure = along / reference.edges
+        structure = along / reference.edges / faint
         known = np.isfinite(reference.edges)
         agreement = float(along[known].sum() / reference.edges[known].sum()) if known.any() else float("nan")
-        squares = tiles(frame.slope_x**2 + frame.slope_y**2)
+        squares = tiles(frame.slope_x**2 + frame.slope_y**2) / faint**2
         texture = np.log((squares + 1e-5) / (reference.slopes + 1e-5))
         left = np.log((squares + 1e-7) / reference.edges)
-        fine = detail(frame.fine, reference.window_mask) * np.exp(np.float32(-2 * gain))
+        fine = detail(frame.fine, reference.window_mask) / light**2
         sharpness = np.log(np.maximum(fine / reference.details, 0.02))
-    red, blue = (frame.red - reference.red).ravel(), (frame.blue - reference.blue).ravel()
-    if enough:
-        where = where[::2]
-        red, blue = red[where], blue[where]
-    else:
-        red, blue = red[::2].copy(), blue[::2].copy()
+        red, blue = frame.red - reference.red, frame.blue - reference.blue
+        shares = np.where(np.isfinite(gains), reference.fixed_tiles, np.nan)
+        reds, blues = tiles(red * reference.fixed) / shares, tiles(blue * reference.fixed) / shares
+    some = reference.where[::2]
     return Compared(
         gain,
+        brightest,
         gains,
+        highest,
         structure,
         agreement,
         left,
         texture,
         sharpness,
-        median(red),
-        median(blue),
+        median(red.ravel()[some]),
+        median(blue.ravel()[some]),
+        reds,
+        blues,
+        shifted(frame.slope_x, frame.slope_y, *reference.in_rows),
     )
+
+
+def _light(level: Float, gains: Float) -> tuple[Float, Float]:
+    """What another light does to each tile, float32 [16]: to gradients of log-luminance (the sensor's floor, see
+    `views.LOG`, flattens them in the dark), and to grey levels."""
+    now, before = np.exp(level + gains), np.exp(level)
+    faint = (1 - 2 / np.maximum(now, 2.5)) / (1 - 2 / np.maximum(before, 2.5))
+    light = np.maximum(now - 2, 0.5) / np.maximum(before - 2, 0.5)
+    return np.maximum(faint, 0.25).astype(np.float32), light.astype(np.float32)
 
 
 def _medians(residual: Float, reference: Reference) -> Float:

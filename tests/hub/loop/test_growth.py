@@ -20,6 +20,7 @@ from hub.settings import Settings
 from registry.types import Artifact, RepoId
 from tests.hub.loop.refresh_material import CELL, answer, first_variant, push_labels, slice_
 from tests.hub.material import write_base_files
+from tests.hub.web.material import Browser
 
 THEIRS = "bolt/yard-1-labels"
 REPO = RepoId.parse(THEIRS, "dataset")
@@ -284,6 +285,46 @@ def test_a_cell_that_wins_moves_with_the_credit_in_the_lineage(
     assert yard not in " ".join(step.title + step.reason for step in steps)
     assert services.growth.outlook().new_images == 0
     assert one.id in {row[0] for row in services.registry.catalog.query("SELECT id FROM growth_contributions")}
+    browser = Browser(raw)
+    browser.sign_in(services.settings.client_token())
+    page = browser.get("/ui/growth")
+    for said in (run.id, "base/universal@v1 → base/universal@v2", "1 of 1 moved", yard, "+0.030 (+0.010 to +0.050)"):
+        assert said in page, said
+    page = browser.get(f"/ui/growth/{run.id}")
+    for said in ("1 of 1 cells", "+0.020", "dock-7@v2", "+0.030", ">moved<", yard, "/ui/models/dock-7/v2"):
+        assert said in page, said
+    assert "/stop" not in page, "it has ended"
+    assert f"/ui/growth/{run.id}" in browser.get(f"/ui/datasets/{yard}/contribution")
+    assert "/ui/growth" in browser.get("/ui/repos/model/base/universal")
+    browser.get("/ui/growth/no-such-run", status=404)
+    browser.sign_in(token)
+    for address in ("/ui/growth", f"/ui/growth/{run.id}"):
+        browser.get(address, status=403)
+
+
+@pytest.mark.slow
+def test_the_operator_decides_and_stops_on_the_pages(services: Services, yard: str, raw: Any) -> None:
+    services.growth.contributions.offer(REPO, OWNER)
+    services.growth.look()
+    services.growth.look()
+    tell(services, -0.01, 0.05)
+    browser = Browser(raw)
+    browser.sign_in(services.settings.client_token())
+    one = only(services)
+    assert one.state == "tested" and "does not tell" in browser.get("/ui/growth") and yard in browser.get("/ui/growth")
+    address = f"/ui/growth/contributions/{one.id}"
+    browser.post(address, {"action": "accept", "expected": "checked"}, status=409)
+    browser.post(address, {"action": "praise", "expected": "tested"}, status=400)
+    browser.post(address, {"action": "accept", "expected": "tested", "note": "the only black bags"})
+    assert (only(services).state, only(services).reason) == ("accepted", "the only black bags")
+    run = services.growth.grow("admin")
+    assert "Variants are put on the base once" in browser.get(f"/ui/growth/{run.id}")
+    browser.post(f"/ui/growth/{run.id}/stop", {"note": "not today"})
+    stopped = services.growth.get(run.id)
+    assert (stopped.state, stopped.ended_by) == ("stopped", "admin") and "not today" in browser.get(
+        f"/ui/growth/{run.id}"
+    )
+    browser.post(f"/ui/growth/{run.id}/stop", {}, status=409)
 
 
 @pytest.mark.slow
