@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -218,28 +217,6 @@ def test_a_damaged_variant_is_told_after_a_restart_too(serving_folder: Path, tmp
         server.wait_ready(600)
         with RobotClient(config.url, robot="r1", timeout_s=20) as robot:
             a_damaged_variant_is_told(robot, config, serving_folder, "base/universal@v1")
-
-
-@needs_triton
-@pytest.mark.slow
-def test_variants_that_push_each_other_out_are_all_answered(serving_folder: Path, tmp_path: Path) -> None:
-    """Room for one variant, and robots that ask for two: each answer needs a read, nobody is told to ask again."""
-    config = replace(config_for(tmp_path / "data", serving_folder), hot_variants=1)
-    server = TritonServer(config)
-    server.start()
-    try:
-        server.wait_ready(600)
-        with RobotClient(config.url, robot="r1") as robot, ThreadPoolExecutor(6) as pool:
-            variants = ["north@v1", "south@v2"] * 12
-            served = list(pool.map(lambda variant: robot.segment(scene(), variant=variant).served_by, variants))
-        assert served == [f"{variant} on base/universal@v1" for variant in variants]
-        deadline = time.monotonic() + 60
-        while metric_total(config, "parcelhub_requests_total") < len(variants):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert metric_total(config, "parcelhub_errors_total") == 0
-    finally:
-        server.stop()
 
 
 LAUNCHER = """
