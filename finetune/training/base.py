@@ -17,7 +17,7 @@ from finetune.training.fit import FitSettings, fit
 from finetune.training.foundation import fill_encoder, foundation_weights, inherit
 from finetune.training.initialisation import start_from_scratch
 from finetune.training.learner import learner_for
-from finetune.training.loop import Tick, hold_then_fall
+from finetune.training.loop import Tick, hold_then_fall, latest_checkpoint
 from finetune.training.scene_examples import (
     MixedSizes,
     Mixture,
@@ -145,7 +145,7 @@ def train_base(
     examples = scene_examples(recipe)
     # What weights are fitted on before the first step is of one size.
     first = _of_size(recipe, recipe.architecture.image_size) if recipe.sizes else examples
-    model = first_model(recipe, first)
+    model = first_model(recipe, first, goes_on=latest_checkpoint(workspace) is not None)
     scratch = recipe.start is None
     learner = learner_for(model, scratch=scratch, frozen=recipe.frozen, kept_stages=recipe.kept_stages)
     fit(
@@ -163,8 +163,10 @@ def train_base(
     return model
 
 
-def first_model(recipe: BaseRecipe, examples: Dataset[Example]) -> InstanceModel:
-    """The network that a training begins with. Raises BaseModelError as `train_base` does."""
+def first_model(recipe: BaseRecipe, examples: Dataset[Example], *, goes_on: bool = False) -> InstanceModel:
+    """The network that a training begins with. One that `goes_on` takes all weights from a checkpoint: nothing is
+    fitted on scenes before. Raises BaseModelError as `train_base` does.
+    """
     size = recipe.architecture.image_size
     start = load_base(recipe.start) if recipe.start else None
     if start is not None:
@@ -173,12 +175,13 @@ def first_model(recipe: BaseRecipe, examples: Dataset[Example]) -> InstanceModel
         if start is not None:
             return start
         model = new_base(recipe.architecture, LABELS, seed=recipe.seed)
-        start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
+        if not goes_on:
+            start_from_scratch(model, [examples[k] for k in range(WHITENING_SCENES)], seed=recipe.seed)
         return model
     if recipe.architecture.family != "parcelseg" or not isinstance(start, ParcelSeg | None):
         raise BaseModelError(f"a {recipe.architecture.family} takes no foundation; a parcelseg does")
     model = new_base(replace(recipe.architecture, encoder=recipe.foundation), LABELS, seed=recipe.seed)
     fill_encoder(model.encoder, foundation_weights(recipe.foundation))
-    if start is not None and isinstance(model, ParcelSeg):
+    if start is not None and isinstance(model, ParcelSeg) and not goes_on:
         inherit(model, start, [examples[k] for k in range(FITTING_SCENES)])
     return model

@@ -23,7 +23,7 @@ from serving.errors import RequestRejected
 from serving.robot.client import RobotClient
 from tests.hub.material import start, wait_for, write_rectangles, write_tiny_base
 
-pytestmark = pytest.mark.triton
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

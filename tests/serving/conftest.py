@@ -208,12 +208,15 @@ def publish(folder: Path, version: int, cells: dict[str, CellRoute], base: str =
     return table
 
 
-@pytest.fixture
-def serving_folder(base_dir: Path, variant_dirs: dict[str, Path], tmp_path: Path) -> Path:
+def write_serving_folder(folder: Path, base_dir: Path, variant_dirs: dict[str, Path]) -> Path:
     """Cell `north` on its variant, `south` on the base; south@v2 lies ready to be promoted."""
-    folder = tmp_path / "serving"
     materialise(folder, "base/universal@v1", {path.name: path for path in base_dir.iterdir()})
     for name, source in variant_dirs.items():
         materialise(folder, f"variants/{name}", {file: source / file for file in FILES})
     publish(folder, 1, {"north": CellRoute(fleet="north@v1"), "south": CellRoute()})
     return folder
+
+
+@pytest.fixture
+def serving_folder(base_dir: Path, variant_dirs: dict[str, Path], tmp_path: Path) -> Path:
+    return write_serving_folder(tmp_path / "serving", base_dir, variant_dirs)

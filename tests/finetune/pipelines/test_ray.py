@@ -12,7 +12,9 @@ import pytest
 pytest.importorskip("ray.train", reason="Ray is not installed (extra: ray)")
 
 from finetune.pipelines.ray_board import Board
+from finetune.training.base import BaseRecipe, train_base
 from finetune.training.loop import Tick
+from tests.finetune.training.test_training import TINY
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,7 +48,8 @@ except TrainingError as error:
 
 def run(folder: Path, steps: int, rate: float = 1e-3) -> list[str]:
     """The lines that a run in a process of its own prints; a cluster ends with its process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # Ray's processes give way to all others by themselves: beside other tests they would hardly move.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(folder), str(steps), str(rate)],
@@ -62,8 +65,26 @@ def run(folder: Path, steps: int, rate: float = 1e-3) -> list[str]:
 
 
 @pytest.mark.slow
+def test_two_workers_go_on_from_a_checkpoint_and_end_with_a_judged_base(tmp_path: Path) -> None:
+    """The checkpoint is that of a training in one process: workers on Ray run the same one."""
+    recipe = BaseRecipe(
+        architecture=TINY, max_steps=4, batch_size=2, workers=0, save_steps=3, learning_rate=1e-3, muon_rate=1e-3
+    )
+    train_base(recipe, tmp_path / "work", report=lambda _: None)
+    said = run(tmp_path, 6)
+    assert "tick 6" in said
+    assert "tick 4" not in said, "it goes on from the checkpoint"
+    assert said[-1].startswith("judged")
+    assert int(said[-1].split()[1]) >= 4
+    assert "24 scenes" in (tmp_path / "base" / "README.md").read_text(), "6 steps of 2 workers with 2 pictures each"
+    assert (tmp_path / "work" / "checkpoint-6").is_dir()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(3000)
 def test_two_workers_train_and_a_second_run_goes_on(tmp_path: Path) -> None:
+    """From the start on Ray, twice a cluster; each takes more than a minute to come up and import."""
     first = run(tmp_path, 4)
     assert "tick 4" in first
     assert first[-1].startswith("judged")

@@ -253,7 +253,9 @@ CHILD = """
 import sys
 from pathlib import Path
 from tests.finetune.training.test_training import TINY
+from finetune.training import base
 from finetune.training.base import BaseRecipe, train_base
+base.WHITENING_SCENES = 24
 recipe = BaseRecipe(architecture=TINY, max_steps=100000, batch_size=2, workers=0, save_steps=5)
 train_base(recipe, Path(sys.argv[1]), report=lambda t: print("step", t.step, flush=True))
 """

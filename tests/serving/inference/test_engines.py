@@ -11,7 +11,9 @@ from peft import PeftModel
 
 from serving.errors import BaseError
 from serving.families.load import load_model
-from serving.inference import runners
+from serving.families.types import InstanceModel
+from serving.inference import graph_engines, runners
+from serving.inference.adapters import AdapterBank
 from serving.inference.preprocess import preprocessor_config
 from serving.inference.runners import EngineChoice
 from serving.inference.segmenter import Segmenter
@@ -32,6 +34,26 @@ def three(base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     }
 
 
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[bool, Path]]:
+    """A folder for exported graphs, and those that lie there: without adapters, with them."""
+    return tmp_path_factory.mktemp("graphs"), {}
+
+
+@pytest.fixture
+def exported_once(graphs: tuple[Path, dict[bool, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both engines read one pair of graphs of the one base: to export them takes longer than all else."""
+    export = graph_engines.export_onnx
+    place, kept = graphs
+
+    def once(model: InstanceModel, bank: AdapterBank, size: int, path: Path, *, adapters: bool) -> Path:
+        if adapters not in kept:
+            kept[adapters] = export(model, bank, size, place / path.name, adapters=adapters)
+        return kept[adapters]
+
+    monkeypatch.setattr(graph_engines, "export_onnx", once)
+
+
 def loaded(base_dir: Path, variants: dict[str, Path], choice: EngineChoice) -> Segmenter:
     segmenter = Segmenter.load(base_dir, device="cpu", slots=5, max_rank=8, engine=choice)
     for name, folder in variants.items():
@@ -41,6 +63,7 @@ def loaded(base_dir: Path, variants: dict[str, Path], choice: EngineChoice) -> S
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "onnxruntime", "openvino"])
+@pytest.mark.usefixtures("exported_once")
 def test_an_engine_gives_what_peft_merged_gives(engine: str, base_dir: Path, three: dict[str, Path]) -> None:
     if engine != "eager":
         pytest.importorskip(engine)

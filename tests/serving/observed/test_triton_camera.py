@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 import tritonclient.grpc as grpc
 
+from benchmarks.serving.transport import metric_total
 from serving.observed.captures import CaptureStore
 from serving.observed.spool import UPLINK, Spool
 from serving.robot.client import RobotClient
@@ -34,6 +37,7 @@ def ask_until(robot: RobotClient, said: Callable[[str | None], bool], *, gain: f
 
 
 @needs_triton
+@pytest.mark.slow
 def test_answers_carry_the_cameras_state_and_the_hub_is_told(serving_folder: Path, tmp_path: Path) -> None:
     config = replace(config_for(tmp_path / "data", serving_folder), telemetry=tmp_path / "telemetry")
     spool = Spool(tmp_path / "telemetry" / UPLINK)
@@ -82,12 +86,32 @@ def old_clients_hear_as_before(url: str) -> None:
 
 
 @needs_triton
-def test_nothing_is_watched_where_it_is_not_asked_for(serving_folder: Path, tmp_path: Path) -> None:
-    config = replace(config_for(tmp_path / "data", serving_folder), telemetry=tmp_path / "telemetry", observe=False)
+@pytest.mark.slow
+def test_nothing_is_watched_where_it_is_not_asked_for_and_variants_push_each_other_out(
+    serving_folder: Path, tmp_path: Path
+) -> None:
+    """One server for two settings. It has room for one variant, and robots ask for two: each answer needs a read,
+    nobody is told to ask again.
+    """
+    config = replace(
+        config_for(tmp_path / "data", serving_folder),
+        telemetry=tmp_path / "telemetry",
+        observe=False,
+        hot_variants=1,
+    )
     with TritonServer(config) as server:
         server.wait_ready(600)
         with RobotClient(config.url, cell="north", timeout_s=60) as robot:
             answer = robot.segment(scene())
             assert answer.camera is None and answer.novelty is None
             assert answer.served_by
+        with RobotClient(config.url, robot="r1") as robot, ThreadPoolExecutor(6) as pool:
+            variants = ["north@v1", "south@v2"] * 12
+            served = list(pool.map(lambda variant: robot.segment(scene(), variant=variant).served_by, variants))
+        assert served == [f"{variant} on base/universal@v1" for variant in variants]
+        deadline = time.monotonic() + 60
+        while metric_total(config, "parcelhub_requests_total") < len(variants):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert metric_total(config, "parcelhub_errors_total") == 0
     assert not (tmp_path / "telemetry" / UPLINK).exists()

@@ -31,12 +31,12 @@ from serving.robot.client import ClientTls, RobotClient
 from serving.robot.wire import Answer
 from serving.triton.config import Tls, TritonConfig
 from serving.triton.launcher import TritonServer
-from tests.serving.conftest import encode, publish, scene
+from tests.serving.conftest import encode, publish, scene, write_serving_folder
 from tests.serving.inference.test_segmenter import same
 from tests.serving.material import Load, certificates, run_python
 from tests.serving.triton.test_triton import config_for, needs_triton, tree
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 NORTH, SOUTH, BASE = "north@v1 on base/universal@v1", "south@v2 on base/universal@v1", "base/universal@v1"
 READY_S = 600
 # What Triton and the backend say of a server that stops; the last is of one that has put its model away already.
@@ -52,12 +52,21 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> float:
     return time.monotonic() - started
 
 
-@pytest.fixture
-def running(serving_folder: Path, tmp_path: Path) -> Iterator[TritonConfig]:
-    """A server with telemetry and shared memory; it keeps every frame whose best score is below 0.9."""
+@pytest.fixture(scope="module")
+def operated_folder(base_dir: Path, variant_dirs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `serving_folder`, for all tests of the one server."""
+    return write_serving_folder(tmp_path_factory.mktemp("operated") / "serving", base_dir, variant_dirs)
+
+
+@pytest.fixture(scope="module")
+def running(operated_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonConfig]:
+    """One server for all that does not need a server of its own: starting it is what takes the time. It has telemetry
+    and shared memory; it keeps every frame whose best score is below 0.9.
+    """
+    folder = tmp_path_factory.mktemp("running")
     config = replace(
-        config_for(tmp_path / "data", serving_folder),
-        telemetry=tmp_path / "telemetry",
+        config_for(folder / "data", operated_folder),
+        telemetry=folder / "telemetry",
         captures=CapturePolicy(low_score=0.9, share=0.0, max_count=8),
         shared_memory=True,
     )
@@ -69,19 +78,16 @@ def running(serving_folder: Path, tmp_path: Path) -> Iterator[TritonConfig]:
 
 @needs_triton
 def test_a_server_in_operation(
-    running: TritonConfig, serving_folder: Path, segmenter: Segmenter, tmp_path: Path
+    running: TritonConfig, operated_folder: Path, segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    """One server for all that does not need a server of its own: starting it is what takes the time."""
     every_client_gets_the_same_answer(running.url, segmenter, tmp_path)
     a_request_is_refused_rather_than_late(running)
     every_bad_request_gets_an_error_and_its_neighbours_an_answer(running.url)
-    promotions_under_load_fail_nobody(running.url, serving_folder)
-    a_canary_is_served_what_the_table_says(running.url, serving_folder)
+    promotions_under_load_fail_nobody(running.url, operated_folder)
+    a_canary_is_served_what_the_table_says(running.url, operated_folder)
     closed_protocols_want_the_key(running)
     metrics_are_per_variant(running)
     predictions_and_captures_are_kept(running)
-    a_killed_stub_and_a_killed_server_come_back(running)
-    what_was_accepted_is_answered_before_the_end(running)
 
 
 def every_client_gets_the_same_answer(url: str, segmenter: Segmenter, tmp_path: Path) -> None:
@@ -253,9 +259,11 @@ def predictions_and_captures_are_kept(config: TritonConfig) -> None:
     assert len(list(store.names())) == 8, "the oldest made room"
 
 
-def a_killed_stub_and_a_killed_server_come_back(config: TritonConfig) -> None:
-    for name in (STUB, SERVER):
-        comes_back_after(config, name, signal.SIGKILL)
+@needs_triton
+@pytest.mark.parametrize("name", [STUB, pytest.param(SERVER, marks=pytest.mark.nightly)])
+def test_what_was_killed_comes_back(running: TritonConfig, name: str) -> None:
+    """A server that was killed comes back in `test_triton.py` and tests/e2e each time, under load at night."""
+    comes_back_after(running, name, signal.SIGKILL)
 
 
 @needs_triton
@@ -264,11 +272,12 @@ def test_a_frozen_stub_and_a_frozen_server_are_noticed(running: TritonConfig) ->
 
     Which of the two comes first for a frozen server is not sure: a stub that reports a metric to it hangs as well.
     """
+    before = running.log_file.read_text(errors="replace").count("guard: ")
     for name in (STUB, SERVER):
         comes_back_after(running, name, signal.SIGSTOP)
     log = running.log_file.read_text(errors="replace")
     assert "guard: the Python stub hangs: no sign of life" in log
-    assert log.count("guard: ") == 2, "and nothing that was alive was ended"
+    assert log.count("guard: ") == before + 2, "and nothing that was alive was ended"
 
 
 def comes_back_after(config: TritonConfig, name: str, blow: signal.Signals) -> None:
@@ -291,36 +300,6 @@ def _another(name: str, before: psutil.Process) -> bool:
             return False
 
     return any(is_one(process) for process in tree(os.getpid()))
-
-
-def what_was_accepted_is_answered_before_the_end(config: TritonConfig) -> None:
-    """SIGTERM in the middle of a burst: each request gets its answer or is told that the server stops."""
-
-    server = next(p for p in tree(os.getpid()) if p.name() == "tritonserver")
-    with RobotClient(config.url, timeout_s=60) as robot:
-        wait_for(robot.ready, READY_S)
-        robot.segment(scene())
-
-    def ask(number: int) -> str:
-        client = triton.InferenceServerClient(config.url)
-        tensor = triton.InferInput("pixels", [1, 120, 160, 3], "UINT8")
-        tensor.set_data_from_numpy(scene(seed=number)[None])
-        try:
-            client.infer("segmenter", [tensor], client_timeout=60)
-        except InferenceServerException as error:
-            return str(error.message())
-        finally:
-            client.close()
-        return "answer"
-
-    with ThreadPoolExecutor(16) as pool:
-        asked = [pool.submit(ask, number) for number in range(16)]
-        wait_for(lambda: any(one.done() for one in asked), 60)
-        os.killpg(os.getpgid(server.pid), signal.SIGTERM)
-        said = [one.result(90) for one in asked]
-    assert said.count("answer") >= 1
-    for text in said:
-        assert text == "answer" or any(w in text for w in STOPPING), text
 
 
 @needs_triton
@@ -368,3 +347,34 @@ def test_tls_and_tokens(serving_folder: Path, tmp_path: Path) -> None:
                 assert not robot.ready()
                 with pytest.raises((ServerUnavailable, DeadlineExceeded)):
                     robot.segment(scene())
+
+
+@needs_triton
+def test_what_was_accepted_is_answered_before_the_end(running: TritonConfig) -> None:
+    """The last one: SIGTERM in the middle of a burst. Each request gets its answer or is told that the server stops."""
+    config = running
+    server = next(p for p in tree(os.getpid()) if p.name() == "tritonserver")
+    with RobotClient(config.url, timeout_s=60) as robot:
+        wait_for(robot.ready, READY_S)
+        robot.segment(scene())
+
+    def ask(number: int) -> str:
+        client = triton.InferenceServerClient(config.url)
+        tensor = triton.InferInput("pixels", [1, 120, 160, 3], "UINT8")
+        tensor.set_data_from_numpy(scene(seed=number)[None])
+        try:
+            client.infer("segmenter", [tensor], client_timeout=60)
+        except InferenceServerException as error:
+            return str(error.message())
+        finally:
+            client.close()
+        return "answer"
+
+    with ThreadPoolExecutor(16) as pool:
+        asked = [pool.submit(ask, number) for number in range(16)]
+        wait_for(lambda: any(one.done() for one in asked), 60)
+        os.killpg(os.getpgid(server.pid), signal.SIGTERM)
+        said = [one.result(90) for one in asked]
+    assert said.count("answer") >= 1
+    for text in said:
+        assert text == "answer" or any(w in text for w in STOPPING), text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,8 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import psutil
@@ -71,6 +72,7 @@ def gone(processes: list[psutil.Process], seconds: float = 8.0) -> bool:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_robots_are_answered_by_the_real_server(serving_folder: Path, tmp_path: Path, segmenter: Segmenter) -> None:
     config = config_for(tmp_path / "data", serving_folder)
     server = TritonServer(config)
@@ -90,6 +92,9 @@ def test_robots_are_answered_by_the_real_server(serving_folder: Path, tmp_path: 
             bad_requests_are_named(robot)
             mixed_requests_share_batches(robot, config, segmenter)
             routing_is_seen_within_a_second(robot, serving_folder)
+            damage(serving_folder)
+            publish(serving_folder, 5, DAMAGED)
+            a_damaged_variant_is_told(robot, config, serving_folder, "north@v1 on base/universal@v1")
             with pytest.raises(PortInUse, match=str(config.grpc_port)):
                 TritonServer(config).start()
             server.stop()
@@ -174,60 +179,44 @@ def routing_is_seen_within_a_second(robot: RobotClient, folder: Path) -> None:
             time.sleep(0.02)
 
 
-@needs_triton
-def test_a_damaged_variant_costs_nobody_else_an_answer_and_the_hub_is_told(
-    serving_folder: Path, tmp_path: Path
-) -> None:
-    """A type that the checks did not know; the server says so in its status and metrics, after a restart as well."""
-    bad = shutil.copytree(serving_folder / "variants/north@v1", serving_folder / "variants/north@v2")
+DAMAGED: Final = {"north": CellRoute(fleet="north@v2"), "south": CellRoute(fleet="south@v2")}
+
+
+def damage(folder: Path) -> None:
+    """`north@v2` is of a type that the checks did not know."""
+    bad = shutil.copytree(folder / "variants/north@v1", folder / "variants/north@v2")
     tensors = load_file(bad / "adapter_model.safetensors")
     save_file({name: one.to(torch.float8_e4m3fn) for name, one in tensors.items()}, bad / "adapter_model.safetensors")
-    cells = {"north": CellRoute(fleet="north@v2"), "south": CellRoute(fleet="south@v2")}
-    config = config_for(tmp_path / "data", serving_folder)
-    for restarted in (False, True):
-        server = TritonServer(config)
-        server.start()
-        try:
-            server.wait_ready(600)
-            with RobotClient(config.url, robot="r1", timeout_s=20) as robot:
-                if not restarted:
-                    publish(serving_folder, 2, cells)
-                deadline = time.monotonic() + 60
-                while robot.segment(scene(), cell="south").served_by != "south@v2 on base/universal@v1":
-                    assert time.monotonic() < deadline
-                answer = robot.segment(scene(), cell="north")
-                wanted = "base/universal@v1" if restarted else "north@v1 on base/universal@v1"
-                assert (answer.served_by, answer.instead_of) == (wanted, "north@v2")
-                while metric_total(config, "parcelhub_variants_refused") < 1:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.1)
-            place = Placement(serving_folder, lambda: 2).settled({"fleet": "north@v2"}, seconds=10)["fleet"]
-            assert place.state == "promoted, not in place"
-            assert "float8_e4m3fn" in place.reason
-            assert Placement(serving_folder, lambda: 2).of({"fleet": "south@v2"})["fleet"].state == "in place"
-        finally:
-            server.stop()
+
+
+def a_damaged_variant_is_told(robot: RobotClient, config: TritonConfig, folder: Path, served_by: str) -> None:
+    """It costs nobody else an answer, and the server says so in its answers, its metrics and its status."""
+    deadline = time.monotonic() + 60
+    while robot.segment(scene(), cell="south").served_by != "south@v2 on base/universal@v1":
+        assert time.monotonic() < deadline
+    answer = robot.segment(scene(), cell="north")
+    assert (answer.served_by, answer.instead_of) == (served_by, "north@v2")
+    while metric_total(config, "parcelhub_variants_refused") < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    version = json.loads((folder / "routing.json").read_text())["version"]
+    place = Placement(folder, lambda: version).settled({"fleet": "north@v2"}, seconds=10)["fleet"]
+    assert place.state == "promoted, not in place"
+    assert "float8_e4m3fn" in place.reason
+    assert Placement(folder, lambda: version).of({"fleet": "south@v2"})["fleet"].state == "in place"
 
 
 @needs_triton
-def test_variants_that_push_each_other_out_are_all_answered(serving_folder: Path, tmp_path: Path) -> None:
-    """Room for one variant, and robots that ask for two: each answer needs a read, nobody is told to ask again."""
-    config = replace(config_for(tmp_path / "data", serving_folder), hot_variants=1)
-    server = TritonServer(config)
-    server.start()
-    try:
+@pytest.mark.slow
+def test_a_damaged_variant_is_told_after_a_restart_too(serving_folder: Path, tmp_path: Path) -> None:
+    """The same while the server runs is a part of `test_robots_are_answered_by_the_real_server`."""
+    damage(serving_folder)
+    publish(serving_folder, 2, DAMAGED)
+    config = config_for(tmp_path / "data", serving_folder)
+    with TritonServer(config) as server:
         server.wait_ready(600)
-        with RobotClient(config.url, robot="r1") as robot, ThreadPoolExecutor(6) as pool:
-            variants = ["north@v1", "south@v2"] * 12
-            served = list(pool.map(lambda variant: robot.segment(scene(), variant=variant).served_by, variants))
-        assert served == [f"{variant} on base/universal@v1" for variant in variants]
-        deadline = time.monotonic() + 60
-        while metric_total(config, "parcelhub_requests_total") < len(variants):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert metric_total(config, "parcelhub_errors_total") == 0
-    finally:
-        server.stop()
+        with RobotClient(config.url, robot="r1", timeout_s=20) as robot:
+            a_damaged_variant_is_told(robot, config, serving_folder, "base/universal@v1")
 
 
 LAUNCHER = """
@@ -257,6 +246,7 @@ def launcher(serving_folder: Path, tmp_path: Path) -> Iterator[tuple[subprocess.
 
 
 @needs_triton
+@pytest.mark.slow
 def test_a_dead_server_comes_back_and_kill_9_leaves_nothing(launcher: tuple[subprocess.Popen[bytes], int]) -> None:
     process, port = launcher
     assert process.stdout is not None
@@ -278,6 +268,7 @@ def test_a_dead_server_comes_back_and_kill_9_leaves_nothing(launcher: tuple[subp
 
 
 @needs_triton
+@pytest.mark.slow
 def test_a_server_that_cannot_load_says_why(tmp_path: Path) -> None:
     server = TritonServer(config_for(tmp_path / "data", tmp_path / "nothing"))
     with server, pytest.raises(ServerFailed, match=r"routing\.json cannot be read"):
