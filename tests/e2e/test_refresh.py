@@ -51,7 +51,7 @@ def test_from_new_labels_to_a_candidate_over_kill_9(
         first = client.finetune(FinetuneIn(cell="dock-7", dataset="acme/dock-7", max_minutes=0.05))
         wait_for(lambda: client.job(first.id).state in ("finished", "failed"), seconds=900)
         assert client.job(first.id).version == "dock-7@v1", client.job(first.id).error
-        policy = RefreshPolicyIn(min_labels=8, min_hours_between=0, max_minutes=0.2)
+        policy = RefreshPolicyIn(min_labels=8, min_hours_between=0, max_minutes=0.1)
         client.set_refresh_policy("dock-7", RefreshPolicySet(policy=policy, note="few are enough here"))
         push(client, tmp_path, LABELS, images=10, seed=2)
 

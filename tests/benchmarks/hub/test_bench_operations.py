@@ -23,7 +23,7 @@ try:
 except TritonNotFound:
     needs_triton = pytest.mark.skip("no tritonserver on this machine")
 
-CYCLES, WRONG = scaled(3, 40), scaled(100, 2000)
+CYCLES, PICKS, WRONG = scaled(3, 40), scaled(4_000, 200_000), scaled(100, 2000)
 
 pytestmark = [needs_triton, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -41,7 +41,8 @@ def figures(base: Path, folder: Path, *words: str) -> dict[str, Any]:
 
 
 def test_promotions_and_rollbacks_under_load(base: Path, tmp_path: Path) -> None:
-    found = figures(base, tmp_path, "rollout", "--cycles", str(CYCLES), "--robots", "3")
+    words = f"rollout --cycles {CYCLES} --robots 3 --picks {PICKS}"
+    found = figures(base, tmp_path, *words.split())
     assert (found["cycles"], found["failed_requests"], found["answers_never_routed"]) == (CYCLES, 0, 0)
     assert found["changes_never_seen"] == 0
     assert set(found["served"]) == {f"{name} on base/universal@v1" for name in ("moving@v1", "moving@v2", "steady@v1")}

@@ -27,7 +27,7 @@ PAGES = (
 PAGES += ("/ui/cells", "/ui/outcomes", "/ui/outcomes?by=variant&cell=arm", "/ui/compare", "/ui/settings", "/ui/nothing")
 # What tests provoke; 401 is for pictures that are asked for as a session ends.
 EXPECTED = "status of (401|403|404|409)"
-TUNE_MINUTES = "0.1"  # six seconds of training
+TUNE_MINUTES = "0.05"  # three seconds of training
 
 
 def picks(cell: str, *, days: int) -> list[dict[str, object]]:
@@ -95,7 +95,7 @@ def test_two_clicks_from_a_dataset_to_a_variant(page: playwright.Page, site: Sit
     page.keyboard.press("ArrowRight")
     assert line.get_attribute("x") != before
     page.goto(site.at("/ui/models/dock/v1"))
-    # Six seconds of a random base are of no use: no stage is proposed, and the gate that a hub begins with refuses.
+    # Three seconds of a random base are of no use: no stage is proposed, and the gate that a hub begins with refuses.
     assert page.locator(".verdict .word").inner_text() == "Not yet"
     page.check("input[value=fleet]")
     page.click("button:has-text('Promote')")
