@@ -65,6 +65,7 @@ class HubApp(Litestar):
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
     ) -> None:
+        """Answer one request. What repositories resolve to is remembered until it is answered."""
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return

@@ -51,6 +51,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time a `with` block; a stage that is timed again is added up. It counts where the block raises, too."""
         start = time.monotonic()
         try:
             yield

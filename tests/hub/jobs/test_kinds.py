@@ -48,7 +48,7 @@ def test_a_check_goes_through_the_queue_and_its_answer_is_kept(
 def test_another_teams_check_is_no_answer(
     client: HubClient, services: Services, as_job: Callable[[str], HubClient], tmp_path: Path
 ) -> None:
-    """Whoever asks for the check of a public dataset gets a job that they may look at; the dataset's page tells both."""
+    """Whoever asks for the check of a public dataset gets a job they may look at; the dataset's page tells both."""
     commit = push_rectangles(client, ACME, tmp_path, images=3)
     client.put_user("gil", teams=["globex"])
     token = client.create_token("gil", user="gil", scopes=["read", "finetune"])
