@@ -88,7 +88,6 @@ def create_app(
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
     the process, a new one opens it again.
     """
-
     redact_logs()
 
     @asynccontextmanager

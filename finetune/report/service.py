@@ -250,7 +250,7 @@ def _on_scenes(measured: Measured) -> tuple[Forgetting | None, str]:
 
 
 def _on_earlier(measured: Measured, earlier: Earlier | None) -> tuple[Forgetting | None, str]:
-    """This variant beside the cell's earlier one (or the base) on the holdout that judged the earlier one."""
+    """The variant beside the cell's earlier one (or the base) on the holdout that judged the earlier one."""
     if earlier is None:
         return None, "The cell has no earlier data to compare on."
     trained = set(measured.deck.train)

@@ -295,7 +295,6 @@ def _another(name: str, before: psutil.Process) -> bool:
 
 def what_was_accepted_is_answered_before_the_end(config: TritonConfig) -> None:
     """SIGTERM in the middle of a burst: each request gets its answer or is told that the server stops."""
-
     server = next(p for p in tree(os.getpid()) if p.name() == "tritonserver")
     with RobotClient(config.url, timeout_s=60) as robot:
         wait_for(robot.ready, READY_S)
