@@ -65,6 +65,7 @@ class HubApp(Litestar):
     async def __call__(
         self, scope: Scope | LifeSpanScope, receive: Receive | LifeSpanReceive, send: Send | LifeSpanSend
     ) -> None:
+        """Answer one request. What repositories resolve to is remembered until it is answered."""
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
             return
@@ -87,7 +88,6 @@ def create_app(
     `on_broken` is called when the catalog can no longer be used, and what needs it is answered 503 from then on: end
     the process, a new one opens it again.
     """
-
     redact_logs()
 
     @asynccontextmanager

@@ -86,6 +86,7 @@ class Problem(NamedTuple):
 
     @property
     def type(self) -> str:
+        """The problem's URI (RFC 9457): what clients tell errors apart by."""
         return PROBLEM_PREFIX + self.slug
 
 

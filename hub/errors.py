@@ -257,6 +257,7 @@ class HubAnswerError(HubError):
 
     @classmethod
     def of(cls, status: int, body: bytes) -> Self:
+        """Made of an answer's status and body; a body that is no problem document gives the status alone."""
         try:
             problem = msgspec.json.decode(body, type=dict[str, Any])
         except msgspec.DecodeError:  # a HEAD, or something in between that is not the hub

@@ -363,6 +363,7 @@ class Services:
         return "" if repo.type == "model" and repo.namespace == "base" else repo.namespace
 
     def close(self) -> None:
+        """End the threads, then let go of the catalog. Nothing of the hub can be used after it."""
         self.production.close()
         self.registry.close()
 

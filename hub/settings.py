@@ -185,6 +185,7 @@ class Settings:
 
     @property
     def triton_grpc(self) -> str:
+        """`host:port` where Triton answers gRPC."""
         return f"{self.triton_host}:{self.triton_grpc_port}"
 
     @property
@@ -199,18 +200,22 @@ class Settings:
 
     @property
     def admin_token_file(self) -> Path:
+        """Where the operator's token is kept, for commands on this machine."""
         return self.data / "admin.token"
 
     @property
     def serving_folder(self) -> Path:
+        """What robots are served from: routing and the files of bases and variants."""
         return self.data / "serving"
 
     @property
     def telemetry_folder(self) -> Path:
+        """Where predictions, outcomes and captures lie."""
         return self.data / "telemetry"
 
     @property
     def jobs_folder(self) -> Path:
+        """Where jobs work and keep their checkpoints, a folder each."""
         return self.data / "jobs"
 
     def client_token(self) -> str:
@@ -229,10 +234,12 @@ class Settings:
 
     @property
     def robot_token_file(self) -> Path:
+        """Where the token of robots on this machine is kept."""
         return self.data / "robot.token"
 
     @property
     def site_token_file(self) -> Path:
+        """Where the token of the site on this machine is kept."""
         return self.data / "site.token"
 
     def local_site_token(self) -> str | None:

@@ -49,6 +49,7 @@ class Tally:
     novel_as_fault: int = 0
 
     def add(self, other: Tally) -> None:
+        """Add another tally to this one, in place."""
         for name in ("planted", "noticed", "named", "confused", "blind", "false_alarms"):
             getattr(self, name).update(getattr(other, name))
         self.delays_s += other.delays_s

@@ -30,6 +30,7 @@ class Day:
 
     @classmethod
     def of(cls, seed: int) -> Day:
+        """Drawn from the seed: the same seed gives the same light."""
         rng = np.random.default_rng((seed, 23))
         return cls(
             float(rng.uniform(0.0, 0.45)),

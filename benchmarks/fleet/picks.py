@@ -47,6 +47,7 @@ class Confusion:
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, truth: Verdict, verdict: Verdict) -> None:
+        """Count one answer."""
         self.counts[truth, verdict] += 1
 
     def rate(self, *, without: Sequence[str] = ()) -> Rate:

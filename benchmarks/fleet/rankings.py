@@ -1,4 +1,6 @@
-"""Which ranking rule makes the most of equal labels? `python -m benchmarks.fleet.rankings --quick`
+"""Which ranking rule makes the most of equal labels?
+
+To run it: `python -m benchmarks.fleet.rankings --quick`.
 
 A cell's pool of pictures is ranked by each rule of the labelling queue (`hub.loop.labelling.rank`), on what the queue
 knows: the base's answers, how pictures look, how novel they are, which picks fail (`benchmarks.fleet.picks_model`).

@@ -47,4 +47,5 @@ class Diary:
     minutes: float = 0.0
 
     def note(self, day: int, cell: str, kind: str, title: str, reason: str = "", tone: str = "") -> None:
+        """Add a step of a day (counted from 0); `tone` colours it in the page."""
         self.steps.append({"day": day, "cell": cell, "kind": kind, "title": title, "reason": reason, "tone": tone})

@@ -79,6 +79,7 @@ class CellWorld:
 
     @classmethod
     def of(cls, name: str, seed: int, planted: Planted, size: int) -> CellWorld:
+        """Camera, light and packages are drawn from the seed; `size` is the side of a picture in pixels."""
         return cls(name, CellCamera(seed, size=size), Day.of(seed), np.random.default_rng((seed, 83)), planted)
 
     def frame(self, day: int, share: float) -> Frame:
@@ -125,6 +126,7 @@ class Picked:
 
     @property
     def success(self) -> bool:
+        """Whether the package came along."""
         return self.outcome == "success"
 
 

@@ -66,6 +66,7 @@ class Measured:
 
     @property
     def worst_p99(self) -> float:
+        """The slowest kind of request's p99, milliseconds."""
         return max(timing.p99 for timing in self.timings)
 
 

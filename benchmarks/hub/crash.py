@@ -90,6 +90,7 @@ class Victim:
 
     @property
     def pid(self) -> int:
+        """Of the process that runs now; another one after each start."""
         return self._process.pid
 
     def kill(self) -> None:

@@ -60,6 +60,7 @@ class DoorsResult:
         return not (self.failed or self.unanswered or self.empty or self.tracebacks or self.others_hurt)
 
     def figures(self) -> dict[str, Any]:
+        """The same as JSON values; of those who were hurt, the first 50."""
         return {
             "requests": self.requests,
             "routes": len(self.routes),

@@ -35,6 +35,7 @@ class Timed:
 
     @classmethod
     def of(cls, seconds: list[float]) -> Timed:
+        """Median, p99 and maximum of at least one call, given in seconds."""
         ordered = sorted(1000 * one for one in seconds)
         last = len(ordered) - 1
         return cls(ordered[last // 2], ordered[round(0.99 * last)], ordered[-1], len(ordered))

@@ -45,6 +45,7 @@ class Uploader:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout)
 
     def close(self) -> None:
+        """End the connections."""
         self._http.close()
 
     def ensure_repo(self, repo: str) -> None:

@@ -100,7 +100,7 @@ def run_adapters(folder: Path, *, files: int, seed: int = 0) -> AdapterFuzz:
 
 
 def _read(folder: Path) -> str:
-    """ "" for an adapter, "refused", or what is wrong."""
+    """Nothing for an adapter, "refused", or what is wrong."""
     try:
         made = read_adapter("a@v1", folder, base_name=BASE, base_labels=LABELS, layers=LAYERS, max_rank=8, sizes=SIZES)
     except AdapterError as error:

@@ -79,7 +79,7 @@ class NoteController(Controller):
 
 
 class NoteCalls(Calls):
-    """`client.of_resource("notes").add("dock-7", "the lamp was changed")`"""
+    """As in `client.of_resource("notes").add("dock-7", "the lamp was changed")`."""
 
     def all(self, cell: str) -> list[Note]:
         """The notes of a cell."""

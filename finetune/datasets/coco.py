@@ -67,6 +67,7 @@ class CocoSource:
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that were found, as paths in the tree, document by document."""
         return tuple(entry.image for document in self.documents for entry in document.entries)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:

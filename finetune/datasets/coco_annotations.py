@@ -86,6 +86,7 @@ class AnnotationReader(RecordReader):
         return True
 
     def read(self, tree: Tree) -> None:
+        """Read the records of `annotations`. What is wrong with one becomes a finding; nothing is raised for it."""
         for _, where, record in self._records(tree, ("annotations",)):
             number = id_of(record.get("id"))
             if record.get("id") is not None and number is None:

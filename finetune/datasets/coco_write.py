@@ -15,10 +15,12 @@ Segment = Callable[[Sample, bytes], object]
 
 
 def compressed(sample: Sample, counts: bytes) -> object:
+    """An instance's mask as COCO's compressed RLE: `size` is [height, width], `counts` ASCII text."""
     return {"size": [sample.height, sample.width], "counts": counts.decode("ascii")}
 
 
 def uncompressed(sample: Sample, counts: bytes) -> object:
+    """An instance's mask as COCO's uncompressed RLE: `counts` are the lengths of runs, column by column."""
     return {"size": [sample.height, sample.width], "counts": parse_counts(counts).tolist()}
 
 

@@ -59,13 +59,16 @@ class CvatSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The labels in the order of their first mention; complete once `samples` has run to its end."""
         return tuple(self.known)
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that were found, as paths in the tree, document by document."""
         return tuple(entry.image for entry in self.entries.values())
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """The samples whose image has a size, document by document. Raises DatasetError for XML that cannot be read."""
         for document in self.documents:
             reader = _ShapeReader(self, document, findings)
             for event in stream_xml(self.tree.path(document), document):

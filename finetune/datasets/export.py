@@ -56,6 +56,7 @@ class Draft:
         return relative
 
     def write_text(self, relative: str, text: str | Iterable[str]) -> None:
+        """Write a file in UTF-8 with plain line feeds, in one piece or in many; its folders are made."""
         with self._made(relative).open("w", encoding="utf-8", newline="\n") as file:
             file.writelines([text] if isinstance(text, str) else text)
 
@@ -67,6 +68,7 @@ class Draft:
         self.write_text(relative, "".join(f"{name}\n" for name in names))
 
     def write_bytes(self, relative: str, data: bytes) -> None:
+        """Write a file; its folders are made, and one of that name is replaced."""
         self._made(relative).write_bytes(data)
 
     def lose(self, what: str, sample: Sample) -> None:
@@ -84,6 +86,7 @@ class Draft:
         return single_ring(rings)
 
     def losses(self) -> tuple[str, ...]:
+        """What the format could not hold, one sentence for each kind of loss; empty: the copy is complete."""
         return self._findings.warnings()
 
     def _made(self, relative: str) -> Path:

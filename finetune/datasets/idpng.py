@@ -1,10 +1,10 @@
 """Id masks: one PNG per image in `masks/`, whose values are instance numbers, and one file that says what they are.
 
-That file is one of three. `instances.json`, the richest and the one we write: `{"classes": [...], "masks": [{"file":
-"masks/a.png", "image": "images/a.jpg", "split": ..., "sequence": ..., "instances": [{"id": 1, "class": "box",
-"attributes": {...}}]}]}`. A CSV with the columns `image`, `id` and `class`, and attributes in any others. Or
-`classes.txt`: with one class every number is an instance of it, with several a number is 1000 x the class's line
-(from 1) + the instance. 0 is background; coloured PNGs count as R + 256 G + 65536 B, as in COCO's panoptic masks.
+It is `instances.json`, which we write (`{"classes": [...], "masks": [{"file": "masks/a.png", "image": "images/a.jpg",
+"split": ..., "sequence": ..., "instances": [{"id": 1, "class": "box", "attributes": {...}}]}]}`), a CSV (`image`, `id`,
+`class`; other columns are attributes) or `classes.txt`: with one class each number is an instance, with several it is
+1000 x the class's line (from 1) + the instance. 0 is background; colours, as in COCO's panoptic masks, count as
+R + 256 G + 65536 B.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ _COLUMNS = {
     "class": ("class", "label", "category", "class_name"),
 }
 
+
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class _Mask:
     """A mask file and what is said of it. `known` is None where the list of classes alone says what numbers mean."""
@@ -75,13 +74,16 @@ class IdSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names; from a JSON or CSV in the order of their first mention."""
         return tuple(self.known)
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that have a mask, as paths in the tree."""
         return tuple(self.masks)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """The samples whose image has a size; a mask that cannot be read is a problem among the findings."""
         for image, mask in self.masks.items():
             if image not in sizes:
                 continue
@@ -373,8 +375,6 @@ register(
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
-
-
 def write_ids(dataset: Dataset, draft: Draft) -> None:
     """`images`, `masks` (16-bit PNG) and `instances.json`."""
 

@@ -37,12 +37,20 @@ class Source(Protocol):
     """
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the dataset's own order; may be empty before `samples` has run."""
+
     @property
-    def images(self) -> tuple[str, ...]: ...
+    def images(self) -> tuple[str, ...]:
+        """The images that were found, as paths relative to the dataset's folder, with slashes."""
+
     @property
-    def split_lists(self) -> bool: ...
-    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]: ...
+    def split_lists(self) -> bool:
+        """Whether text files that list images may give splits; False where the format has named its own."""
+
+    def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """Read the masks of the images in `sizes` ((height, width) in pixels), one sample at a time; others are left
+        out. What is wrong with one image is added to `findings`."""
 
 
 class JsonPeek(NamedTuple):

@@ -56,13 +56,16 @@ class LabelStudioSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The labels in the order of their first mention; complete once `samples` has run to its end."""
         return tuple(self.known)
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that tasks show, as paths in the tree; a task may show several."""
         return tuple(entry.image for entries in self.entries.values() for entry in entries)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """The samples whose image has a size, task by task. Raises DatasetError for a JSON that cannot be read."""
         for document in self.documents:
             for index, task in _tasks(self.tree, document):
                 for entry in self.entries.get((document, index), []):

@@ -43,6 +43,7 @@ class RegionReader:
         self.labels: list[str] = []
 
     def read(self, annotation: Record) -> None:
+        """Add the annotation's masks, polygons and boxes to the list; what cannot be used becomes a finding."""
         results = annotation.get("result", [])
         if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
             self._problem("`result` is not a list of objects", "")

@@ -31,13 +31,16 @@ class PerImageSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names: those that are listed, then those that files name, in the order of their reading."""
         return tuple(self.known)
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that have an annotation file, as paths in the tree."""
         return tuple(self.documents)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """The samples whose image has a size; a file that cannot be read is a problem among the findings."""
         for image, name in self.documents.items():
             if image not in sizes:
                 continue

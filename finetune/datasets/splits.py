@@ -48,6 +48,8 @@ class ListReader:
                 yield number, line, self.image(line, here)
 
     def image(self, line: str, here: str) -> str | None:
+        """The image that a line of the list in the folder `here` names; None for none, and (with a warning) for
+        several."""
         # `images/a.jpg Annotations/a.xml`: the first of two that is an image.
         for word in (line, *line.split()[:1]):
             plain = plain_path(word)

@@ -45,6 +45,7 @@ class Tree:
     _by_suffix: dict[str, list[str]] = field(default_factory=dict, compare=False, repr=False)
 
     def path(self, relative: str) -> Path:
+        """The file's place on disk. It does not look whether the file is one of the tree's."""
         return self.root / relative
 
     def with_suffix(self, *suffixes: str) -> list[str]:
@@ -58,6 +59,7 @@ class Tree:
 
 
 def suffix_of(relative: str) -> str:
+    """The suffix in lower case with its dot; "" if there is none."""
     return posixpath.splitext(relative)[1].lower()
 
 

@@ -63,9 +63,11 @@ class VocSource:
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images that have a mask, as paths in the tree."""
         return tuple(self.pairs)
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:
+        """The samples whose image has a size; a mask that cannot be read is a problem among the findings."""
         for image, pair in self.pairs.items():
             if image not in sizes:
                 continue

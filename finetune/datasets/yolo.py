@@ -60,14 +60,17 @@ class YoloSource:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of their numbers in the label files."""
         return self.config.names
 
     @property
     def images(self) -> tuple[str, ...]:
+        """The images of the folder, as paths in the tree; one without a label file shows nothing."""
         return tuple(self.labels)
 
     @property
     def split_lists(self) -> bool:
+        """Whether lists of images may give splits: only where the configuration names none."""
         return not self.config.splits
 
     def samples(self, sizes: Mapping[str, Size], findings: Findings) -> Iterator[Sample]:

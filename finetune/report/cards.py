@@ -221,7 +221,7 @@ def _percent(share: float) -> str:
 
 
 def _step(recipe: BaseRecipe, steps: int, batch: int, seconds: float) -> TrainingStep:
-    """This training's row."""
+    """The row of this training."""
     written, pasted = [], _pasted_share(recipe)
     for folder in recipe.written:
         card = folder / "README.md"

@@ -65,6 +65,7 @@ class Judged:
 
     @property
     def names(self) -> list[str]:
+        """One name for each sample, in their order; the bootstrap draws by them."""
         return [sample.name for sample in self.samples]
 
 
@@ -146,8 +147,7 @@ def report_facts(
     """All facts as JSON values, numbers rounded to six digits.
 
     `recipe` is what it takes to make the variant again; `merges` are answered classes with all that they stand for,
-    where that is more than one; `seconds` is what each stage took; `unlabelled` are (image,
-    confident answers) of dataset images without a label.
+    where that is more than one; `seconds` are by stage; `unlabelled` are (unlabelled image, confident answers).
     """
     gain = gain_of(judged.truths, judged.base, judged.variant, judged.classes)
     measured = _measured(judged, base, variant, gain["ap50"], recipe)

@@ -51,6 +51,7 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time a `with` block; a stage that is timed again is added up. It counts where the block raises, too."""
         start = time.monotonic()
         try:
             yield
@@ -249,7 +250,7 @@ def _on_scenes(measured: Measured) -> tuple[Forgetting | None, str]:
 
 
 def _on_earlier(measured: Measured, earlier: Earlier | None) -> tuple[Forgetting | None, str]:
-    """This variant beside the cell's earlier one (or the base) on the holdout that judged the earlier one."""
+    """The variant beside the cell's earlier one (or the base) on the holdout that judged the earlier one."""
     if earlier is None:
         return None, "The cell has no earlier data to compare on."
     trained = set(measured.deck.train)

@@ -34,7 +34,8 @@ CLEARANCE = 0.3
 class Surroundings(Protocol):
     """What stands around a world and is painted before anything in it."""
 
-    def paint(self, canvas: Canvas, camera: Camera) -> None: ...
+    def paint(self, canvas: Canvas, camera: Camera) -> None:
+        """Paint onto the canvas in place; its ids stay those of the background."""
 
 
 @dataclass
@@ -71,6 +72,7 @@ class Maker:
         return Cuboid(centre, half, rotation, colour, "box", skins.face, shadow=float(self.rng.uniform(0.15, 0.5)))
 
     def box_style(self) -> tuple[str, Array]:
+        """(material, colour [3] in 0-255) of a box, drawn from the look. Each call goes on with the generator."""
         material = choose(self.rng, self.look.box_materials)
         return material, box_colour(self.rng, self.look, material)
 
@@ -79,6 +81,7 @@ class Maker:
         return int(self.rng.integers(*(self.look.heap or (low, high))))
 
     def fov(self) -> float:
+        """A horizontal field of view in degrees, drawn from the look's range."""
         return float(self.rng.uniform(*self.look.wide))
 
 

@@ -46,10 +46,12 @@ class View:
 
     @property
     def right(self) -> Array:
+        """Unit vector [3] in the world that points to the right in the picture."""
         return self.camera.rotation[0]
 
     @property
     def up(self) -> Array:
+        """Unit vector [3] in the world that points up in the picture."""
         return -self.camera.rotation[1]
 
     def free(self, things: list[Thing]) -> bool:

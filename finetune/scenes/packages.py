@@ -37,7 +37,9 @@ class Thing(Protocol):
     """Anything in a scene. `label` is a package class, or None for a structure."""
 
     @property
-    def label(self) -> str | None: ...
+    def label(self) -> str | None:
+        """The package class; None for a structure, which is never an instance."""
+
     def bounds(self) -> tuple[Array, Array]:
         """Axis-aligned corners (low, high), metres."""
         ...
@@ -69,10 +71,12 @@ class Cuboid:
         return self.centre + (SIGNS * self.half) @ self.rotation.T
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]), metres."""
         corners = self.corners()
         return corners.min(axis=0), corners.max(axis=0)
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Paint the faces that look at the camera; the outline [N, 2] in pixels, None when nothing can be seen."""
         corners = self.corners()
         pixels, depth = camera.project(corners)
         if depth.min() < NEAR:
@@ -114,12 +118,14 @@ class Sheet:
     thickness: float
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]), metres; its thickness counts upwards and downwards."""
         reach = np.abs(self.across) + np.abs(self.along)
         # A soft thing lies on what is under it: however it leans, it does not reach below its own thickness.
         below = np.array([reach[0], reach[1], self.thickness])
         return self.centre - below, self.centre + reach + (0, 0, self.thickness)
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Paint shadow and skin; the outline [N, 2] in pixels, None when nothing of it can be seen."""
         square = np.array([[-1, 1], [1, 1], [1, -1], [-1, -1]], float)
         quad, depth = camera.project(self.centre + square[:, :1] * self.across + square[:, 1:] * self.along)
         outline, _ = camera.project(self.centre + self.outline[:, :1] * self.across + self.outline[:, 1:] * self.along)
@@ -147,10 +153,12 @@ class Cylinder:
     label: str | None
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]), metres; a bit too large where the axis is oblique."""
         ends = np.stack([self.start, self.end])
         return ends.min(axis=0) - self.radius, ends.max(axis=0) + self.radius
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Paint shadow, side and end; the outline [N, 2] in pixels, None when nothing of it can be seen."""
         axis = self.end - self.start
         axis = axis / np.linalg.norm(axis)
         side = cross(axis, UPRIGHT if abs(axis[2]) < 0.9 else SIDEWAYS)

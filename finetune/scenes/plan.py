@@ -21,7 +21,8 @@ PATH_SAMPLES = 24  # a pixel
 class Drawer(Protocol):
     """Anything that makes scenes by number."""
 
-    def scene(self, index: int) -> Scene: ...
+    def scene(self, index: int) -> Scene:
+        """The scene of a number from 0: the same each time, in whatever order and process it is asked for."""
 
 
 def looks_of(tier: Tier) -> dict[str, Look]:

@@ -30,6 +30,7 @@ from finetune.scenes.strokes import Net, Tube
 
 
 def make_bollard(make: Maker) -> list[Thing]:
+    """A post on a plate at the origin, banded or plain, 0.5 to 1.2 m high."""
     rng = make.rng
     colour = YELLOW if rng.random() < 0.7 else np.array([205.0, 45, 35])
     dark = BLACK if colour is YELLOW else np.full(3, 235.0)
@@ -42,6 +43,7 @@ def make_bollard(make: Maker) -> list[Thing]:
 
 
 def make_cone(make: Maker) -> list[Thing]:
+    """A traffic cone at the origin, 0.48 m high, more or less worn."""
     worn = make.rng.uniform(0.7, 1.05)
     parts: list[Thing] = [structure(np.array([0, 0, 0.015]), np.array([0.17, 0.17, 0.015]), ORANGE * 0.9 * worn)]
     for k in range(5):
@@ -51,6 +53,7 @@ def make_cone(make: Maker) -> list[Thing]:
 
 
 def make_pillar(make: Maker) -> list[Thing]:
+    """A pillar 5 m high at the origin; half of them have hazard tape around them."""
     rng = make.rng
     half = np.array([*rng.uniform(0.08, 0.3, 2), 2.5])
     parts: list[Thing] = [structure(np.array([0, 0, 2.5]), half, grey(rng, 60, 230, 14))]
@@ -82,6 +85,7 @@ def make_screen(make: Maker) -> list[Thing]:
 
 
 def make_chair(make: Maker) -> list[Thing]:
+    """An office chair at the origin: seat, back and five feet, about 1 m high."""
     rng = make.rng
     cover, metal = (
         (grey(rng, 15, 90) if rng.random() < 0.5 else hue_colour(rng, make.look, (0.3, 1), (0.2, 0.8))),
@@ -246,6 +250,7 @@ def make_cabinet(make: Maker) -> list[Thing]:
 
 
 def make_bucket(make: Maker) -> list[Thing]:
+    """An open bucket with a handle at the origin, 0.25 to 0.6 m high."""
     rng = make.rng
     colour = hue_colour(rng, make.look, (0.4, 1), (0.3, 0.95)) if rng.random() < 0.5 else grey(rng, 30, 210)
     radius, high = rng.uniform(0.12, 0.25), rng.uniform(0.25, 0.6)

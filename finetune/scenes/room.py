@@ -34,6 +34,7 @@ class Plane:
     texture: Image
 
     def normal(self) -> Array:
+        """Unit vector [3] at right angles to the plane, by the right hand from `across` to `down`."""
         normal = np.cross(self.across, self.down)
         return normal / np.linalg.norm(normal)
 

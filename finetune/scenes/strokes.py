@@ -23,9 +23,11 @@ class Tube:
     label: str | None = None
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]), metres."""
         return self.points.min(axis=0) - self.radius, self.points.max(axis=0) + self.radius
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Paint the line at least a pixel thick; its points [N, 2] in pixels, None when nothing of it can be seen."""
         pixels, depth = camera.project(self.points)
         if depth.min() < NEAR or canvas.window(pixels, 2) is None:
             return None
@@ -52,10 +54,12 @@ class Net:
     label: str | None = None
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]), metres."""
         ends = self.corner + np.stack([np.zeros(3), self.across, self.along, self.across + self.along])
         return ends.min(axis=0) - self.radius, ends.max(axis=0) + self.radius
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Paint the wires; their ends [N, 2] in pixels, None when nothing of them can be seen."""
         u, v = np.linspace(0, 1, self.columns + 1)[:, None], np.linspace(0, 1, self.rows + 1)[:, None]
         starts = np.concatenate([self.corner + u * self.across, self.corner + v * self.along])
         ends = np.concatenate([starts[: len(u)] + self.along, starts[len(u) :] + self.across])
@@ -81,9 +85,12 @@ class Shade:
     label: str | None = None
 
     def bounds(self) -> tuple[Array, Array]:
+        """Axis-aligned corners (low [3], high [3]) of the outline, metres."""
         return self.points.min(axis=0), self.points.max(axis=0)
 
     def paint(self, canvas: Canvas, camera: Camera, instance: int) -> Array | None:
+        """Darken what is there; the outline [N, 2] in pixels. None when it is not in view, and for an id of an
+        instance."""
         pixels, depth = camera.project(self.points)
         if depth.min() < NEAR or instance != STRUCTURE:
             return None

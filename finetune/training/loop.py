@@ -127,6 +127,7 @@ class BudgetTrainer(Trainer):
         """Seconds that steps have waited for their batches."""
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        """The schedule of the learning rate by the budget's progress; the number of steps is not asked."""
         # The first rate is set here, before the first step: it too must be the same in every process.
         self.budget.agree()
         scheduler = LambdaLR(optimizer or self.optimizer, lambda _: self._schedule(self.budget.progress))
@@ -134,12 +135,14 @@ class BudgetTrainer(Trainer):
         return scheduler
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; the seconds that it took are added to `waited`."""
         start = time.monotonic()
         batches = super().get_batch_samples(*args, **kwargs)
         self.waited += time.monotonic() - start
         return batches
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """As the Trainer's, with the loss kept for the next report. Raises TrainingError when it is not finite."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
             raise diverged("the loss", self.args, self.state)
@@ -196,10 +199,12 @@ class BudgetCallback(TrainerCallback):
         self._mark = (0, 0.0, 0.0)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Start to count from the step that the run goes on from."""
         self.budget.step = state.global_step
         self._mark = (state.global_step, self.budget.seconds, 0.0)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Let all processes agree on the progress, and tell it."""
         self.budget.agree()
         if self.on_progress is not None:
             self.on_progress(self.budget.progress)
@@ -207,6 +212,7 @@ class BudgetCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
     ) -> None:
+        """Raises TrainingError when the norm of all gradients is not finite."""
         # A gradient can overflow where the loss does not. Such a step would spoil the weights, and a checkpoint saved
         # after it would take the place of the last good one.
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -214,6 +220,8 @@ class BudgetCallback(TrainerCallback):
             raise diverged("the gradient", args, state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the step, report every `every` steps, and end the training when the budget is spent or a stop was
+        asked."""
         budget = self.budget
         budget.step = state.global_step
         budget.agree()
@@ -238,6 +246,7 @@ class BudgetCallback(TrainerCallback):
             )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the seconds that were used beside the checkpoint, once for all processes."""
         if state.is_world_process_zero:  # another's word that the checkpoint is whole would come before it is
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (folder / BUDGET_FILE).write_text(json.dumps({"seconds": self.budget.seconds}))
@@ -252,6 +261,7 @@ class AverageWeights(TrainerCallback):
         self._mean = {n: p.detach().clone() for n, p in self._live.items()}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Follow the weights of the step."""
         self.follow(state.global_step)
 
     def follow(self, step: int) -> None:
@@ -263,6 +273,7 @@ class AverageWeights(TrainerCallback):
             torch._foreach_lerp_(list(self._mean.values()), live, 1 - decay)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the average beside the checkpoint, once for all processes."""
         if state.is_world_process_zero:
             save_file(self._mean, Path(args.output_dir) / f"checkpoint-{state.global_step}" / AVERAGE_FILE)
 

@@ -11,7 +11,7 @@ TEAM_SCOPE = "team:"
 
 
 class Scope(StrEnum):
-    """What a person's token may do. (A job process has `job:<id>` instead, which is none of these.)"""
+    """What a person's token may do. A job process has `job:<id>` instead, which is none of these."""
 
     READ = "read"
     CONTRIBUTE = "contribute"

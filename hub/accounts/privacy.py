@@ -133,7 +133,7 @@ class CellPrivacy:
                 self._follow(tx, cell)
 
     def _deleting(self, tx: Cursor, repo: RepoId) -> None:
-        """What a dataset was when it went is what counts of it from then on. (Also called before it is renamed.)"""
+        """What a dataset was when it went is what counts of it from then on. Also called before it is renamed."""
         row = tx.execute(
             "SELECT key, lower(namespace), private OR gated <> 'no' FROM repos WHERE key ="
             " (SELECT repo FROM repo_handles WHERE handle = ?)",

@@ -83,6 +83,8 @@ class Quotas:
             )
 
     def limits(self, db: Cursor, team: str) -> Limits:
+        """The limits in force for a team: its own, and the hub's default where it has none. A team nobody knows has the
+        defaults."""
         row = db.execute("SELECT running, queued, bytes, minutes FROM hub_quotas WHERE team = ?", [team]).fetchone()
         own = row or (None, None, None, None)
         base = self._defaults

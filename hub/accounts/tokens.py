@@ -110,6 +110,7 @@ class Identity:
         return frozenset(one.removeprefix(CELL_SCOPE) for one in self.scopes if one.startswith(CELL_SCOPE))
 
     def require(self, scope: Scope) -> None:
+        """Pass if the token has the scope. Raises ForbiddenError."""
         if not self.may(scope):
             raise ForbiddenError(f"the token {self.name!r} lacks the scope {scope.value!r}")
 

@@ -66,7 +66,7 @@ class AlertController(Controller):
 
     @post("/{alert_id:str}/close", sync_to_thread=True, status_code=HTTP_200_OK, guards=[requires(Scope.PROMOTE)])
     def close_alert(self, services: Hub, request: HubRequest, alert_id: Text, data: JSONBody[AlertNote]) -> Alert:
-        """Say that it was dealt with. (It closes by itself when the fault is gone.)"""
+        """Say that it was dealt with. It closes by itself when the fault is gone."""
         who = identity_of(request)
         services.production.alerts.get(alert_id, services.privacy.workplaces(who))
         return services.production.alerts.close(alert_id, who.owner, data.note)

@@ -107,7 +107,7 @@ class JobController(Controller):
 
     @post(sync_to_thread=True, status_code=HTTP_202_ACCEPTED, guards=[requires(Scope.FINETUNE)])
     def create_job(self, services: Hub, data: JSONBody[s.JobIn], request: HubRequest) -> s.Job:
-        """Ask for a job of any kind that is asked for like this: `finetune`, `dataset-check`, `evaluation`, …
+        """Ask for a job of any kind that is asked for like this: `finetune`, `dataset-check`, `evaluation` and more.
 
         Every revision is pinned to a commit now. While a job works on the very same request, that job is the answer.
         """

@@ -36,6 +36,7 @@ class BasicMiddleware(BearerMiddleware):
     """As the bearer's, and of a basic authentication the password: Label Studio knows no bearer."""
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
+        """As the bearer's, with basic authentication too. Raises UnauthorizedError for what is no token of the hub."""
         scheme, _, value = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return await super().authenticate_request(connection)

@@ -102,7 +102,7 @@ def ack(settings: Settings, alert_id: str, note: str, as_json: bool) -> None:
 @json_option
 @settings_options
 def close(settings: Settings, alert_id: str, note: str, as_json: bool) -> None:
-    """Close an alert that was dealt with. (It closes by itself when the fault is gone.)
+    """Close an alert that was dealt with. It closes by itself when the fault is gone.
 
     \b
     Example:

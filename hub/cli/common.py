@@ -45,6 +45,7 @@ def _set_debug(_: click.Context, __: click.Parameter, value: bool) -> None:
 
 
 def debugging() -> bool:
+    """Whether errors are shown with their traceback; child processes have the same answer."""
     return bool(os.environ.get(DEBUG_VARIABLE))
 
 

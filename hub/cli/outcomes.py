@@ -86,7 +86,7 @@ def report(
     gripper: str | None,
     as_json: bool,
 ) -> None:
-    """Report by hand what a pick did. (Robots do it with `serving.robot.client`.)
+    """Report by hand what a pick did. Robots do it with `serving.robot.client`.
 
     \b
     Example:

@@ -82,6 +82,7 @@ class _Silence:
 
 
 def progress_note(progress: dict[str, Any]) -> str:
+    """A line's end about a job's progress: message, images per second, seconds left; "" where nothing is known."""
     parts = [str(progress["message"])] if progress.get("message") else []
     if progress.get("images_per_second"):
         parts.append(f"{progress['images_per_second']:.1f} images/s")
@@ -113,4 +114,5 @@ def show_judgement(judged: Judgement | None) -> None:
 
 
 def percent(value: float | None) -> str:
+    """A share of 0 to 1 in percent with one decimal and no sign; "-" for None."""
     return "-" if value is None else f"{100 * value:.1f}"

@@ -1,5 +1,5 @@
-"""The client's side of sites: their tokens, and what they observe. (What a site itself sends is
-`serving.observed.carrier`.)"""
+"""The client's side of sites: their tokens, and what they observe. What a site itself sends is
+`serving.observed.carrier`."""
 
 from __future__ import annotations
 

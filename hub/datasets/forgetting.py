@@ -42,7 +42,7 @@ Hidden = Callable[[Identity], Collection[str]]
 
 
 class _DeckImages(msgspec.Struct, frozen=True):
-    """What a deck's document says of its images. (`finetune.datasets.deck` brings torch along.)"""
+    """What a deck's document says of its images. Not read by `finetune.datasets.deck`, which brings torch along."""
 
     train: list[str]
     holdout: list[str]

@@ -42,23 +42,29 @@ class Store:
         return [_repo(info) for info in found]
 
     def get(self, repo: RepoId) -> s.Repo:
+        """The repo. Raises RepoNotFoundError."""
         return _repo(self.repos.get(repo))
 
     def ensure(self, repo: RepoId) -> s.Repo:
+        """The repo, made if it is not there. Safe to repeat."""
         return _repo(self.repos.create(repo, exist_ok=True))
 
     def refs(self, repo: RepoId) -> list[s.Ref]:
+        """Branches and tags; refs of other kinds, such as those of pull requests, are left out."""
         return [_ref(ref) for ref in self.repos.refs(repo) if ref.kind in ("branch", "tag")]
 
     def commit_of(self, repo: RepoId, revision: str) -> s.Commit:
+        """The commit that a branch, tag or commit id stands for. Raises RepoNotFoundError, RevisionNotFoundError."""
         return commit_view(self.repos.resolve(repo, revision))
 
     def tree(self, repo: RepoId, revision: str) -> s.Tree:
+        """All files of a revision, sizes in bytes. Raises RepoNotFoundError, RevisionNotFoundError."""
         commit = self.repos.resolve(repo, revision)
         files = [s.File(path=e.path, size=e.size, sha256=e.sha256) for e in self.repos.tree(repo, commit.id)]
         return s.Tree(commit=commit.id, files=files)
 
     def read(self, repo: RepoId, revision: str, path: str) -> Reading:
+        """One file's entry and its bytes in pieces, read as they are taken. Raises NotFoundError, BlobStoreError."""
         entry = self.repos.entry(repo, revision, path)
         return Reading(entry, self.blobs.iter_range(entry.sha256))
 
@@ -93,6 +99,7 @@ def _ref(ref: Ref) -> s.Ref:
 
 
 def commit_view(commit: Commit) -> s.Commit:
+    """A commit as the API shows it."""
     return s.Commit(
         id=commit.id,
         parent=commit.parent,

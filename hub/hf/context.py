@@ -41,6 +41,7 @@ class TokenMiddleware(AbstractAuthenticationMiddleware):
     """Sets `request.user` to the identity of the bearer token, or of git's basic password; None without one."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
+        """Whose token it is, counted by the rate limit. Raises BadTokenError, TooManyRequestsError."""
         scheme, _, value = connection.headers.get("authorization", "").partition(" ")
         token = value.strip()
         if scheme.lower() == "basic":

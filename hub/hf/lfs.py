@@ -64,6 +64,7 @@ class UploadGrant(msgspec.Struct, frozen=True):
 
     @property
     def parts(self) -> int:
+        """How many parts the file has; the last may be shorter. Not for a file in one piece."""
         return -(-self.size // self.part_bytes)
 
     def part_size(self, number: int) -> int:

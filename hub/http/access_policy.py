@@ -43,6 +43,7 @@ class Rule:
     reach: Mapping[Kind, Reach]
 
     def of(self, kind: Kind) -> Reach:
+        """What this kind reaches."""
         return self.reach.get(kind, Reach.NONE)
 
 

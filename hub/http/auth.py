@@ -24,6 +24,7 @@ class BearerMiddleware(AbstractAuthenticationMiddleware):
     """Sets `request.user` to the identity of the token; None without one. Refusing is the guards' part."""
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
+        """Whose token it is. Raises UnauthorizedError for one that is not good; None is for no token at all."""
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return AuthenticationResult(user=None, auth=None)

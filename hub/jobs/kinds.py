@@ -118,6 +118,7 @@ class JobKind:
 
     @property
     def name(self) -> str:
+        """The tag of `spec`, as jobs are stored and asked for by: `finetune`."""
         return str(self.spec.__struct_config__.tag)  # type: ignore[attr-defined]  # of every struct
 
 

@@ -99,6 +99,7 @@ class Jobs:
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
+        """The job. Raises UnknownJobError."""
         with self._catalog.read() as db:
             return read_job(db, job_id)
 
@@ -166,6 +167,7 @@ class Jobs:
             return read_running(db, job_id)
 
     def events(self, job_id: str, after: int) -> list[JobEvent]:
+        """The job's events with a number above `after`, oldest first; none for a job that is not there."""
         with self._catalog.read() as db:
             rows = db.execute(
                 # The index is asked only about a lone condition.
@@ -181,8 +183,7 @@ class Jobs:
     # The worker's side
 
     def claim(self, worker: str, kinds: Sequence[str] | None = None) -> Claim | None:
-        """Lease a queued job to a worker: the oldest of the team whose turn it is, of these kinds (None: all that the
-        hub knows)."""
+        """Lease a worker the oldest queued job of the team whose turn it is, of these kinds (None: all known ones)."""
         wanted = sorted(job_specs() if kinds is None else set(kinds) & set(job_specs()))
         with self._catalog.write() as db:
             self._expire_leases(db)
@@ -231,6 +232,7 @@ class Jobs:
     # The job process's side (its token names the job, and is revoked when the run ends)
 
     def progress(self, job_id: str, progress: ProgressIn) -> Heartbeat:
+        """Keep a report, extend the lease, say whether to stop. Raises UnknownJobError, JobStateError."""
         with self._catalog.write() as db:
             job = read_running(db, job_id)
             told = msgspec.to_builtins(progress) | {"message": plain(progress.message)}
@@ -240,8 +242,7 @@ class Jobs:
         return Heartbeat(stop=job.cancel_requested)
 
     def finish(self, job_id: str, version: str | None, metrics: dict[str, Any]) -> Job:
-        """End a running job well; `version` is the variant that it made, None for none. Raises UnknownJobError,
-        JobStateError."""
+        """End a running job well; `version` is what it made, if anything. Raises UnknownJobError, JobStateError."""
         with self._catalog.write() as db:
             read_running(db, job_id)
             encoded = msgspec.json.encode(metrics).decode()

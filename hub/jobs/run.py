@@ -36,12 +36,16 @@ class Reporter:
         self._next = 0.0
 
     def request_stop(self) -> None:
+        """Ask the work to stop at its next look. From any thread or signal handler; safe to repeat."""
         self._stop.set()
 
     def should_stop(self) -> bool:
+        """Whether somebody asked for a stop: the hub, or a signal."""
         return self._stop.is_set()
 
     def __call__(self, progress: Progress) -> None:
+        """Send the progress, unless the stage had a report just now. Where the hub does not answer, it is lost: no
+        error."""
         now = time.monotonic()
         if progress.stage == self._last_stage and now < self._next and progress.step < progress.total:
             return

@@ -38,6 +38,7 @@ class Seen:
     outcome: str | None
 
     def told(self) -> Finding:
+        """The finding as the loop's pages and API show it."""
         return Finding(
             id=self.id,
             capture=self.capture,

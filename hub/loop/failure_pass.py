@@ -51,6 +51,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, look: Look) -> Seen:
+        """A look in plain lists that JSON can carry."""
         found = look.instances
         masks = [mask.decode("ascii") for mask in found.masks]
         return cls(
@@ -65,6 +66,7 @@ class Seen(msgspec.Struct, frozen=True):
         )
 
     def look(self) -> Look:
+        """The look again; boxes and scores are float32."""
         boxes = np.array(self.boxes, np.float32).reshape(-1, 4)
         masks = tuple(mask.encode("ascii") for mask in self.masks)
         found = Instances(self.height, self.width, boxes, np.array(self.scores, np.float32), tuple(self.labels), masks)

@@ -77,6 +77,7 @@ class Made:
 
     @property
     def hashes(self) -> set[str]:
+        """sha256 of the images that it was trained or measured on."""
         return {one.sha256 for one in (*self.train, *self.holdout)}
 
 

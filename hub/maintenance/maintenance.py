@@ -34,6 +34,7 @@ class ReportView(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, report: Report) -> Self:
+        """The same of the registry's report."""
         rows = [
             {"severity": one.severity, "kind": one.kind, "name": one.name, "detail": one.detail}
             for one in report.findings
@@ -70,6 +71,7 @@ class BackupView(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, done: BackupDone) -> Self:
+        """The same of what the registry's backup answered."""
         return cls(
             done.name,
             done.blobs,

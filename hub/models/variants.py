@@ -55,6 +55,7 @@ class Document(msgspec.Struct, frozen=True):
 
 
 def repo_of(cell: str) -> RepoId:
+    """The repo of a cell's variants. Raises InvalidNameError for what is no name."""
     return RepoId("model", NAMESPACE, cell)
 
 

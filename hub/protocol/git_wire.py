@@ -146,6 +146,7 @@ class Wish:
 
     @property
     def cuts(self) -> bool:
+        """Whether a part of the history is asked for: a shallow fetch."""
         return bool(self.depth or self.since or self.without)
 
 

@@ -10,10 +10,14 @@ from registry.xet import Reconstruction, XetHash
 
 
 class XorbAnswer(msgspec.Struct, frozen=True):
+    """Whether an uploaded xorb was new; one that was there already is no error."""
+
     was_inserted: bool
 
 
 class ShardAnswer(msgspec.Struct, frozen=True):
+    """What came of an uploaded shard. `result` 0: nothing new; 1: registered. Both mean success."""
+
     result: int
     """0: nothing new; 1: registered. Both mean success."""
 
@@ -33,12 +37,16 @@ class Bytes(msgspec.Struct, frozen=True):
 
 
 class TermOut(msgspec.Struct, frozen=True):
+    """A piece of a file: chunks of one xorb, and their length in bytes when unpacked."""
+
     hash: XetHash
     unpacked_length: int
     range: Chunks
 
 
 class FetchOut(msgspec.Struct, frozen=True):
+    """Where the stored bytes of some chunks are read: a link, and the bytes that it is good for."""
+
     range: Chunks
     url: str
     url_range: Bytes
@@ -53,11 +61,15 @@ class ReconstructionOut(msgspec.Struct, frozen=True):
 
 
 class RangeOut(msgspec.Struct, frozen=True):
+    """Chunks and the stored bytes that hold them."""
+
     chunks: Chunks
     bytes: Bytes
 
 
 class LinkOut(msgspec.Struct, frozen=True):
+    """A link, and what may be read by it."""
+
     url: str
     ranges: list[RangeOut]
 
@@ -71,6 +83,8 @@ class ReconstructionOut2(msgspec.Struct, frozen=True):
 
 
 class TokenOut(msgspec.Struct, frozen=True, rename="camel"):
+    """What the content store is asked with. `exp` is when the token ends, in epoch seconds."""
+
     cas_url: str
     exp: int
     """When the token ends, in epoch seconds."""
@@ -82,6 +96,7 @@ LinkOf = Callable[[XetHash, int, int], str]
 
 
 def version_1(plan: Reconstruction, link_of: LinkOf) -> ReconstructionOut:
+    """A plan as clients of the first version read it. Makes one link for each range."""
     links = {
         xorb: [
             FetchOut(Chunks(one.start, one.end), link_of(xorb, one.first, one.stop), Bytes(one.first, one.stop - 1))
@@ -93,6 +108,7 @@ def version_1(plan: Reconstruction, link_of: LinkOf) -> ReconstructionOut:
 
 
 def version_2(plan: Reconstruction, link_of: LinkOf) -> ReconstructionOut2:
+    """A plan as clients of the second version read it. Makes one link for each range."""
     links = {
         xorb: [
             LinkOut(

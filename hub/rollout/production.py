@@ -118,6 +118,7 @@ class Production:
         )
 
     def close(self) -> None:
+        """End the threads, then the telemetry that they read."""
         self.watch.close()
         self.pick_changes.close()
         self.telemetry.close()

@@ -117,6 +117,7 @@ class Progress(NamedTuple):
 
     @property
     def result(self) -> Result:
+        """Verdict, log-likelihood ratio, and the rate of these picks."""
         return Result(self.verdict, self.ratio, Rate(self.successes, self.picks))
 
 

@@ -63,10 +63,12 @@ class Group:
 
     @property
     def picks(self) -> int:
+        """How many picks there are, of whatever outcome."""
         return sum(self.outcomes.values())
 
     @property
     def successes(self) -> int:
+        """How many of them went well."""
         return self.outcomes.get("success", 0)
 
 

@@ -117,7 +117,7 @@ class ParquetFiles:
         return ""
 
     def view(self, name: str, kind: str, since: float) -> str:
-        """A common table: the first row of each request id. (A request that failed has no outcome to be joined.)
+        """A common table: the first row of each request id. A request that failed has no outcome to be joined.
 
         Days that ended before `since` are not opened, but for the one before it: a pick follows its prediction.
         """

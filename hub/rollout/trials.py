@@ -58,6 +58,7 @@ class Terms(msgspec.Struct, frozen=True):
     """The decision that put the variant at the stage: one that came back since is judged by another trial."""
 
     def test(self) -> SequentialTest:
+        """The sequential test of these terms, before any pick."""
         return SequentialTest(self.good, self.bad, self.alpha, self.beta, self.at_most, self.repeat)
 
 
@@ -339,6 +340,7 @@ class TrialWatch:
             self._changed.notify_all()
 
     def close(self) -> None:
+        """End the thread; at most ten seconds are waited for an evaluation that runs."""
         self._ended.set()
         with self._changed:
             self._changed.notify_all()

@@ -77,6 +77,7 @@ class Wanted:
 
     @property
     def key(self) -> tuple[str, str, str]:
+        """What picks are found by: cell, variant, stage."""
         return self.cell, self.variant, self.stage
 
 
@@ -101,6 +102,7 @@ class Tally:
 
     @property
     def progress(self) -> Progress:
+        """Where the test stands now, after all picks that were taken."""
         return self._after[-1] if self._after else self._before
 
     def add(self, received_at: float, request_id: str, success: bool) -> None:

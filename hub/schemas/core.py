@@ -17,14 +17,14 @@ from hub.schemas.jobs import JobSpec
 
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 """A name in a URL, a folder and a robot's request: lower case, digits, `.`, `_`, `-`; 64 at most."""
+Text = Annotated[str, Meta(max_length=200)]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 RepoType = Literal["model", "dataset"]
+ScopeName = Literal["read", "contribute", "finetune", "promote", "admin"]
 StageName = Literal["candidate", "station", "beta", "fleet", "archived"]
 ServedStage = Literal["station", "beta", "fleet"]
 JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 FINAL_STATES: frozenset[str] = frozenset({"finished", "failed", "cancelled"})
-
-
 Classes = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=200)]
 """Labels of a base."""
 
@@ -38,21 +38,26 @@ class _Out(Struct, frozen=True, kw_only=True):
 
 
 class Health(_Out, frozen=True):
+    """How the hub does; `base` is the newest one, null before there is any."""
+
     status: str
     version: str
     base: str | None
 
 
 class CellIn(_In, frozen=True):
+    """A cell to make. Its `team` may fine-tune and promote; empty: the caller's own, or everybody for the operator's.
+    `classes`: labels of the base that are there, all that it answers until there is a variant; empty: any."""
+
     name: Slug
     description: Annotated[str, Meta(max_length=500)] = ""
     team: Annotated[str, Meta(max_length=96)] = ""
-    """Who may fine-tune it and promote to it; empty: the caller's own team, or everybody for the operator's cells."""
     classes: Classes = []
-    """What there is in the cell, by the base's labels: all that the base answers until it has a variant. Empty: any."""
 
 
 class Cell(_Out, frozen=True):
+    """A cell; `team` empty: everybody's. `classes` as in `CellIn`."""
+
     name: str
     description: str
     created_at: str
@@ -63,16 +68,20 @@ class Cell(_Out, frozen=True):
 class UserIn(_In, frozen=True):
     """Empty texts and `teams` null leave what is there."""
 
-    fullname: Annotated[str, Meta(max_length=200)] = ""
-    email: Annotated[str, Meta(max_length=200)] = ""
+    fullname: Text = ""
+    email: Text = ""
     teams: Annotated[list[Annotated[str, Meta(max_length=96)]], Meta(max_length=100)] | None = None
 
 
 class TeamIn(_In, frozen=True):
+    """A team to make or to rename."""
+
     fullname: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class User(_Out, frozen=True):
+    """A user and the teams in whose namespaces they may write."""
+
     name: str
     fullname: str
     email: str
@@ -90,19 +99,20 @@ class Me(_Out, frozen=True):
 
 
 class TokenIn(_In, frozen=True):
+    """A token to make; it ends after `seconds`, null: never. `value`: one made elsewhere that is to be good here. One
+    of a `team` acts in its namespace with no person behind it; the operator makes it."""
+
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,94}$")]
-    scopes: Annotated[
-        list[Literal["read", "contribute", "finetune", "promote", "admin"]], Meta(min_length=1, max_length=5)
-    ]
+    scopes: Annotated[list[ScopeName], Meta(min_length=1, max_length=5)]
     user: str | None = None
     seconds: Annotated[float, Meta(gt=0)] | None = None
-    value: Annotated[str, Meta(max_length=200)] | None = None
-    """A token made elsewhere that is to be good here."""
+    value: Text | None = None
     team: Annotated[str, Meta(max_length=96)] | None = None
-    """A token of a team: it acts in the team's namespace, with no person behind it. The operator makes it."""
 
 
 class Token(_Out, frozen=True):
+    """A token as it is listed: what it may do and when it ends, not its secret."""
+
     id: str
     name: str
     user: str | None
@@ -112,10 +122,14 @@ class Token(_Out, frozen=True):
 
 
 class NewToken(_Out, frozen=True):
+    """A token's secret, shown this once."""
+
     token: str
 
 
 class Repo(_Out, frozen=True):
+    """A repository of the registry."""
+
     type: RepoType
     namespace: str
     name: str
@@ -123,39 +137,52 @@ class Repo(_Out, frozen=True):
 
 
 class Ref(_Out, frozen=True):
+    """A branch or a tag, and the commit that it names."""
+
     name: str
     kind: Literal["branch", "tag"]
     commit: str
 
 
 class File(_Out, frozen=True):
+    """A file of a revision; its size is in bytes."""
+
     path: str
     size: int
     sha256: str
 
 
 class Tree(_Out, frozen=True):
+    """All files of one commit."""
+
     commit: str
     files: list[File]
 
 
 class PutFile(_In, frozen=True, tag_field="op", tag="put"):
+    """Add or replace a file whose bytes were uploaded."""
+
     path: str
     sha256: Sha256
 
 
 class DeleteFile(_In, frozen=True, tag_field="op", tag="delete"):
+    """Delete a file."""
+
     path: str
 
 
 class CommitIn(_In, frozen=True):
+    """`expected_parent` is the head it was made on (null: none yet); another head by then is a conflict."""
+
     message: Annotated[str, Meta(min_length=1, max_length=2000)]
     operations: Annotated[list[PutFile | DeleteFile], Meta(min_length=1, max_length=100_000)]
     expected_parent: str | UnsetType | None = UNSET
-    """The head this commit was made on (null: none yet); another head by then is a conflict."""
 
 
 class Commit(_Out, frozen=True):
+    """A commit; `parent` is null for the first."""
+
     id: str
     parent: str | None
     message: str
@@ -164,33 +191,28 @@ class Commit(_Out, frozen=True):
 
 
 class FinetuneIn(_In, frozen=True):
+    """A fine-tune of `base` (`base/name@tag`; empty: the newest) on `dataset` (`team/name`). `class_map`: own
+    class to the base's label, or several to one. `image_size`: pixels a side to look at; null: what suits labels."""
+
     cell: Slug
     dataset: Annotated[str, Meta(pattern=r"^[^/@\s]+/[^/@\s]+$", max_length=200)]
-    """`team/name`"""
-    dataset_revision: Annotated[str, Meta(max_length=200)] = "main"
-    base: Annotated[str, Meta(max_length=200)] = ""
-    """`base/name@tag`; empty: the newest base."""
+    dataset_revision: Text = "main"
+    base: Text = ""
     images: Annotated[int, Meta(ge=2, le=100_000)] | None = None
     max_minutes: Annotated[float, Meta(gt=0, le=24 * 60)] = 10.0
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
-    class_map: Annotated[
-        dict[Annotated[str, Meta(max_length=200)], Annotated[str, Meta(max_length=200)]], Meta(max_length=1000)
-    ] = {}
-    """The team's class to the base's label, where the team wants to say so itself; several may have one label."""
+    class_map: Annotated[dict[Text, Text], Meta(max_length=1000)] = {}
     image_size: Annotated[int, Meta(ge=64, le=640)] | None = None
-    """Pixels a side that the variant looks at pictures in; null: what suits the sizes of the labels."""
 
 
 class Judgement(_Out, frozen=True):
-    """What `registry.promotion.readiness` says of a variant by what its fine-tune measured."""
+    """What `registry.promotion.readiness` says of a variant by what its fine-tune measured. `reason` and `next_step`
+    are a sentence each; `stage` is what it proposes: `candidate` for a variant that stays where it is."""
 
     verdict: Literal["ready", "test station", "not yet"]
     reason: str
-    """Why, in a sentence."""
     next_step: str
-    """The one thing to do next."""
     stage: StageName
-    """The stage that it proposes: `fleet`, `station`, or `candidate` for a variant that stays where it is."""
 
     @classmethod
     def of(cls, metrics: Mapping[str, Any]) -> Judgement | None:
@@ -204,14 +226,17 @@ class Judgement(_Out, frozen=True):
 
 
 class Job(_Out, frozen=True):
+    """A job; `spec` is the struct of its kind (`hub.schemas.jobs`). `attempt`: how often a worker took it up; names one
+    run. `crashes`: runs that ended without an answer; at `max_attempts` it fails. `version`: the variant it made,
+    `<cell>@v3`. `team`: whose quota it counts for and who may see it. `used_seconds`: of ended runs. `progress`: the
+    newest report (stage, step, total, images_per_second, eta_seconds, message). `judgement`: may the variant be used?
+    `life`, asked for alone and not ended: how long it waits or works, its place in the queue, its last sign."""
+
     id: str
     state: JobState
     spec: JobSpec
-    """What was asked: the struct of its kind (`hub.schemas.jobs`)."""
     attempt: int
-    """How often a worker took it up; names one run of its process."""
     crashes: int
-    """How often a run ended without an answer; at `max_attempts` the job fails."""
     max_attempts: int
     cancel_requested: bool
     created_by: str
@@ -221,21 +246,17 @@ class Job(_Out, frozen=True):
     worker: str | None
     error: str | None
     version: str | None
-    """`<cell>@v3`, the variant a finished job made."""
     metrics: dict[str, Any]
     team: str = ""
-    """Whose job it is: whose quota it counts for and who may see it."""
     used_seconds: float = 0.0
-    """What its ended runs took."""
     progress: dict[str, Any] | None = None
-    """The newest report: stage, step, total, images_per_second, eta_seconds, message."""
     judgement: Judgement | None = None
-    """Whether the variant may be used, once it was measured."""
     life: str = ""
-    """Asked for alone, and not ended: how long it waits or works, its place in the queue, its last sign of life."""
 
 
 class JobEvent(_Out, frozen=True):
+    """One entry of a job's history, numbered from 1."""
+
     seq: int
     at: str
     kind: Literal["state", "progress"]
@@ -243,71 +264,81 @@ class JobEvent(_Out, frozen=True):
 
 
 class ClaimIn(_In, frozen=True):
+    """A worker that asks for a job of these kinds; null: of any."""
+
     worker: Annotated[str, Meta(min_length=1, max_length=200)]
     kinds: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=100)] | None = None
-    """The kinds of jobs that the worker runs; null: all."""
 
 
 class Claim(_Out, frozen=True):
+    """A job to run, with the token of its process: for this job and this attempt, until it ends."""
+
     job: Job
     token: str
-    """The job process's own token: this job, this attempt, until it ends."""
     lease_seconds: float
 
 
 class HeartbeatIn(_In, frozen=True):
+    """A worker's word that a run goes on."""
+
     worker: str
     attempt: int
 
 
 class Heartbeat(_Out, frozen=True):
+    """`stop`: the job was cancelled, end it."""
+
     stop: bool
-    """The job was cancelled: end it."""
 
 
 class ReleaseIn(_In, frozen=True):
+    """A run that ended without an answer: `crashed` by itself, or because its worker had to stop it."""
+
     worker: str
     attempt: int
     reason: str
     crashed: bool
-    """Whether the run died by itself; False when its worker had to stop it."""
 
 
 class ProgressIn(_In, frozen=True):
-    stage: Annotated[str, Meta(max_length=200)]
+    """How far a run is; `metrics` are numbers by name, such as the loss."""
+
+    stage: Text
     step: int
     total: int
     images_per_second: float | None = None
     eta_seconds: float | None = None
     message: Annotated[str, Meta(max_length=8000)] = ""
-    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], float], Meta(max_length=1000)] = {}
+    metrics: Annotated[dict[Text, float], Meta(max_length=1000)] = {}
 
 
 class FinishIn(_In, frozen=True):
-    metrics: Annotated[dict[Annotated[str, Meta(max_length=200)], Any], Meta(max_length=1000)]
-    commit: Annotated[str, Meta(max_length=200)] = ""
-    """The commit that the job made: for a fine-tune, that in `cells/<cell>` with the variant."""
+    """Of a fine-tune: its `commit` in `cells/<cell>`, and `deck`, a sha256. Of a base: `files`, already uploaded."""
+
+    metrics: Annotated[dict[Text, Any], Meta(max_length=1000)]
+    commit: Text = ""
     deck: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
-    """Of a fine-tune: the sha256 of its training deck."""
-    files: Annotated[dict[Annotated[str, Meta(max_length=200)], Sha256], Meta(max_length=20)] = {}
-    """Of the training of a base: its files, whose contents are uploaded."""
+    files: Annotated[dict[Text, Sha256], Meta(max_length=20)] = {}
 
 
 class JobIn(_In, frozen=True):
+    """A job to queue; `asked` is what its kind wants to know (docs/extending.md, docs/service.md)."""
+
     kind: Annotated[str, Meta(min_length=1, max_length=64)]
     asked: dict[str, Any] = {}
-    """What the kind wants to know (docs/extending.md, docs/service.md)."""
 
 
 class FailIn(_In, frozen=True):
+    """Why a job cannot succeed, for the person who asked for it."""
+
     error: Annotated[str, Meta(min_length=1, max_length=8000)]
 
 
 class Version(_Out, frozen=True):
-    """One variant: what it is made of, how good it measured, where it is served."""
+    """One variant (`<cell>@v3`): what it is made of, how good it measured (`judgement` None: not at all), where it is
+    served. `not_in_place`: why it does not answer though promoted; empty where it does, and where none can say."""
 
     name: str
-    """`<cell>@v3`"""
     cell: str
     version: str
     commit: str
@@ -320,49 +351,50 @@ class Version(_Out, frozen=True):
     dataset: str
     job: str | None
     not_in_place: str = ""
-    """Why it does not answer though it was promoted; empty where it does, where it was not, and where none can say."""
     judgement: Judgement | None = None
-    """Whether it may be used; None where nobody measured it."""
 
 
 class Base(_Out, frozen=True):
+    """A version of a base, named `base/universal@v1`; `weights` is the sha256 of its weights."""
+
     name: str
-    """`base/universal@v1`"""
     commit: str
     weights: str
     created_at: str
 
 
 class Models(_Out, frozen=True):
+    """All bases and variants that the caller may see."""
+
     bases: list[Base]
     variants: list[Version]
 
 
 class PromoteIn(_In, frozen=True):
+    """A stage to give. `expected` has it now (null: the base); another one there, and the move is refused."""
+
     stage: ServedStage = "fleet"
     note: Annotated[str, Meta(max_length=2000)] = ""
-    expected: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
-    """The version that has the stage now (null: the base); another one there, and the move is refused."""
+    expected: Text | UnsetType | None = UNSET
 
 
 class RollbackIn(_In, frozen=True):
+    """A stage to give back. `expected` has it now (null: the base); another one there, and nothing moves."""
+
     stage: ServedStage = "fleet"
     note: Annotated[str, Meta(max_length=2000)] = ""
-    expected: Annotated[str, Meta(max_length=200)] | UnsetType | None = UNSET
-    """The version that is to be rolled back (null: the base); another one at the stage, and nothing moves."""
+    expected: Text | UnsetType | None = UNSET
 
 
 class Moved(_Out, frozen=True):
-    """The outcome of a promotion or rollback."""
+    """The outcome of a promotion or rollback. `version` is served now; None: the base. `state`: `in place`, `promoted,
+    not in place` (`reason` says why), `on its way`, or `unknown` where no server speaks."""
 
     cell: str
     stage: ServedStage
     version: str | None
-    """The variant that is served now; None: the base answers."""
     previous: str | None
     decision: str
     routing_version: int
     state: str = "unknown"
-    """`in place`, `promoted, not in place`, `on its way`, or `unknown` where no server speaks."""
     reason: str = ""
-    """Why it is not in place."""

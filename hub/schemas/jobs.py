@@ -48,6 +48,7 @@ class JobSpec:
 
     @property
     def dataset_commit(self) -> str:
+        """The commit of the dataset that the job reads; "" where it reads none."""
         return ""
 
     @property
@@ -57,6 +58,7 @@ class JobSpec:
 
     @property
     def base_commit(self) -> str:
+        """The commit of the base that the job starts from; "" where it needs none."""
         return ""
 
     def datasets(self) -> list[str]:
@@ -129,6 +131,7 @@ def decoding(wanted: type, value: Any) -> Any:  # noqa: ANN401  # msgspec's own 
 
 
 def is_light(kind: str) -> bool:
+    """Whether jobs of this kind run beside one that wants the whole machine; False for a kind nobody knows."""
     known = job_specs().get(kind)
     return known is not None and known.light
 

@@ -21,6 +21,8 @@ class _Out(Struct, frozen=True, kw_only=True):
 
 
 class SignIn(_In, frozen=True):
+    """The model to sign a statement about."""
+
     name: ModelName
 
 
@@ -48,6 +50,8 @@ class KeyOut(_Out, frozen=True):
 
 
 class FindingOut(_Out, frozen=True):
+    """One thing that could not be confirmed: of what, in a word, and in a sentence."""
+
     subject: str
     problem: str
     detail: str
@@ -78,6 +82,8 @@ class LineageNode(_Out, frozen=True):
 
 
 class LineageEdge(_Out, frozen=True):
+    """`child` was made of `parent`; both are ids of nodes."""
+
     child: str
     parent: str
     relation: str
@@ -93,6 +99,8 @@ class ServedBy(_Out, frozen=True):
 
 
 class LineageOut(_Out, frozen=True):
+    """What an artifact was made of (`up`) or what was made of it (`down`). `truncated`: there is more than is shown."""
+
     name: str
     direction: Literal["up", "down"]
     nodes: list[LineageNode]
@@ -102,6 +110,8 @@ class LineageOut(_Out, frozen=True):
 
 
 class PolicyIn(_In, frozen=True):
+    """The policy that is to be in force from now on."""
+
     policy: dict[str, Any]
 
 
@@ -115,6 +125,8 @@ class PolicyOut(_Out, frozen=True):
 
 
 class ApprovalIn(_In, frozen=True):
+    """A person's word that a version may have a stage."""
+
     cell: Annotated[str, Meta(max_length=96)]
     version: Annotated[str, Meta(max_length=200)]
     stage: ServedStage = "fleet"
@@ -122,6 +134,8 @@ class ApprovalIn(_In, frozen=True):
 
 
 class ApprovalOut(_Out, frozen=True):
+    """An approval as it was given; it holds for one move of this commit."""
+
     cell: str
     version: str
     commit: str

@@ -38,6 +38,8 @@ class OfferIn(_In, frozen=True):
 
 
 class Dataset(_Out, frozen=True):
+    """A dataset, whose revisions are commits of its repository."""
+
     name: str
     """`team/name`"""
     team: str
@@ -67,6 +69,8 @@ class DatasetSummary(_Out, frozen=True):
 
 
 class DatasetImage(_Out, frozen=True):
+    """An image at one revision; sizes are pixels, null where they are not known."""
+
     pos: int
     """Its place in the dataset's order, from 0: what `after` takes."""
     file: str
@@ -83,6 +87,8 @@ class DatasetImage(_Out, frozen=True):
 
 
 class ManifestFile(_In, frozen=True):
+    """A file of an upload: its path in the dataset, its size in bytes, its sha256."""
+
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
     size: Annotated[int, Meta(ge=0, le=2**62)]
     sha256: Sha256
@@ -98,6 +104,8 @@ class UploadIn(_In, frozen=True):
 
 
 class MissingFile(_Out, frozen=True):
+    """A file whose bytes the hub lacks or has in part; sizes are bytes."""
+
     sha256: str
     size: int
     received: int
@@ -105,6 +113,8 @@ class MissingFile(_Out, frozen=True):
 
 
 class Upload(_Out, frozen=True):
+    """Where an upload stands; nothing in `missing`: it can be completed."""
+
     id: str
     dataset: str
     files: int
@@ -118,6 +128,8 @@ class Upload(_Out, frozen=True):
 
 
 class PartReceived(_Out, frozen=True):
+    """What the hub has of a file after a part, in bytes; `complete`: all of it, and its sha256 is right."""
+
     sha256: str
     received: int
     complete: bool
@@ -127,6 +139,8 @@ class PartReceived(_Out, frozen=True):
 
 
 class Team(_Out, frozen=True):
+    """A team and the names of its members."""
+
     name: str
     fullname: str
     members: list[str]
@@ -178,11 +192,15 @@ class LogIn(_In, frozen=True):
 
 
 class LogSize(_Out, frozen=True):
+    """How much of a job's log the hub has."""
+
     size: int
     """What the hub has of the log: where the next piece begins, in bytes of UTF-8."""
 
 
 class LogPart(_Out, frozen=True):
+    """A piece of a job's log; offsets and sizes are bytes of UTF-8."""
+
     text: str
     offset: int
     """Where the text begins."""
@@ -197,6 +215,8 @@ class LogPart(_Out, frozen=True):
 
 
 class EvaluationIn(_In, frozen=True):
+    """What somebody measured of a model; `dataset` and `deck` say on what."""
+
     model: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][^@\s]{0,150}@[^@\s]{1,100}$")]
     """`<cell>@v3` or `base/universal@v1`"""
     metrics: dict[str, Any]
@@ -205,6 +225,8 @@ class EvaluationIn(_In, frozen=True):
 
 
 class Evaluation(_Out, frozen=True):
+    """A measurement as it was kept."""
+
     id: str
     model: str
     dataset: str
@@ -218,6 +240,8 @@ class Evaluation(_Out, frozen=True):
 
 
 class AuditEntry(_Out, frozen=True):
+    """One entry of the audit log; entries are numbered from 1 without a gap."""
+
     number: int
     at: str
     who: str
@@ -239,6 +263,8 @@ class AuditEntry(_Out, frozen=True):
 
 
 class AuditCheck(_Out, frozen=True):
+    """Whether the audit log is what was written."""
+
     entries: int
     whole: bool
     broken_at: int | None
@@ -251,6 +277,8 @@ class AuditCheck(_Out, frozen=True):
 
 
 class FieldProblem(_Out, frozen=True):
+    """A field that is wrong, by its path in the request's body, and why."""
+
     field: str
     message: str
 

@@ -24,6 +24,8 @@ class _Out(Struct, frozen=True, kw_only=True):
 
 
 class OutcomeIn(_In, frozen=True):
+    """What became of a pick. The first outcome of a request counts; to send one again is safe."""
+
     request_id: Annotated[str, Meta(pattern=r"^[!-~]{1,200}$")]
     outcome: OutcomeName
     picked_at: Annotated[float, Meta(gt=0, lt=1e11)]
@@ -44,10 +46,14 @@ class OutcomeIn(_In, frozen=True):
 
 
 class OutcomesIn(_In, frozen=True):
+    """Outcomes, at most 1,000 at once."""
+
     outcomes: Annotated[list[OutcomeIn], Meta(min_length=1, max_length=1000)]
 
 
 class OutcomesTaken(_Out, frozen=True):
+    """How many outcomes were new."""
+
     taken: int
     repeated: int
     """Request ids that had an outcome already: the first one stays."""
@@ -66,6 +72,8 @@ class Rate(_Out, frozen=True):
 
 
 class Rates(_Out, frozen=True):
+    """Success rates by the dimensions in `by`."""
+
     by: list[str]
     rates: list[Rate]
     unmatched: int
@@ -73,6 +81,8 @@ class Rates(_Out, frozen=True):
 
 
 class Capture(_Out, frozen=True):
+    """A frame that was kept from production, with what was answered; `height` and `width` are pixels."""
+
     id: str
     request_id: str
     at: str
@@ -89,11 +99,15 @@ class Capture(_Out, frozen=True):
 
 
 class LinesIn(_In, frozen=True):
+    """Which lines run another stage than the fleet's."""
+
     lines: Annotated[dict[Name, Literal["station", "beta"]], Meta(max_length=10_000)]
     """Production lines that are not on the fleet's variant yet; replaces the list before."""
 
 
 class ShareIn(_In, frozen=True):
+    """How many of the cell's robots are to try the beta variant."""
+
     share: Annotated[float, Meta(ge=0, le=1)]
     """Of the other lines and robots, the share that gets the beta variant as well."""
 
@@ -113,6 +127,8 @@ class TrialIn(_In, frozen=True):
 
 
 class Trial(_Out, frozen=True):
+    """A sequential test of a stage's variant by its outcomes; rates are shares, from 0 to 1."""
+
     id: str
     cell: str
     variant: str
@@ -166,6 +182,8 @@ class Rollout(_Out, frozen=True):
 
 
 class RobotIn(_In, frozen=True):
+    """A robot to make a token for."""
+
     name: Slug
     cells: Annotated[
         list[Annotated[str, Meta(pattern=r"^(\*|[a-z0-9][a-z0-9._-]{0,63})$")]], Meta(min_length=1, max_length=1000)
@@ -174,6 +192,8 @@ class RobotIn(_In, frozen=True):
 
 
 class Robot(_Out, frozen=True):
+    """A robot that has a token."""
+
     id: str
     name: str
     cells: list[str]
@@ -181,5 +201,7 @@ class Robot(_Out, frozen=True):
 
 
 class NewRobot(_Out, frozen=True):
+    """The new robot's token."""
+
     token: str
     """Shown this once."""

@@ -15,12 +15,16 @@ MAX_PICTURE: Final = 24 * 1024**2
 
 
 class SiteIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A serving site to make a token for."""
+
     name: Slug
     cells: Annotated[list[CellName], Meta(min_length=1, max_length=1000)]
     """The cells that it serves; `*` is every cell."""
 
 
 class Site(Struct, frozen=True, kw_only=True):
+    """A serving site that has a token."""
+
     id: str
     name: str
     cells: list[str]
@@ -32,29 +36,39 @@ class Site(Struct, frozen=True, kw_only=True):
 
 
 class NewSite(Struct, frozen=True, kw_only=True):
+    """The new site's token."""
+
     token: str
     """Shown this once."""
 
 
 class SiteWish(Struct, frozen=True, kw_only=True):
+    """Something that the hub wants of a site's frames."""
+
     id: str
     wish: dict[str, Any]
     """`cell`, `reason`, `since`, `until` (null: now), `requests`: as `serving.observed.wishes` has them."""
 
 
 class SiteWishes(Struct, frozen=True, kw_only=True):
+    """What the hub wants of the site that asks, oldest first: each until the site says that it has it."""
+
     hub: str
     """The hub's mark: a site that finds it in its own telemetry folder shares the hub's disk."""
     wishes: list[SiteWish]
 
 
 class MessageIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A message of a site; `at` is epoch seconds."""
+
     at: Annotated[float, Meta(ge=0, lt=1e10)]
     message: dict[str, Any]
     """An alert that opens or closes, with its `id`."""
 
 
 class CapturedInstance(Struct, frozen=True, kw_only=True):
+    """One instance of the answer; `box` is x0, y0, x1, y1 in pixels."""
+
     label: Annotated[str, Meta(max_length=200)]
     score: Annotated[float, Meta(ge=0, le=1)]
     box: tuple[float, float, float, float]
@@ -81,6 +95,8 @@ class CaptureDocument(Struct, frozen=True, kw_only=True):
 
 
 class CaptureIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A capture on its way to the hub."""
+
     document: CaptureDocument
     picture: Annotated[str, Meta(max_length=MAX_PICTURE * 4 // 3)]
     """The frame, base64."""
@@ -99,6 +115,8 @@ class StatisticsIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Taken(Struct, frozen=True, kw_only=True):
+    """What the hub did with what was sent."""
+
     taken: bool
     """False: the hub had it already, or has no use for it."""
 

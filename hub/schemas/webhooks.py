@@ -22,6 +22,8 @@ DeliveryState = Literal["pending", "delivered", "failed", "withheld"]
 
 
 class WebhookIn(_In, frozen=True):
+    """A webhook to make: where to send what."""
+
     url: Url
     events: Events = field(default_factory=lambda: ["*"])
     watch: Watches = field(default_factory=list)
@@ -42,6 +44,8 @@ class WebhookChange(_In, frozen=True):
 
 
 class Webhook(_Out, frozen=True):
+    """A webhook, without its secret."""
+
     id: str
     team: str
     """Empty: the operator's."""

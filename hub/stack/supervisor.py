@@ -65,6 +65,7 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
+        """The process id of each part that was started, by the part's name."""
         return {running.part.name: running.process.pid for running in self._running}
 
     def start(self) -> None:

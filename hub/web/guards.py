@@ -48,6 +48,7 @@ class SessionMiddleware(AbstractAuthenticationMiddleware):
     """Sets `request.user` to the session's identity and `request.auth` to the session; None without one."""
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
+        """Whose session it is; a cookie that is unknown or over counts as none. Nothing is raised."""
         secret = connection.cookies.get(COOKIE, "")
         if not secret:
             return AuthenticationResult(user=None, auth=None)

@@ -22,6 +22,8 @@ MAX_BYTES = 64 * 1024**2
 
 
 class Score(msgspec.Struct, frozen=True):
+    """Mask AP of 0 to 1; `intervals` are (low, high) by the name of the figure."""
+
     ap: float
     ap50: float
     ap75: float
@@ -29,11 +31,15 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Advice(msgspec.Struct, frozen=True):
+    """What to label next: a sentence, and images that show it."""
+
     sentence: str
     images: list[str] = []
 
 
 class Worst(msgspec.Struct, frozen=True):
+    """An image of the holdout with its counts of instances."""
+
     image: str
     found: int
     missed: int
@@ -41,6 +47,8 @@ class Worst(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
+    """The score from which on a wanted precision is reached, with the precision and recall there."""
+
     wanted: float
     score: float
     precision: float
@@ -101,6 +109,8 @@ def told_apart_in(shown: Shown, which: str) -> list[Drawn]:
 
 
 class Predictions(msgspec.Struct, frozen=True):
+    """The answers on the holdout; `classes` are those that were judged."""
+
     images: list[Shown]
     classes: list[str] = []
 

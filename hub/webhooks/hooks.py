@@ -85,9 +85,11 @@ class Hook:
         return Identity.known_as(f"team:{self.team}", None, Kind.TEAM)
 
     def wants(self, event: str) -> bool:
+        """Whether the event or a family that it belongs to was asked for."""
         return any(one == "*" or event == one or event.startswith(f"{one}.") for one in self.events)
 
     def watches(self, what: Happening) -> bool:
+        """Whether it happened to something that is watched; without a list, that is what the hook's own team owns."""
         if not self.watch:
             return not self.team or what.owner == self.team
         name = what.name.lower()

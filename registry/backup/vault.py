@@ -97,6 +97,7 @@ class Vault:
 
     @property
     def records(self) -> BlobStore:
+        """Where the records of backups lie, each under its sha256."""
         return self.stores["records"]
 
     def names(self) -> list[str]:

@@ -74,7 +74,7 @@ class BlobStore:
                         leftover.unlink()
 
     def backed_by(self, source: Source) -> Self:
-        """This store, able to read the source's blobs as if they were its own."""
+        """The same store, able to read the source's blobs as if they were its own."""
         return type(self)(Backed(self._place, source), self._staging, self._holds, self._room)
 
     def check_room(self, size: int = 0) -> None:

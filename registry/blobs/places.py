@@ -116,6 +116,7 @@ class Folder:
             sync_folder(final.parent)
 
     def size(self, sha256: Digest) -> int | None:
+        """From the file's entry in its folder."""
         with store_errors(f"look up blob {sha256}"):
             try:
                 return (self._root / key_of(sha256)).stat().st_size
@@ -123,6 +124,7 @@ class Folder:
                 return None
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        """One after another; a blob's time is its file's time."""
         return [self._renewed(digest) for digest in digests]
 
     def _renewed(self, sha256: Digest) -> int | None:
@@ -135,6 +137,7 @@ class Folder:
                 return None
 
     def all(self) -> Iterator[Stored]:
+        """Folder by folder, so that little is held at once."""
         with store_errors("list the blob store"):
             for first in _names(self._root / "sha256", 2):
                 for second in _names(self._root / "sha256" / first, 2):
@@ -145,6 +148,7 @@ class Folder:
                                 yield Stored(entry.name, stat.st_size, stat.st_mtime)
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        """As `Place` says; the file is open until the last byte is taken."""
         with store_errors(f"read blob {sha256}", missing=sha256), (self._root / key_of(sha256)).open("rb") as file:
             file.seek(start)
             left = stop - start
@@ -153,6 +157,7 @@ class Folder:
                 yield data
 
     def mark(self) -> str | None:
+        """From a file; what is longer than `MAX_MARK` bytes is cut."""
         with store_errors("read the mark of the blob store"):
             try:
                 with (self._root / MARK).open("rb") as file:
@@ -161,14 +166,17 @@ class Folder:
                 return None
 
     def set_mark(self, text: str) -> None:
+        """By an atomic rename, fsynced."""
         with store_errors("mark the blob store"):
             write_file(self._root / MARK, text.encode())
 
     def local_path(self, sha256: Digest) -> Path | None:
+        """The file; it must not be written to."""
         path = self._root / key_of(sha256)
         return path if path.is_file() else None
 
     def delete(self, sha256: Digest) -> None:
+        """The name's going is fsynced."""
         with store_errors(f"delete blob {sha256}"):
             path = self._root / key_of(sha256)
             if path.exists():
@@ -176,6 +184,7 @@ class Folder:
                 sync_folder(path.parent)
 
     def delete_older(self, sha256: Digest, before: float) -> int | None:
+        """By the file's time."""
         path = self._root / key_of(sha256)
         with store_errors(f"delete blob {sha256}"):
             try:
@@ -218,6 +227,7 @@ class Bucket:
                 self._promise([sha256])
 
     def size(self, sha256: Digest) -> int | None:
+        """By one request."""
         key = key_of(sha256)
         with store_errors(f"look up blob {sha256}"):
             try:
@@ -226,7 +236,7 @@ class Bucket:
                 return None
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
-        # One answer takes tens of milliseconds, but many questions may be open at once.
+        """One answer takes tens of milliseconds, but many questions may be open at once."""
         self._promise(digests)
         if len(digests) == 1:
             return [self.size(digests[0])]
@@ -243,6 +253,7 @@ class Bucket:
                 del self._promised[next(iter(self._promised))]
 
     def all(self) -> Iterator[Stored]:
+        """Page by page, as the store lists."""
         with store_errors("list the blob store"):
             for page in obstore.list(self._store, prefix="sha256/"):
                 for meta in sorted(page, key=lambda one: one["path"]):
@@ -251,6 +262,7 @@ class Bucket:
                         yield Stored(name, meta["size"], meta["last_modified"].timestamp())
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        """By one request; the bytes come as they are taken."""
         with store_errors(f"read blob {sha256}", missing=sha256):
             result = obstore.get(self._store, key_of(sha256), options={"range": (start, stop)})
             for part in result.stream(min_chunk_size=chunk):
@@ -259,6 +271,7 @@ class Bucket:
                     yield bytes(view[at : at + chunk])
 
     def mark(self) -> str | None:
+        """By one request; what is longer than `MAX_MARK` bytes is cut."""
         with store_errors("read the mark of the blob store"):
             try:
                 return bytes(obstore.get(self._store, MARK).bytes())[:MAX_MARK].decode("utf-8", "replace")
@@ -266,18 +279,22 @@ class Bucket:
                 return None
 
     def set_mark(self, text: str) -> None:
+        """By one request."""
         with store_errors("mark the blob store"):
             obstore.put(self._store, MARK, text.encode())
 
     def local_path(self, sha256: Digest) -> Path | None:
+        """None: no object is a file of this machine."""
         check_digest(sha256)
         return None
 
     def delete(self, sha256: Digest) -> None:
+        """By one request."""
         with store_errors(f"delete blob {sha256}"):
             obstore.delete(self._store, key_of(sha256))
 
     def delete_older(self, sha256: Digest, before: float) -> int | None:
+        """By the object's time and the promises that this process gave."""
         key = key_of(sha256)
         with store_errors(f"delete blob {sha256}"):
             try:
@@ -302,13 +319,16 @@ class Backed:
         self._source = source
 
     def publish(self, staged: Path, sha256: Digest, size: int) -> None:
+        """To the place."""
         self._place.publish(staged, sha256, size)
 
     def size(self, sha256: Digest) -> int | None:
+        """Of the place's blob, or else of the source's."""
         size = self._place.size(sha256)
         return self._source.size(sha256) if size is None else size
 
     def sizes(self, digests: Sequence[Digest]) -> list[int | None]:
+        """Of both; the source is asked only about what the place lacks."""
         found = self._place.sizes(digests)
         missing = [digest for digest, size in zip(digests, found, strict=True) if size is None]
         if not missing:
@@ -317,25 +337,32 @@ class Backed:
         return [more[digest] if size is None else size for digest, size in zip(digests, found, strict=True)]
 
     def read(self, sha256: Digest, start: int, stop: int, chunk: int) -> Iterator[bytes]:
+        """From the place, or else from the source."""
         place = self._source if self._place.size(sha256) is None else self._place
         return place.read(sha256, start, stop, chunk)
 
     def mark(self) -> str | None:
+        """The place's."""
         return self._place.mark()
 
     def set_mark(self, text: str) -> None:
+        """On the place."""
         self._place.set_mark(text)
 
     def local_path(self, sha256: Digest) -> Path | None:
+        """The place's file; a blob of the source has none."""
         return self._place.local_path(sha256)
 
     def all(self) -> Iterator[Stored]:
+        """The place's blobs alone."""
         return self._place.all()
 
     def delete(self, sha256: Digest) -> None:
+        """From the place; what the source has stays."""
         self._place.delete(sha256)
 
     def delete_older(self, sha256: Digest, before: float) -> int | None:
+        """From the place; what the source has stays."""
         return self._place.delete_older(sha256, before)
 
 

@@ -40,6 +40,7 @@ def read(path: Path, *, whole: bool) -> None:
 
 
 def main() -> int:
+    """0 for a file that can be read; else 1, with the reason in a line on stdout."""
     try:
         read(Path(sys.argv[1]), whole="--open-only" not in sys.argv)
     except duckdb.Error as error:

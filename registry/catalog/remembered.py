@@ -36,7 +36,8 @@ class Answer:
 class Reads(Protocol):
     """What answers a reading statement: a transaction's cursor, or the catalog itself."""
 
-    def execute(self, sql: str, params: Sequence[object] = ()) -> Any: ...  # noqa: ANN401  # rows, taken as above
+    def execute(self, sql: str, params: Sequence[object] = ()) -> Any:  # noqa: ANN401  # rows, taken as above
+        """Run one statement; its answer has `fetchone` and `fetchall`. Raises what DuckDB raises."""
 
 
 class Remembered:

@@ -27,6 +27,7 @@ class BoundedCache(Generic[K, V]):
         return self._cleared
 
     def get(self, key: K) -> V | None:
+        """The value, which counts as used now; None if it is not there."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
@@ -50,6 +51,7 @@ class BoundedCache(Generic[K, V]):
                 self._weight -= gone
 
     def clear(self) -> None:
+        """Forget all. What was being made meanwhile is not kept either."""
         with self._lock:
             self._cleared += 1
             self._entries.clear()

@@ -27,6 +27,7 @@ class CheckedFile:
 
     @property
     def xorbs(self) -> Iterator[StoredXorb]:
+        """The xorb of each run, in the file's order; one that is used again comes again."""
         return (run.xorb for run in self.runs)
 
     def check_sha256(self, sha256: Digest) -> None:

@@ -173,6 +173,7 @@ def insert_file(tx: Cursor, file: XetFile, runs: Sequence[Run], landmarks: Seque
 
 
 def file_of_hash(catalog: Catalog, name: XetHash) -> XetFile | None:
+    """The registered file with this Xet hash; None if there is none. Its size is in bytes."""
     rows = catalog.query("SELECT hash, sha256, size FROM xet_files WHERE hash = ?", [name])
     return XetFile(*rows[0]) if rows else None
 
@@ -290,6 +291,7 @@ def epoch(catalog: Catalog, holder: str) -> str:
 
 
 def renew_epoch(tx: Cursor, holder: str) -> None:
+    """Give the holder the next epoch. Clients of theirs start anew."""
     tx.execute(
         "INSERT INTO xet_epochs VALUES (?, 1) ON CONFLICT DO UPDATE SET number = number + 1",
         [holder],

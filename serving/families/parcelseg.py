@@ -3,7 +3,7 @@
 Every cell of a fine grid answers for the instance it lies in: which class it is, where its box ends (Tian et al.,
 "FCOS", arXiv 1904.01355) and, as coefficients of prototype masks, its outline (Bolya et al., "YOLACT", arXiv
 1904.02689). Thousands of cells learn from each picture, where a set of queries has as many positives as packages; from
-scratch and in the same time that was worth several times the AP (docs/benchmarks.md, "Bake-off").
+scratch and in the same time that was worth several times the AP (docs/history/bases.md, "The bake-off").
 
 The encoder is convolutions, then a plain vision transformer at a sixteenth of the picture. The convolutions are a stem
 of the family's own, or an EfficientNet-Lite that learnt from photographs before. All that an adapter may want to change

@@ -213,7 +213,7 @@ class RoutingTable:
         return {path[len(prefix) :]: sha for path, sha in self.digests.items() if path.startswith(prefix)}
 
     def keeping(self, previous: RoutingTable | None, broken: frozenset[str]) -> RoutingTable:
-        """This table, but where it names a broken variant the previous table's choice stays (or the base, if none).
+        """The same table, but where it names a broken variant the previous table's choice stays (or the base, if none).
 
         A damaged file must cost one cell its promotion, never its answers. `previous` is told beside the same base
         (`told_on`): a variant whose base is not loaded could not answer. The digests of what stays come along.

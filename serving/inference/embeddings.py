@@ -49,6 +49,7 @@ class Embedded:
 
     @property
     def frame(self) -> Float:
+        """float32 [D], the mean of all patches; made anew by each call."""
         return np.asarray(self.patches.mean(axis=0), np.float32)
 
 

@@ -230,6 +230,7 @@ class SlotLayer(nn.Module):
         self.rows = rows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The layer's answer to x [R, ...], each of R rows with its own adapter; rows without one have the base's."""
         rows = self.rows
         if self.name not in rows.touched:
             return cast("torch.Tensor", self.base(x))

@@ -56,6 +56,7 @@ class Glance:
 
     @classmethod
     def of(cls, view: View, before: View | None) -> Self:
+        """Of a frame's small picture and the one before; None: it is the first."""
         red, green, blue, _ = cv2.mean(view.small)
         return cls(math.log(red + green + blue + 3.0), white_share(view), change(view, before)[1] == 0.0)
 

@@ -72,13 +72,20 @@ class Embedding(Protocol):
     """What `serving.inference.embeddings` makes of a frame."""
 
     @property
-    def instances(self) -> Float: ...
+    def instances(self) -> Float:
+        """float32 [N, D], a row for each instance."""
+
     @property
-    def patches(self) -> Float: ...
+    def patches(self) -> Float:
+        """float32 [P, D], a row for each patch of the picture."""
+
     @property
-    def covered(self) -> Float: ...
+    def covered(self) -> Float:
+        """float32 [P], the share of each patch under a mask."""
+
     @property
-    def grid(self) -> tuple[int, int]: ...
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of the patches; their product is P."""
 
 
 def seen_of(found: Embedding, image: npt.NDArray[np.uint8], instances: Instances) -> Seen:

@@ -67,13 +67,15 @@ Image = npt.NDArray[np.uint8]
 class Doubts(Protocol):
     """What looks at frames again; None where it is not this frame's turn, or nothing can be asked."""
 
-    def __call__(self, frame: Frame) -> Again | None: ...
+    def __call__(self, frame: Frame) -> Again | None:
+        """Look at the frame again, on the caller's thread."""
 
 
 class Embeds(Protocol):
     """What makes embeddings: `Seen` of a frame and what the variant answered on it; None where its base has none."""
 
-    def __call__(self, image: Image, instances: Instances, variant: str | None) -> Seen | None: ...
+    def __call__(self, image: Image, instances: Instances, variant: str | None) -> Seen | None:
+        """image: uint8 [H, W, 3]. variant: `name@version`, None for the base."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -86,7 +86,8 @@ class CapturePolicy:
 class FrameSelector(Protocol):
     """Whether a frame is kept. It runs on the path of answers: it must be quick, and it sees no pixels."""
 
-    def __call__(self, frame: Answered, policy: CapturePolicy) -> bool: ...
+    def __call__(self, frame: Answered, policy: CapturePolicy) -> bool:
+        """True: keep it. What it raises is logged, and the frame is not kept for it."""
 
 
 _register: dict[str, FrameSelector] = {}

@@ -76,18 +76,23 @@ class DiskUplink:
         self._writer: SegmentWriter | None = None
 
     def put(self, message_id: str, at: float, document: dict[str, Any]) -> None:
+        """As `Uplink.put`: into the spool, which the hub reads."""
         self._spool.put(message_id, at, document)
 
     def capture(self, capture: Capture) -> str:
+        """As `Uplink.capture`: into the hub's own folder of captures."""
         return self._captures.add(capture)
 
     def statistics(self, word: CameraWord) -> None:
+        """As `Uplink.statistics`: into a file of the camera."""
         camera_words.keep(self._folder, word)
 
     def predictions(self, lines: Sequence[bytes]) -> None:
+        """As `Uplink.predictions`: to the end of the open segment."""
         self._segments().append(lines)
 
     def seal(self, *, now: bool) -> None:
+        """As `Uplink.seal`: the open segment is sealed now, or once it is old or large enough."""
         if now:
             self._segments().seal()
         else:

@@ -63,10 +63,17 @@ _STATUS = (
 class Request(Protocol):
     """What we use of `pb.InferenceRequest`."""
 
-    def parameters(self) -> str: ...
-    def request_id(self) -> str: ...
-    def timeout(self) -> int: ...
-    def get_response_sender(self) -> Sender: ...
+    def parameters(self) -> str:
+        """The request's parameters as a JSON object; "" if there are none."""
+
+    def request_id(self) -> str:
+        """The caller's id; "" if there is none."""
+
+    def timeout(self) -> int:
+        """Microseconds that the caller waits; 0: no end."""
+
+    def get_response_sender(self) -> Sender:
+        """What the answer goes by, also after `execute` has returned."""
 
 
 @dataclass(frozen=True, slots=True)

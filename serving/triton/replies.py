@@ -17,8 +17,11 @@ FINAL = 1
 class Sender(Protocol):
     """What we use of `pb.InferenceResponseSender`."""
 
-    def send(self, response: object, flags: int) -> None: ...
-    def is_cancelled(self) -> bool: ...
+    def send(self, response: object, flags: int) -> None:
+        """Send one response; with `FINAL` in `flags` it is the last. From any thread."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the caller has gone."""
 
 
 class Replies:

@@ -33,6 +33,7 @@ class Block:
 
 
 def block(x: float, y: float, z: float, a: float, b: float, c: float, rotation: Array = STILL) -> Block:
+    """A block at (x, y, z) with half-sides (a, b, c) of at least 1 mm, all in metres."""
     return Block(np.array([x, y, z]), np.maximum(np.array([a, b, c]), 1e-3), rotation)
 
 

@@ -52,6 +52,7 @@ class Raster:
         self.close()
 
     def close(self) -> None:
+        """Free the OpenGL context; nothing can be drawn after it."""
         self._gl.free()
 
     def draw(self, shot: Shot) -> tuple[Image, NDArray[np.uint8]]:

@@ -36,6 +36,7 @@ class Mesh:
         return Mesh(vertices, self.faces, self.uv, self.normals @ turn.T)
 
     def scaled(self, factor: float) -> Mesh:
+        """The mesh with its vertices times `factor`; faces, uv and normals are shared, not copied."""
         return Mesh(self.vertices * np.float32(factor), self.faces, self.uv, self.normals)
 
     def bounds(self) -> tuple[Array, Array]:

@@ -67,10 +67,13 @@ class Cvat:
 
     @property
     def address(self) -> str:
+        """URL and the project's number, or its title while there is none."""
         return f"{self._session.url} {self._project['id'] if self._project else self._title}"
 
     @property
     def place(self) -> str:
+        """The project's URL with its time of birth, so that one of a server set up anew is another place. Raises
+        ToolError."""
         made = self._known()
         try:
             seconds = int(datetime.fromisoformat(str(made.get("created_date")).replace("Z", "+00:00")).timestamp())
@@ -79,6 +82,7 @@ class Cvat:
         return f"{self._session.url}/projects/{made['id']}#{seconds}"
 
     def prepare(self, classes: Sequence[str]) -> None:
+        """Make the project if there is none. Raises ToolError if one that was there lacks a label for masks."""
         if self._project is None:
             labels: list[Record] = [{"name": one, "type": "any", "attributes": []} for one in classes]
             labels.append({"name": SKIP, "type": "tag", "attributes": []})
@@ -94,6 +98,7 @@ class Cvat:
             )
 
     def find(self) -> dict[str, str]:
+        """Our ids to `<task>/<frame>`. A task that an earlier push left half done is deleted."""
         found: dict[str, str] = {}
         for task in self._paged("/api/tasks", project_id=self._known()["id"]):
             if str(task.get("name")).endswith(_UNDERWAY):
@@ -106,6 +111,7 @@ class Cvat:
         return found
 
     def send(self, works: Iterable[tuple[TaskWork, bytes]]) -> Iterator[tuple[str, str]]:
+        """Make one task of all pictures. It has its final name only once it is whole; nothing is given before."""
         held = list(works)
         if not held:
             return
@@ -127,6 +133,7 @@ class Cvat:
             yield work.task.id, f"{task}/{frames[work.task.id]}"
 
     def answers(self, handed: Sequence[tuple[HandOff, TaskWork]]) -> Iterator[tuple[HandOff, Answer]]:
+        """What annotators made of the pictures. Raises ToolError where a frame shows another picture than was sent."""
         self._read_labels()
         by_task: dict[int, list[tuple[HandOff, TaskWork, int]]] = {}
         for one, work in handed:
@@ -165,6 +172,7 @@ class Cvat:
                 self._session.json("PATCH", f"/api/tasks/{task}/data/meta", json={"deleted_frames": sorted(gone)})
 
     def close(self) -> None:
+        """End the connection."""
         self._session.close()
 
     # How

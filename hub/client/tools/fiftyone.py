@@ -48,6 +48,7 @@ class FiftyOne:
 
     @property
     def address(self) -> str:
+        """The folder's absolute path."""
         return f"fiftyone {self._folder.absolute()}"
 
     @property
@@ -60,6 +61,7 @@ class FiftyOne:
         return named[:400]
 
     def prepare(self, classes: Sequence[str]) -> None:
+        """Make the dataset in an empty folder, or use the one there. Raises ToolError for a folder of other things."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if not (self._folder / "metadata.json").exists():
             if any(self._folder.iterdir()):
@@ -70,9 +72,11 @@ class FiftyOne:
         _ = self.place
 
     def find(self) -> dict[str, str]:
+        """The ids of pictures with a sample; the tool's own id is the same."""
         return {task: task for task in self._samples()}
 
     def send(self, works: Iterable[tuple[TaskWork, bytes]]) -> Iterator[tuple[str, str]]:
+        """Write the pictures, then all their samples at once; nothing is given before both are on disk."""
         samples = self._read("samples.json")
         fresh: list[str] = []
         for work, picture in works:
@@ -86,12 +90,14 @@ class FiftyOne:
             yield task, task
 
     def answers(self, handed: Sequence[tuple[HandOff, TaskWork]]) -> Iterator[tuple[HandOff, Answer]]:
+        """What `samples.json` says of the pictures; one without a sample is `removed`."""
         samples = self._samples()
         for one, work in handed:
             sample = samples.get(one.task)
             yield one, Answer("removed") if sample is None else self._answer(sample, work)
 
     def delete(self, remotes: Sequence[str]) -> None:
+        """Take samples out, then their pictures; what is gone is fine."""
         document = self._read("samples.json")
         gone = [one for one in document["samples"] if one.get(KEY) in remotes]
         document["samples"] = [one for one in document["samples"] if one.get(KEY) not in remotes]

@@ -28,14 +28,29 @@ from hub.schemas import labels as s
 class Hub(Protocol):
     """The hub's side of a hand-off: a client of it, or the hub itself. Refusals are HubAnswerError."""
 
-    def label_cell(self, cell: str) -> s.LabelCell: ...
-    def label_task(self, task_id: str) -> s.TaskWork: ...
-    def label_image(self, task_id: str) -> bytes: ...
-    def handoffs(self, cell: str, place: str | None = None) -> list[h.HandOff]: ...
-    def hand_off(self, cell: str, asked: h.HandOffIn) -> list[h.HandOff]: ...
-    def say_sent(self, task_id: str, place: str, remote: str) -> h.HandOff: ...
-    def take_back(self, task_id: str, said: h.Returned) -> h.HandOff: ...
-    def give_back(self, task_id: str, place: str) -> h.HandOff: ...
+    def label_cell(self, cell: str) -> s.LabelCell:
+        """A cell's queue: its settings, its classes and how much waits."""
+
+    def label_task(self, task_id: str) -> s.TaskWork:
+        """A picture with the regions that are proposed for it."""
+
+    def label_image(self, task_id: str) -> bytes:
+        """The picture as it came, JPEG or PNG."""
+
+    def handoffs(self, cell: str, place: str | None = None) -> list[h.HandOff]:
+        """The cell's pictures at a place; None: at any."""
+
+    def hand_off(self, cell: str, asked: h.HandOffIn) -> list[h.HandOff]:
+        """Hold pictures for a place; those that are to be sent, the first of the queue first."""
+
+    def say_sent(self, task_id: str, place: str, remote: str) -> h.HandOff:
+        """Note the tool's id of a picture that arrived."""
+
+    def take_back(self, task_id: str, said: h.Returned) -> h.HandOff:
+        """Keep what a tool says of a picture; labels count as made by the person who made them."""
+
+    def give_back(self, task_id: str, place: str) -> h.HandOff:
+        """Let a picture wait at the hub again."""
 
 
 _AT_ONCE = 50

@@ -60,9 +60,11 @@ class LabelStudio:
 
     @property
     def address(self) -> str:
+        """URL and the project's number, or its title while there is none."""
         return f"{self._session.url} {self._project['id'] if self._project else self._title}"
 
     def prepare(self, classes: Sequence[str]) -> None:
+        """Make the project if there is none. Raises ToolError if one that was there lacks a brush label."""
         if self._project is None:
             wanted = {"title": self._title, "label_config": config_of(classes), "show_collab_predictions": True}
             self._project = dict(self._session.json("POST", "/api/projects/", json=wanted))
@@ -75,6 +77,7 @@ class LabelStudio:
             )
 
     def find(self) -> dict[str, str]:
+        """Our ids of the project's pictures to the numbers of their tasks, read page by page."""
         found: dict[str, str] = {}
         page = 1
         while True:
@@ -92,6 +95,7 @@ class LabelStudio:
             page += 1
 
     def send(self, works: Iterable[tuple[TaskWork, bytes]]) -> Iterator[tuple[str, str]]:
+        """Make a task of each picture, one after another; each is given once it is there with its proposals."""
         base = f"/api/projects/{self._known()['id']}/import"
         for work, picture in works:
             upload = self._uploaded(base, work.task.id, picture)
@@ -104,6 +108,7 @@ class LabelStudio:
             yield work.task.id, str(ids[0])
 
     def answers(self, handed: Sequence[tuple[HandOff, TaskWork]]) -> Iterator[tuple[HandOff, Answer]]:
+        """What annotators made of the pictures. Raises ToolError where a task shows another picture than was sent."""
         people: dict[int, str] = {}
         for one, work in handed:
             path = f"/api/tasks/{int(str(one.remote))}/"
@@ -121,6 +126,7 @@ class LabelStudio:
             yield one, answer_of(task, work.task.height, work.task.width, lambda who: self._person(who, people))
 
     def delete(self, remotes: Sequence[str]) -> None:
+        """Delete tasks with their uploaded pictures; those that are gone are fine."""
         for remote in remotes:
             path = f"/api/tasks/{int(remote)}/"
             response = self._session.call("GET", path, accept=(_NOT_FOUND,))
@@ -134,6 +140,7 @@ class LabelStudio:
                 )
 
     def close(self) -> None:
+        """End the connection."""
         self._session.close()
 
     # How

@@ -76,6 +76,7 @@ class Session:
         )  # fmt: skip
 
     def close(self) -> None:
+        """End the connection; no call may follow."""
         self._http.close()
 
     def call(

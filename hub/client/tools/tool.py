@@ -41,7 +41,8 @@ class Tool(Protocol):
     """A labelling tool with one project in it. All calls raise ToolError where the tool does not do its part."""
 
     @property
-    def name(self) -> ToolName: ...
+    def name(self) -> ToolName:
+        """How the hub and the command call the tool."""
 
     @property
     def place(self) -> str:

@@ -31,9 +31,12 @@ class Promoter(Protocol):
 
     def promote(
         self, cell: str, version: str, stage: s.ServedStage, *, actor: str, note: str, expected: str | Unset | None
-    ) -> s.Moved: ...
+    ) -> s.Moved:
+        """Move a version to a stage. Raises StageTakenError for another than `expected` there, MoveRefusedError by the
+        gate."""
 
-    def sync(self) -> None: ...
+    def sync(self) -> None:
+        """Write what robots are served by anew, from what the catalog says. Safe to repeat."""
 
 
 class Mover:

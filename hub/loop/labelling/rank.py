@@ -30,7 +30,8 @@ class Candidate:
 class Ranker(Protocol):
     """One number per candidate, in their order."""
 
-    def __call__(self, candidates: Sequence[Candidate]) -> list[float]: ...
+    def __call__(self, candidates: Sequence[Candidate]) -> list[float]:
+        """As many numbers as candidates; the highest are labelled first."""
 
 
 def doubt_of(scores: Sequence[float], outcome: str | None = None) -> float:

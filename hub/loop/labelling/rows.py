@@ -133,6 +133,7 @@ def reopen_all(tx: Cursor, batch: str, person: str, now: float) -> int:
 
 
 def locked(tx: Cursor, task_id: str) -> Row:
+    """The task's row, for a change in this transaction. Raises UnknownTaskError."""
     row = tx.execute(f"SELECT {COLUMNS} FROM label_tasks WHERE id = ?", [task_id]).fetchone()  # noqa: S608
     if row is None:
         raise UnknownTaskError(f"there is no labelling task {task_id[:40]!r}")
@@ -140,6 +141,7 @@ def locked(tx: Cursor, task_id: str) -> Row:
 
 
 def put(tx: Cursor, task_id: str, state: TaskState) -> None:
+    """Give the task another state. Nobody holds it after that, and its version is the next one."""
     tx.execute(
         "UPDATE label_tasks SET state = ?, holder = NULL, lease_until = NULL, version = version + 1 WHERE id = ?",
         [state, task_id],
@@ -147,6 +149,7 @@ def put(tx: Cursor, task_id: str, state: TaskState) -> None:
 
 
 def note(tx: Cursor, task_id: str, person: str, what: str, now: float) -> None:
+    """Keep what a person did to a task, `now` in epoch seconds, with no labels and no time spent."""
     tx.execute(
         "INSERT INTO label_actions SELECT replace(uuid()::VARCHAR, '-', ''), ?, ?, ?, ?, 0, 0, 0, -1, false, 0, 0, 0,"
         " '[]'",
@@ -172,6 +175,7 @@ def give_back_expired(tx: Cursor, cell: str, now: float, lease: float | None = N
 
 
 def require_holder(row: Row, person: str) -> None:
+    """Pass if this person holds the picture. Raises TaskStateError."""
     if row.state != "taken":
         raise TaskStateError(f"the picture is {word(row)}: take it first")
     if row.holder != person:
@@ -220,4 +224,5 @@ def require_another(tx: Cursor, task_id: str, person: str, is_user: IsUser) -> N
 
 
 def word(row: Row) -> str:
+    """A task's state in words that follow "the picture is"."""
     return {"taken": "held by somebody", "second_look": "waiting for a second look"}.get(row.state, row.state)
