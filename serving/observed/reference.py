@@ -260,8 +260,8 @@ def compare(frame: Plain, reference: Reference) -> Compared:
         sharpness,
         median(red.ravel()[some]),
         median(blue.ravel()[some]),
-        reds,
-        blues,
+        reds.astype(np.float32),
+        blues.astype(np.float32),
         shifted(frame.slope_x, frame.slope_y, *reference.in_rows),
     )
 
