@@ -275,7 +275,8 @@ class CameraHealth:
             kind, since = worst, sums[worst].first
             self._recovery = Recovery()
         elif kind is None and self._any.value > self._limit:
-            kind, since = max(KINDS, key=lambda one: self._votes[one]), self._any.first
+            likeliest = max(KINDS, key=self._votes.__getitem__)
+            kind, since = likeliest, self._any.first
             self._recovery = Recovery()
         calm = kind is None and suspect is None and max(one.value for one in sums.values()) < _SUSPICIOUS
         if calm:
