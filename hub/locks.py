@@ -15,7 +15,8 @@ from hub.errors import DataFolderInUseError, PortInUseError, SettingsError
 
 @contextmanager
 def data_folder_lock(data: Path, name: str) -> Iterator[None]:
-    """Hold `<data>/<name>.lock`; the kernel lets go of it when the process ends, however it ends."""
+    """Hold `<data>/<name>.lock`; the kernel lets go of it when the process ends, however it ends. Raises
+    DataFolderInUseError while another process holds it."""
     make_data_folder(data)
     path = data / f"{name}.lock"
     with path.open("a+") as file:
@@ -35,7 +36,8 @@ def data_folder_lock(data: Path, name: str) -> Iterator[None]:
 
 
 def make_data_folder(data: Path) -> None:
-    """Create the data folder, for its owner only: it holds images and the admin token."""
+    """Create the data folder, for its owner only: it holds images and the admin token. Raises SettingsError where that
+    cannot be, or it is not writable."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -57,7 +59,7 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def check_ports(host: str, ports: dict[str, int]) -> None:
-    """Raise for the first service whose port is taken."""
+    """Raise PortInUseError for the first service whose port is taken."""
     for service, port in ports.items():
         if not port_is_free(host, port):
             variable = f"PARCELHUB_{'PORT' if service == 'hub' else service.upper().replace(' ', '_') + '_PORT'}"

@@ -219,7 +219,8 @@ class Settings:
         return self.data / "jobs"
 
     def client_token(self) -> str:
-        """The token for calls to the hub: the given one, else the admin token of the data folder."""
+        """The token for calls to the hub: the given one, else the admin token of the data folder. Raises SettingsError
+        where there is none."""
         if self.token:
             return self.token
         try:

@@ -91,7 +91,8 @@ def check_ref_name(value: str, what: str = "ref") -> str:
 
 
 def pull_ref(number: int) -> str:
-    """The name of the ref that holds the state which pull request `number` proposes: `refs/pr/7`."""
+    """The name of the ref that holds the state which pull request `number` proposes: `refs/pr/7`. Raises
+    InvalidNameError unless it is positive."""
     if not 1 <= number < 10**9:
         raise InvalidNameError("pull request", str(number), "must be a positive number")
     return f"{_RESERVED_REF}pr/{number}"
@@ -139,7 +140,8 @@ def check_path(value: str) -> str:
 
 @dataclass(frozen=True, slots=True, order=True)
 class RepoId:
-    """A repo's type and name. `str()` gives `namespace/name`; the type is not part of the text."""
+    """A repo's type and name. `str()` gives `namespace/name`; the type is not part of the text. Raises InvalidNameError
+    for what is no name."""
 
     type: RepoType
     namespace: str
@@ -189,7 +191,8 @@ class RepoInfo:
 class FileEntry:
     """A file of a tree: its path, the sha256 of its bytes and their number.
 
-    `lfs` says that the file came as a large file: git would keep a pointer in the tree and the bytes elsewhere.
+    `lfs` says that the file came as a large file: git would keep a pointer in the tree and the bytes elsewhere. Raises
+    InvalidValueError for a path, a digest or a size that cannot be.
     """
 
     path: str
@@ -234,7 +237,8 @@ class Ref:
 class Artifact:
     """A node of the lineage: what it is ("base", "variant", "dataset", "deck", ...), its name, its exact state.
 
-    `revision` is a digest: a commit id, or the sha256 of a blob.
+    `revision` is a digest: a commit id, or the sha256 of a blob. Raises InvalidNameError for a name that is empty or
+    too long.
     """
 
     kind: str

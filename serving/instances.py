@@ -26,6 +26,8 @@ class Instances:
         scores: float32 [N] in [0, 1]; 1.0 for annotations.
         labels: N class names.
         masks: N COCO compressed RLE `counts`, each of size height x width.
+
+    Raises InstancesError for arrays of other shapes, or with numbers that are not finite.
     """
 
     height: int

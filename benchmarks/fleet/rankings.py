@@ -100,7 +100,7 @@ def photographs(folder: Path, pool: int, judged: int, seed: int) -> Cell:
 
 
 def candidates(cell: Cell, base_dir: Path, seed: int) -> list[Candidate]:
-    """What the queue knows of the pool's pictures."""
+    """What the queue knows of the pool's pictures. Raises ValueError for a picture that cannot be encoded."""
     segmenter, embedder = Segmenter.load(base_dir), Embedder.load(base_dir, base_name="judged")
     answers, frames = _looked_at(cell.pool, segmenter, embedder)
     known = frames if not cell.known else _looked_at(cell.known, segmenter, embedder)[1]

@@ -106,7 +106,7 @@ class Uploader:
         return Acknowledged(repo, answer.json()["commitOid"], path, sha256)
 
     def read(self, repo: str, revision: str, path: str) -> bytes:
-        """The bytes of a file of a revision."""
+        """The bytes of a file of a revision. Raises httpx.HTTPStatusError with what the hub says."""
         answer = self._http.get(f"/datasets/{repo}/resolve/{revision}/{path}")
         if answer.is_error:  # in the hub's own words: a file that cannot be read must say why
             words = f"{answer.status_code}: {answer.text[:300]}"

@@ -80,7 +80,7 @@ def mixed_ratios(
     """`mixed_<n>_ratio`: throughput of n rows with n different variants over that of n rows of the base, forward pass
     only. `names` are hot variants, at least as many as the largest batch has rows.
 
-    One thread for torch and, where it is the engine, for another one as it was made.
+    One thread for torch and, where it is the engine, for another one as it was made. Raises ValueError for fewer names.
     """
     if len(names) < max(batches):
         raise ValueError(f"{max(batches)} variants are needed, got {len(names)}")

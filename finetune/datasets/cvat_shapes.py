@@ -25,7 +25,7 @@ def value_of(text: str, kind: str) -> Scalar:
 
 
 def whole(text: str) -> int:
-    """A whole number of pixels; CVAT's SDK writes some as "12.0"."""
+    """A whole number of pixels; CVAT's SDK writes some as "12.0". Raises ValueError."""
     if not re.fullmatch(r"\d{1,9}(\.0+)?", text.strip()):
         raise ValueError(f"{text[:40]!r} is not a whole number of pixels")
     return int(text.strip().split(".")[0])
@@ -42,7 +42,7 @@ def rounded(text: str, findings: Findings, where: str) -> int:
 def corners_of(fields: Mapping[str, str], findings: Findings, where: str) -> tuple[npt.NDArray[np.float64], bool]:
     """A <box>'s corners, float64 [4, 2], turned around its middle by `rotation` degrees, and whether it is turned.
 
-    Raises KeyError, ValueError.
+    Raises KeyError, ValueError. EmptyShapeError is for a box without area.
     """
     x0, y0, x1, y1 = (_number(fields[name]) for name in ("xtl", "ytl", "xbr", "ybr"))
     angle = math.radians(_number(fields.get("rotation", "0")))

@@ -44,6 +44,8 @@ class Deck:
         attributes: names of attributes (`damaged`, ...) to the number of train instances that carry one.
         box_only: how many train instances have a box and no mask: they teach class and extent alone.
         merged: a label of the base that several classes share, to the one of them whose name is answered.
+
+    Raises DeckError for parts that do not fit each other.
     """
 
     dataset: str

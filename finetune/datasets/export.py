@@ -47,7 +47,7 @@ class Draft:
         return self._names[sample.name]
 
     def copy_image(self, sample: Sample, folder: str) -> str:
-        """Copy the image, byte for byte, into `folder`; answers where it lies."""
+        """Copy the image, byte for byte, into `folder`; answers where it lies. Raises DatasetError."""
         relative = str(PurePosixPath(folder, self.name(sample)))
         try:
             shutil.copyfile(sample.image, self._made(relative))
@@ -116,7 +116,8 @@ def drafted(folder: Path) -> Iterator[Path]:
 def file_names(dataset: Dataset, *, stems: bool) -> dict[str, str]:
     """Sample name to the name of its image's file: its own, or its path with dashes where two share one.
 
-    With `stems` not even their stems are equal, so that `a.jpg` and `a.png` may each have their `a.txt`.
+    With `stems` not even their stems are equal, so that `a.jpg` and `a.png` may each have their `a.txt`. Raises
+    DatasetError for two samples of one name.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()

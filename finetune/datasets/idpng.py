@@ -146,7 +146,7 @@ class IdSource:
 
 
 def is_id_list(tree: Tree, name: str) -> bool:
-    """Whether a CSV or a list of classes goes with a folder of id masks."""
+    """Whether a CSV or a list of classes goes with a folder of id masks. Raises DatasetError for a broken CSV."""
     if suffix_of(name) == ".csv":
         try:
             with tree.path(name).open("rb") as file:

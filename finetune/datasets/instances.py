@@ -166,7 +166,7 @@ class InstanceList:
         """Add an instance of which only a box is known, float64 [2, 2] of x0, y0 and x1, y1 in pixels.
 
         Its mask is the box, filled, and its attributes say so (`BOX_ONLY`). Raises ValueError if the box is none, or
-        leaves the image.
+        leaves the image. EmptyShapeError is for one without area.
         """
         if not np.isfinite(corners).all() or (np.abs(corners) > _HUGE).any():
             raise ValueError("the box holds a value that is not a finite number")

@@ -35,6 +35,8 @@ class Sample:
         sequence: the video or shift that the frame comes from, where known.
         name: unique within the dataset; the file's name unless told otherwise.
         attributes: N tuples of what the source says of each instance besides its class, or () where it says nothing.
+
+    Raises ValueError for lists of unlike lengths, and for an unknown split.
     """
 
     image: Path

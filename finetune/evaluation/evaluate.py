@@ -145,9 +145,8 @@ def collect(
     progress: Callable[[int, int], None] | None = None,
     said: list[Instances] | None = None,
 ) -> tuple[list[Instances], list[Instances]]:
-    """The annotations and the answers of each sample, both in `classes`; arguments and errors as of `evaluate`.
-
-    `said` takes the answers as they were given, under whatever label.
+    """The annotations and the answers of each sample, both in `classes`; arguments as of `evaluate`. `said` takes the
+    answers as they were given, under whatever label. Raises DatasetError, ValueError, as `evaluate`.
     """
     truths = Truths.of(samples, {name: name for name in classes} if names is None else names)
     if not any(map(len, truths.judged)):

@@ -182,7 +182,7 @@ def architecture_name(model: InstanceModel) -> str:
 
 
 def picture_size(model: InstanceModel) -> int:
-    """Pixels a side of the pictures a model takes, by its config."""
+    """Pixels a side of the pictures a model takes, by its config. Raises BaseModelError if that does not say."""
     config = model.config
     for place in (config, getattr(config, "backbone_config", None)):
         if place is not None and getattr(place, "image_size", None):

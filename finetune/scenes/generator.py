@@ -43,7 +43,8 @@ class Scene:
 
 
 class SceneGenerator:
-    """Scenes of one look. `scene(index)` depends on `seed`, `index`, the look and the generator's version alone."""
+    """Scenes of one look. `scene(index)` depends on `seed`, `index`, the look and the generator's version alone. Raises
+    ValueError for a `size` that is too small or too large."""
 
     def __init__(self, look: Look = BROAD, *, size: int = 256, seed: int = 0) -> None:
         if not 16 <= size <= MAX_SIZE:

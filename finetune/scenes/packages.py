@@ -153,7 +153,7 @@ class Cylinder:
     label: str | None
 
     def bounds(self) -> tuple[Array, Array]:
-        """Axis-aligned corners (low [3], high [3]), metres; a bit too large where the axis is oblique."""
+        """Axis-aligned corners (low [3], high [3]), metres, as if the ends were round."""
         ends = np.stack([self.start, self.end])
         return ends.min(axis=0) - self.radius, ends.max(axis=0) + self.radius
 

@@ -34,7 +34,8 @@ def looks_of(tier: Tier) -> dict[str, Look]:
 class ScenePlan:
     """`images` scenes of `look` drawn by `tier`, `size` pixels a side, the last `valid_share` of them held out.
 
-    `assets` is a folder of meshes for the physical tiers; `samples` are the traced paths a pixel.
+    `assets` is a folder of meshes for the physical tiers; `samples` are the traced paths a pixel. Raises ValueError for
+    a look that the tier does not draw.
     """
 
     look: Look

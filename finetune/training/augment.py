@@ -72,7 +72,8 @@ class AugmentedExamples(Dataset[Example]):
         weights: Sequence[float] | None = None,
         strength: Strength | None = None,
     ) -> None:
-        """`weights` says how often each source is drawn relative to the others; equally often by default."""
+        """`weights` says how often each source is drawn relative to the others; equally often by default. Raises
+        ValueError for another number of weights than sources."""
         self._sources = sources
         share = np.asarray(weights if weights is not None else np.ones(len(sources)), float)
         if share.shape != (len(sources),):

@@ -70,7 +70,8 @@ def chosen_samples(dataset: Dataset, files: Collection[str]) -> list[Sample]:
 
 
 def known_classes(dataset: Dataset, samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, str]:
-    """The dataset's classes that are the base's own, to its labels. A base grows no new label from a contribution."""
+    """The dataset's classes that are the base's own, to its labels. A base grows no new label from a contribution.
+    Raises DatasetError."""
     shown = {label for sample in samples for label in sample.labels}
     try:
         names, _ = map_classes(dataset.classes, list(labels), shown=(), chosen={})

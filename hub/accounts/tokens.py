@@ -160,7 +160,7 @@ class Identity:
 
     def require_write(self, type_: str, repo: str) -> None:
         """Users and teams write in their namespaces; contributors of the operator's write datasets; a job writes its
-        own cell's repository; the rest is the operator's."""
+        own cell's repository; the rest is the operator's. Raises ForbiddenError."""
         if self.kind in (Kind.PERSON, Kind.TEAM):
             self._require_namespace(repo)
         elif self.kind is Kind.JOB:
@@ -328,11 +328,11 @@ class Tokens:
         return token
 
     def identify(self, token: str) -> Identity:
-        """Whose token this is; raises if it is nobody's, or expired."""
+        """Whose token this is. Raises UnauthorizedError if it is nobody's, or expired."""
         return self.of_digest(_sha256(token))
 
     def of_digest(self, digest: str) -> Identity:
-        """Whose token has this SHA-256, for sessions, which keep no token; raises as `identify`."""
+        """Whose token has this SHA-256, for sessions, which keep no token. Raises UnauthorizedError, as `identify`."""
         with self._catalog.read() as db:
             row = db.execute(
                 "SELECT sha256, name, scopes, expires_at, user_name FROM hub_tokens WHERE sha256 = ?", [digest]

@@ -31,7 +31,7 @@ Wanted = Annotated[str | None, QueryParameter(max_length=200)]
 
 
 def reports(connection: ASGIConnection, _: BaseRouteHandler) -> None:  # type: ignore[type-arg]
-    """A guard: robots, and those who may promote."""
+    """A guard: robots, and those who may promote. Raises ForbiddenError for others."""
     who = identity_of(connection)
     if who.robot_cells is None and not who.may(Scope.PROMOTE):
         raise ForbiddenError(f"the token {who.name!r} is no robot's and lacks the scope 'promote'")

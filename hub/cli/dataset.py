@@ -334,7 +334,7 @@ def _show_card(client: HubClient, repo: str, commit: str) -> None:
 
 
 def read(folder: Path, progress: ProgressCallback | None = None, *, leave_out_damaged: bool = False) -> Dataset:
-    """The dataset in a folder; raises DatasetError naming the file and line to repair."""
+    """The dataset in a folder; raises InputError without one, DatasetError with what to repair."""
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'does not exist'}")
     from finetune.datasets import read_dataset

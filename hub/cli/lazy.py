@@ -30,7 +30,8 @@ class LazyGroup(click.RichGroup):
         return sorted({*super().list_commands(ctx), *self.places})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command; while the group's help is written, one that has its name and its sentence alone."""
+        """The command; while the group's help is written, one that has its name and its sentence alone. Raises
+        TypeError where the place names something else."""
         place = self.places.get(cmd_name)
         if place is None:
             return super().get_command(ctx, cmd_name)

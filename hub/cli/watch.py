@@ -19,7 +19,7 @@ QUIET_SECONDS = 3.0
 
 
 def follow(client: HubClient, job_id: str) -> Job:
-    """Show the job's stage, step, rate and time left until it ends; raise if it did not finish."""
+    """Show the job's stage, step, rate and time left until it ends. Raises JobFailedError if it did not finish."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())

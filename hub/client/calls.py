@@ -158,7 +158,7 @@ def _described(response: httpx.Response) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """`team/name` -> ("team", "name")."""
+    """`team/name` -> ("team", "name"). Raises InputError."""
     namespace, slash, short = name.partition("/")
     if not (namespace and slash and short) or "/" in short:
         raise InputError(f"{name!r} is not a repository name (team/name)")

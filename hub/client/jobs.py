@@ -43,7 +43,8 @@ class JobCalls(Calls):
         return self._call("POST", f"/jobs/{job_id}/retry", s.Job)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[s.JobEvent]:
-        """What happened to a job, from the start until its end, across broken connections."""
+        """What happened to a job, from the start until its end, across broken connections. Raises HubUnavailableError
+        when the hub stays away."""
         failures, ended = 0, False
         while True:
             try:

@@ -71,7 +71,8 @@ class RepoCalls(Calls):
         folder: Path,
         progress: ProgressCallback = _silent,
     ) -> s.Tree:
-        """Make `folder` hold the files of a revision; files that are there already (by digest) stay."""
+        """Make `folder` hold the files of a revision; files that are there already (by digest) stay. Raises
+        HubAnswerError for bytes that arrived wrong."""
         tree = self.tree(type_, name, revision)
         for number, file in enumerate(tree.files, start=1):
             target = folder / file.path
@@ -106,7 +107,8 @@ class RepoCalls(Calls):
         message: str,
         progress: ProgressCallback = _silent,
     ) -> s.Commit:
-        """Make the repository's `main` hold exactly what `folder` holds. Only blobs the hub lacks travel."""
+        """Make the repository's `main` hold exactly what `folder` holds. Only blobs the hub lacks travel. Raises
+        InputError for an empty folder."""
         files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
         if not files:
             raise InputError(f"{folder}: no files to push")

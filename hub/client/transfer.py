@@ -44,7 +44,8 @@ def push_folder(
 ) -> s.Commit:
     """Make the dataset hold exactly the files of `folder`; hidden ones stay. Only what the hub lacks travels.
 
-    A push that was interrupted goes on when it is started again. Raises HubAnswerError, HubUnavailableError.
+    A push that was interrupted goes on when it is started again. Raises HubAnswerError, HubUnavailableError,
+    and InputError for a folder without files.
     """
     paths = {
         path.relative_to(folder).as_posix(): path

@@ -69,7 +69,8 @@ class Store:
         return Reading(entry, self.blobs.iter_range(entry.sha256))
 
     def commit(self, repo: RepoId, asked: s.CommitIn, author: str, sizes_of: SizesOf) -> s.Commit:
-        """Commit blobs that were uploaded before, as far as `sizes_of` knows them."""
+        """Commit blobs that were uploaded before, as far as `sizes_of` knows them. Raises BlobNotFoundError for
+        another."""
         puts = [operation for operation in asked.operations if isinstance(operation, s.PutFile)]
         sizes = sizes_of([put.sha256 for put in puts])
         # Here, not by the registry: it would tell of a blob that the caller may not use that it is there, and its size.

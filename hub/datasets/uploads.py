@@ -149,8 +149,9 @@ class Uploads:
     ) -> PartReceived:
         """Take bytes of a file from `offset` on; the last part checks the whole and stores it.
 
-        Raises UploadStateError for a part that does not follow what is there, DigestMismatchError, and
-        RefusedFileError for content that no dataset may hold; then the file's parts are gone and can be sent anew.
+        Raises UploadStateError for a part that does not follow what is there, DigestMismatchError, and RefusedFileError
+        for content that no dataset may hold; then the file's parts are gone and can be sent anew. InputError and
+        TooLargeError are for a size that is not the manifest's, and for more than it.
         """
         row = self._own(upload_id, who)
         if row.commit is not None:

@@ -122,7 +122,8 @@ def open_repo(hf: HubProtocol, request: HubRequest, repo: RepoId, need: Need) ->
 
 
 def endpoint_of(hf: HubProtocol, request: HubRequest) -> str:
-    """Where clients reach this hub: as configured, or as this one did."""
+    """Where clients reach this hub: as configured, or as this one did. Raises UnprocessableError for a Host header that
+    is no address."""
     if hf.public_url:
         return hf.public_url
     host = request.headers.get("host", "")

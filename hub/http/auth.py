@@ -34,7 +34,7 @@ class BearerMiddleware(AbstractAuthenticationMiddleware):
 
 
 def identity_of(connection: Connection) -> Identity:
-    """The identity behind a request; raises for a request without a token."""
+    """The identity behind a request. Raises UnauthorizedError for a request without a token."""
     if not isinstance(connection.user, Identity):
         raise UnauthorizedError("this route needs `Authorization: Bearer <token>`")
     return connection.user
@@ -61,6 +61,6 @@ def may_upload(connection: Connection, _: BaseRouteHandler) -> None:
 
 
 def is_job(connection: Connection, _: BaseRouteHandler) -> None:
-    """A guard for what only the process of the job in the path may say."""
+    """A guard for what only the process of the job in the path may say. Raises ForbiddenError."""
     if identity_of(connection).job != connection.path_params["job_id"]:
         raise ForbiddenError("only the job's own process may report this")

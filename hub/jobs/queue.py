@@ -261,7 +261,7 @@ class Jobs:
     # Everyone's side
 
     def cancel(self, job_id: str) -> Job:
-        """A queued job ends at once; a running one when its worker hears of it."""
+        """A queued job ends at once; a running one when its worker hears of it. Raises JobStateError."""
         with self._catalog.write() as db:
             job = read_job(db, job_id)
             if job.state in FINAL_STATES:

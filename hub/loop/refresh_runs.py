@@ -82,7 +82,7 @@ def read(db: Cursor, cell: str, run: str) -> RefreshRun:
 
 
 def inputs_of(db: Cursor, run: str) -> Inputs:
-    """What a run is made of."""
+    """What a run is made of. Raises UnknownRefreshError."""
     row = db.execute("SELECT inputs FROM refresh_runs WHERE id = ?", [run]).fetchone()
     if row is None:
         raise UnknownRefreshError(f"there is no refresh {run[:40]!r}")

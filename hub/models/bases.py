@@ -52,7 +52,8 @@ class Bases:
     def publish(self, source: Path) -> s.Base | None:
         """Publish the base in a folder as the next version of `base/universal`, unless its weights are out.
 
-        Without a base in the folder, none is published: what is there already goes on being served.
+        Without a base in the folder, none is published: what is there already goes on being served. Raises
+        SettingsError for one that cannot be read.
         """
         missing = [name for name in REQUIRED if not (source / name).is_file()]
         if missing:
@@ -91,7 +92,7 @@ class Bases:
         return [base for info in repos for base in self._of(info.id)]
 
     def get(self, name: str) -> s.Base:
-        """The base `base/<name>@<tag>`."""
+        """The base `base/<name>@<tag>`. Raises UnknownBaseError."""
         repo, _, version = name.partition("@")
         try:
             found = self._of(RepoId.parse(repo))
@@ -103,7 +104,7 @@ class Bases:
         raise UnknownBaseError(f"there is no base {name!r}; `parcelhub model list` shows those there are")
 
     def newest(self) -> s.Base:
-        """The highest version of the universal base."""
+        """The highest version of the universal base. Raises UnknownBaseError before there is one."""
         name = self.newest_name()
         if name is None:
             raise UnknownBaseError("no base is published yet; set PARCELHUB_BASE_SOURCE and restart the hub")

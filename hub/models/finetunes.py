@@ -117,7 +117,8 @@ class Finetunes:
         return None
 
     def accept(self, job_id: str, answer: FinishIn) -> Job:
-        """Give the uploaded variant its version and its lineage, then end the job."""
+        """Give the uploaded variant its version and its lineage, then end the job. Raises InputError for a variant that
+        is not of this job's base and deck."""
         job = self._jobs.require_running(job_id)
         if not (answer.commit and answer.deck):
             raise InputError("a fine-tune ends with the commit of its variant and with its deck")

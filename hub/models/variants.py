@@ -170,7 +170,7 @@ class Variants:
         return [_version(row) for row in rows]
 
     def get(self, cell: str, version: str) -> s.Version:
-        """One variant."""
+        """One variant. Raises UnknownVariantError."""
         rows = self._catalog.query(f"{_LISTED} WHERE v.cell = ? AND v.version = ?", [cell, version])
         if not rows:
             raise UnknownVariantError(f"the cell {cell!r} has no variant {version!r}")
@@ -187,7 +187,7 @@ class Variants:
                     log.warning("not listed: %s@%s: %s", standing.cell, standing.variant.version, error)
 
     def standing(self, cell: str, version: str) -> Assignment:
-        """Where a variant stands."""
+        """Where a variant stands. Raises UnknownVariantError."""
         for standing in self._stages.assignments(cell):
             if standing.variant.version == version:
                 return standing

@@ -75,7 +75,8 @@ class Robots:
 
 
 def require_cell(who: Identity, cell: str | None) -> str | None:
-    """The cell that a robot may speak for: the one it named, or its only one. Others than robots name any."""
+    """The cell that a robot may speak for: the one it named, or its only one. Others than robots name any. Raises
+    ForbiddenError for a cell that its token is not good for."""
     allowed = who.robot_cells
     if allowed is None or "*" in allowed:
         return cell

@@ -64,6 +64,8 @@ class SequentialTest:
         at_most: picks after which the likelier of the two is taken, where no boundary was reached; 0: never.
         repeat: after `good` the test begins anew, which watches for ever: a good variant is then judged bad once in
             (picks of one run) / alpha picks on average, and one that turns bad later is still found.
+
+    Raises ValueError unless 0 < bad < good < 1 and both error rates are between 0 and 0.5.
     """
 
     good: float

@@ -122,7 +122,8 @@ def read_spec(document: Mapping[str, Any]) -> JobSpec:
 
 
 def decoding(wanted: type, value: Any) -> Any:  # noqa: ANN401  # msgspec's own signature
-    """A `dec_hook` of msgspec that reads specs inside of other structs."""
+    """A `dec_hook` of msgspec that reads specs inside of other structs. It raises ValueError for a spec that is no
+    object, NotImplementedError for other types."""
     if wanted is JobSpec:
         if not isinstance(value, dict):
             raise ValueError("a job's spec is an object")

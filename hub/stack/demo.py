@@ -85,7 +85,7 @@ class Demo:
     keep: bool
 
     def run(self, tell: Narrator) -> Figures:
-        """Run it. Leaves `index.html` with its pictures in `out`."""
+        """Run it. Leaves `index.html` with its pictures in `out`. Raises InputError for an unfit source."""
         from finetune.datasets import read_dataset
 
         if self.source is not None and self.cell is not None:
@@ -214,7 +214,8 @@ def own_settings(data: Path) -> Settings:
 
 @contextmanager
 def running_stack(settings: Settings, log: Path) -> Iterator[None]:
-    """`parcelhub up` as a child process, from ready to gone; its output goes to `log`."""
+    """`parcelhub up` as a child process, from ready to gone; its output goes to `log`. Raises StackError if it does not
+    start."""
     with log.open("wb") as output:
         process = spawn(parcelhub_command("up"), env=settings.environment(), stdout=output)
     try:
@@ -239,7 +240,7 @@ def ask(robot: RobotClient, samples: Sequence[Sample], progress: ProgressCallbac
 
 
 def wait_until_served(robot: RobotClient, sample: Sample, version: str) -> None:
-    """Robots see a promotion within a second; raise if this one never comes."""
+    """Robots see a promotion within a second. Raises StackError if this one never comes."""
     deadline = time.monotonic() + 10.0
     while not (answer := robot.segment(sample.image)).served_by.startswith(version):
         if time.monotonic() > deadline:

@@ -69,7 +69,8 @@ def identity_of(request: Connection) -> Identity:
 
 
 def same_origin(connection: Connection, _: BaseRouteHandler) -> None:
-    """The guard of all forms: browsers say where a request comes from, and it must be from here."""
+    """The guard of all forms: browsers say where a request comes from, and it must be from here. Raises
+    ForbiddenError."""
     if connection.scope["method"] in ("GET", "HEAD"):  # type: ignore[typeddict-item]
         return
     site = connection.headers.get("sec-fetch-site")

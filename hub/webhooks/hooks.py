@@ -89,7 +89,7 @@ class Hook:
         return any(one == "*" or event == one or event.startswith(f"{one}.") for one in self.events)
 
     def watches(self, what: Happening) -> bool:
-        """Whether it happened to something that is watched; without a list, that is what the hook's own team owns."""
+        """Whether it happened to what is watched: without a list, what its team owns, and all for the operator."""
         if not self.watch:
             return not self.team or what.owner == self.team
         name = what.name.lower()

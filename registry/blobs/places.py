@@ -388,7 +388,7 @@ def _names(folder: Path, length: int) -> Sequence[str]:
 
 @contextlib.contextmanager
 def store_errors(doing: str, *, missing: Digest | None = None) -> Iterator[None]:
-    """Turn what files and object stores raise into this floor's errors."""
+    """Turn what files and stores raise into BlobNotFoundError (with `missing`), DiskFullError, BlobStoreError."""
     try:
         yield
     except (BaseError, OSError, ValueError) as error:

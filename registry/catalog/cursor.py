@@ -22,7 +22,8 @@ class Cursor:
         self._raw = raw
 
     def execute(self, sql: str, params: Sequence[object] = ()) -> Self:
-        """Run one statement, or a script without parameters. Raises CatalogError, DiskFullError."""
+        """Run one statement, or a script without parameters. Raises CatalogError, DiskFullError. CatalogBrokenError is
+        for a file that is damaged."""
         try:
             self._raw.execute(sql, list(params))
         except duckdb.FatalException as error:

@@ -8,7 +8,7 @@ from registry.types import RepoId
 
 
 def keep_served(tx: Cursor, repo: RepoId) -> None:
-    """Refuse to delete a repo that robots are served from."""
+    """Refuse to delete a repo that robots are served from. Raises RepoInUseError."""
     if repo.type != "model":
         return
     rows = tx.execute(
@@ -29,7 +29,8 @@ def forget_variants(tx: Cursor, repo: RepoId, _key: int) -> None:
 
 
 def keep_tag(tx: Cursor, repo: RepoId, tag: str) -> None:
-    """Refuse to take the name away from a variant that has a stage: decisions and robots name it."""
+    """Refuse to take the name away from a variant that has a stage: decisions and robots name it. Raises
+    RefProtectedError."""
     if repo.type != "model":
         return
     row = tx.execute(

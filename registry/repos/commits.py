@@ -97,7 +97,7 @@ class Commits:
     def squash(
         self, repo: RepoId, branch: str, message: str, author: str, tree_of: Callable[[Digest], Digest]
     ) -> Commit:
-        """As `Repos.squash`; `tree_of` gives the tree of a commit."""
+        """As `Repos.squash`; `tree_of` gives the tree of a commit. Raises RevisionNotFoundError."""
         rows_.check_text("message", message, rows_.MAX_MESSAGE)
         rows_.check_text("author", author, rows_.MAX_AUTHOR)
         kind, name = rows_.head_kind(branch)
@@ -115,7 +115,7 @@ class Commits:
         return commit
 
     def branch_head(self, repo: RepoId, key: int, name: str) -> Digest:
-        """As `Repos.branch_head`, of the repo with this key."""
+        """As `Repos.branch_head`, of the repo with this key. Raises RevisionNotFoundError."""
         kind, short = split_ref(name)
         rows = [] if kind not in (None, "branch") else self._catalog.query(_HEADS, [key, short])
         found = dict(rows).get("branch")

@@ -146,7 +146,8 @@ class Directory:
     ) -> list[Listed]:
         """Repos that `readers` may see whose `namespace/name` holds all `terms`, in any case: one statement.
 
-        Their cards have all the `tags`, in any case, and this `pipeline_tag`. Times sort newest first.
+        Their cards have all the `tags`, in any case, and this `pipeline_tag`. Times sort newest first. Raises
+        InvalidValueError for another order.
         """
         if order not in _ORDER:
             raise InvalidValueError("order", order, f"must be one of {', '.join(_ORDER)}")

@@ -108,7 +108,8 @@ class LiteEncoder(nn.Module):
     """Features of pictures at a fourth, an eighth, a sixteenth and a thirty-second of their side.
 
     Pictures come normalised by ImageNet's mean and deviation, as all of the project's networks take them; the weights
-    were trained on another scale, so the first thing that happens is the change to it.
+    were trained on another scale, so the first thing that happens is the change to it. Raises ValueError for a name
+    that is not among `LITE_NAMES`.
     """
 
     def __init__(self, name: str) -> None:

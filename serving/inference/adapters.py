@@ -83,7 +83,8 @@ class AdapterBank:
     Two levels keep over-subscription smooth. `hot` adapters stay in memory, checked; the `slots - 1` most recent ones
     are in slots. Bringing a hot adapter into a slot is a copy of its few megabytes, not a read from disk.
 
-    Thread-safe: adapters may be added while batches run. A slot that a batch pinned is never overwritten.
+    Thread-safe: adapters may be added while batches run. A slot that a batch pinned is never overwritten. Raises
+    ValueError for fewer than two slots, rank 0 or no hot adapter.
     """
 
     def __init__(

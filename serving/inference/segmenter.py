@@ -63,7 +63,8 @@ class Segmenter:
         choice: Choice | None = None,
         runner: Runner | None = None,
     ) -> None:
-        """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out."""
+        """Use `load` or `from_model`. `labels` are what the base answers, reserved ones left out. Raises BaseError for
+        a `score_pivot` in its config that is none."""
         self.base_name = base_name
         self.preprocess = preprocess
         self.choice = choice or Choice(duplicate_iou=model.duplicate_iou, part_share=model.part_share)
@@ -146,8 +147,9 @@ class Segmenter:
     ) -> Self:
         """A segmenter around a model in memory, for evaluation while it trains. The model is not changed.
 
-        `labels` maps base labels to the classes to answer, as variant.json does; by default the base's own names.
-        It takes no variants: a PEFT model is evaluated with its adapter inside (`peft_model.get_base_model()`).
+        `labels` maps base labels to the classes to answer, as variant.json does; by default the base's own names. It
+        takes no variants: a PEFT model is evaluated with its adapter inside (`peft_model.get_base_model()`). Raises
+        BaseError for labels that the model does not have.
         """
         names = _own_labels(model)
         if labels is not None:
@@ -247,7 +249,7 @@ class Segmenter:
 
     def answer(self, images: Sequence[Image], orders: Sequence[SegmentOptions]) -> list[Instances | NotFinite]:
         """`segment` with a score floor per image, and the error of an image in its own place; what the Triton backend
-        calls.
+        calls. Raises ValueError unless there is an order for each image.
         """
         if len(images) != len(orders):
             raise ValueError(f"{len(images)} images but {len(orders)} orders")

@@ -47,8 +47,7 @@ FORMAT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What every frame is looked at for: log of mean luminance, the share of white pixels, and whether it is the very
-    picture that came before it."""
+    """What every frame is looked at for: log of mean luminance, share of white pixels, whether it is the one before."""
 
     light: float
     white: float

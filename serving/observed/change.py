@@ -28,7 +28,7 @@ class ChangeDetector:
     """One stream; higher numbers are worse. Its cost is some 50 KB and 20 microseconds a number."""
 
     def __init__(self, looks: float, *, seed: int = 0) -> None:
-        """`looks` is the least mean number of looks between false alarms."""
+        """`looks` is the least mean number of looks between false alarms. Raises ValueError for one look or less."""
         if not looks > 1:
             raise ValueError(f"a time between false alarms is more than one look, not {looks}")
         self.looks = looks
@@ -100,7 +100,8 @@ class ChangeDetector:
 
 
 def looks_between(seconds: float, every_s: float, tests: int) -> float:
-    """Looks between false alarms of each of `tests` streams such that together they give one in `seconds`."""
+    """Looks between false alarms of each of `tests` streams such that together they give one in `seconds`. Raises
+    ValueError unless all are positive."""
     if seconds <= 0 or every_s <= 0 or tests < 1:
         raise ValueError("a time, a pace and a number of streams, all positive")
     return max(seconds / every_s * tests, 2.0)

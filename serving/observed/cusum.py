@@ -23,7 +23,8 @@ DAY_S = 86_400.0
 
 
 def threshold(seconds: float, tests: int) -> float:
-    """The CUSUM's `h` such that `tests` of them together give a false alarm once in `seconds`, or more seldom."""
+    """The CUSUM's `h` such that `tests` of them together give a false alarm once in `seconds`, or more seldom. Raises
+    ValueError for less than `LOOK_S` seconds or no test."""
     if seconds < LOOK_S or tests < 1:
         raise ValueError(f"a time of at least {LOOK_S} s and one test or more, not {seconds} and {tests}")
     return math.log(seconds / LOOK_S * tests)

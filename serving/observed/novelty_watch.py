@@ -75,7 +75,7 @@ class Embeds(Protocol):
     """What makes embeddings: `Seen` of a frame and what the variant answered on it; None where its base has none."""
 
     def __call__(self, image: Image, instances: Instances, variant: str | None) -> Seen | None:
-        """image: uint8 [H, W, 3]. variant: `name@version`, None for the base."""
+        """Look at an image, uint8 [H, W, 3], by the base of the variant that answered; None: the base in place."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,6 +53,8 @@ class CapturePolicy:
         share: of the others, the share that is kept (0 to 1).
         max_bytes, max_count: bounds of the folder; the oldest captures leave first.
         selectors: the rules that choose frames, in order (`serving.observed.selectors`).
+
+    Raises ValueError for one that cannot be followed.
     """
 
     low_score: float = 0.5

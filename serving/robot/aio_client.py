@@ -100,7 +100,8 @@ class AsyncRobotClient:
         point: tuple[float, float] | None = None,
         gripper: str | None = None,
     ) -> None:
-        """Say what the pick did; returns at once. See `RobotClient.report_outcome`."""
+        """Say what the pick did; returns at once. See `RobotClient.report_outcome`. Raises ClientError without the
+        hub's address."""
         if self._reporter is None:
             raise ClientError("outcomes need the hub's address: AsyncRobotClient(..., hub='http://hub:8400')")
         picked = Picked(instance, point, gripper)

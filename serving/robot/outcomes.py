@@ -53,6 +53,8 @@ class Outcome:
         instance: which instance of the answer was picked, counted from 0 in the answer's order.
         point: where the gripper went, (x, y) in pixels of the frame.
         gripper: what it was picked with, in a few words.
+
+    Raises OutcomeInvalid for a field that the hub would refuse.
     """
 
     request_id: str

@@ -193,7 +193,8 @@ class Inputs:
 
 
 def as_tensor(image: ImageIn) -> tuple[str, npt.NDArray[np.uint8]]:
-    """(input name, uint8 [1, ...]) of JPEG or PNG bytes, of such a file, or of uint8 [H, W, 3]."""
+    """(input name, uint8 [1, ...]) of JPEG or PNG bytes, of such a file, or of uint8 [H, W, 3]. Raises RequestRejected
+    for other pixels."""
     if isinstance(image, Path):
         image = image.read_bytes()
     if isinstance(image, bytes):

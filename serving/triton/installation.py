@@ -59,7 +59,8 @@ class Installation:
         )
 
     def prepare_backends(self, folder: Path) -> Path | None:
-        """Make `folder` a backend directory with the stub of this very Python; None where the system has its own."""
+        """Make `folder` a backend directory with the stub of this very Python; None where the system has its own.
+        Raises TritonNotFound where the wheel has no stub for it."""
         if self.wheel is None:
             return None
         version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -42,6 +42,8 @@ class Batching:
             with the longest line has to make room for others.
         max_waiting_bytes: a request whose frame does not fit beside those that wait is refused.
         max_wait_s: a request that waited this long is refused; one that names a shorter `timeout` sooner.
+
+    Raises ValueError for numbers out of range.
     """
 
     rows: int | None = None

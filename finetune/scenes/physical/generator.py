@@ -47,7 +47,8 @@ class PhysicalGenerator:
     version (and on one machine's OpenGL) alone.
 
     `path_samples` None draws with MuJoCo's renderer; a number traces paths with so many samples a pixel. Keeps an
-    off-screen context: one thread only; `close()` frees it. Raises SceneToolError when a library is missing.
+    off-screen context: one thread only; `close()` frees it. Raises SceneToolError when a library is missing, ValueError
+    for a `size` that is too small or too large.
     """
 
     def __init__(

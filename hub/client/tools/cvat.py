@@ -111,7 +111,8 @@ class Cvat:
         return found
 
     def send(self, works: Iterable[tuple[TaskWork, bytes]]) -> Iterator[tuple[str, str]]:
-        """Make one task of all pictures. It has its final name only once it is whole; nothing is given before."""
+        """Make one task of all pictures. It has its final name only once it is whole; nothing is given before. Raises
+        ToolError where pictures are missing from it."""
         held = list(works)
         if not held:
             return

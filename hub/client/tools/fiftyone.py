@@ -53,7 +53,8 @@ class FiftyOne:
 
     @property
     def place(self) -> str:
-        """It goes along with the dataset, wherever FiftyOne exports it to."""
+        """It goes along with the dataset, wherever FiftyOne exports it to. Raises ToolError for a dataset that does not
+        come from here."""
         info = self._read("metadata.json").get("info")
         named = info.get("parcelhub") if isinstance(info, dict) else None
         if not isinstance(named, str) or not named.startswith("fiftyone "):

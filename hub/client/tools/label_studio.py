@@ -95,7 +95,8 @@ class LabelStudio:
             page += 1
 
     def send(self, works: Iterable[tuple[TaskWork, bytes]]) -> Iterator[tuple[str, str]]:
-        """Make a task of each picture, one after another; each is given once it is there with its proposals."""
+        """Make a task of each picture, one after another; each is given once it is there with its proposals. Raises
+        ToolError."""
         base = f"/api/projects/{self._known()['id']}/import"
         for work, picture in works:
             upload = self._uploaded(base, work.task.id, picture)

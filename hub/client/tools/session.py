@@ -89,7 +89,8 @@ class Session:
         headers: Mapping[str, str] | None = None,
         **more: Any,  # noqa: ANN401  # what httpx takes: params, json, files, data
     ) -> httpx.Response:
-        """One request to a path of the tool; `accept` are statuses besides 2xx that the caller understands."""
+        """One request to a path of the tool; `accept` are statuses besides 2xx that the caller understands. Raises
+        ToolError for any other, and where the tool does not answer."""
         for last in (False, True):
             shown = {**(headers or {}), **({"Authorization": self._signed(again=last)} if signed else {})}
             try:
@@ -104,7 +105,7 @@ class Session:
         raise ToolError(_refusal(self, method, path, response))
 
     def json(self, method: str, path: str, **more: Any) -> Any:  # noqa: ANN401  # JSON
-        """The answer as JSON."""
+        """The answer as JSON. Raises ToolError for one that is none, or too long."""
         response = self.call(method, path, **more)
         if len(response.content) > MAX_ANSWER:
             raise ToolError(f"{self.name} answers {method} {path} with {len(response.content):,} bytes")
