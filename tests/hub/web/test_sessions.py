@@ -113,6 +113,8 @@ FORMS = [
     ("/ui/settings/tokens/abc/revoke", {}),
     ("/ui/datasets/a/b/check", {}),
     ("/ui/datasets/a/b/offer", {"action": "offer"}),
+    ("/ui/growth/abc/stop", {"note": "enough"}),
+    ("/ui/growth/contributions/abc", {"action": "accept", "expected": "unsure"}),
     ("/ui/alerts/abc/acknowledge", {"note": "on it"}),
     ("/ui/alerts/abc/close", {}),
     ("/ui/failures/abc/correct", {"verdict": "merged"}),
