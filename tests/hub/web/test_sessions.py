@@ -114,7 +114,7 @@ FORMS = [
     ("/ui/datasets/a/b/check", {}),
     ("/ui/datasets/a/b/offer", {"action": "offer"}),
     ("/ui/growth/abc/stop", {"note": "enough"}),
-    ("/ui/growth/contributions/abc", {"action": "accept", "expected": "unsure"}),
+    ("/ui/growth/contributions/abc", {"action": "accept", "expected": "tested"}),
     ("/ui/alerts/abc/acknowledge", {"note": "on it"}),
     ("/ui/alerts/abc/close", {}),
     ("/ui/failures/abc/correct", {"verdict": "merged"}),
