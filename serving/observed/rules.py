@@ -266,7 +266,8 @@ def looks_like(
         lately: takes this frame in.
     """
     lately.add(found)
-    lately.busy += (float(changed[1] > 4 * ordinary.still) - lately.busy) * _LATELY
+    differs = bool(changed[1] > 4 * ordinary.still)
+    lately.busy += (float(differs) - lately.busy) * _LATELY
     if changed[1] < FROZEN * ordinary.still and ordinary.still > 0.25:
         return "frozen"
     light, most = found.gain - ordinary.gain, found.brightest - ordinary.gain
@@ -294,8 +295,9 @@ def looks_like(
         return "colour_cast"
     # A torn frame's other part is where it was, and so are all parts within a few frames.
     intact = firm & (lately.structure > INTACT * usual)
+    # A tear runs through another row each time: what stays as it is, such as a package on a belt that stands, is none.
     torn = found.torn > max(TORN, ordinary.torn + TORN) and intact.sum() > 0.2 * firm.sum()
-    if torn or frame.seam > ordinary.seam + SEAM:
+    if differs and (torn or frame.seam > ordinary.seam + SEAM):
         return "damaged"
     if _partly_dark(lately, ordinary, usual, firm):
         return "light_part"
