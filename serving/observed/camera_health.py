@@ -222,7 +222,7 @@ class CameraHealth:
         self._since_kept += 1
         kept = self._kept
         if kept is not None and self._since_kept < STANDING:
-            differs = (cv2.absdiff(view.small, kept.small) > DIFFERENT).mean()
+            differs = (cv2.absdiff(view.calm(), kept.calm()) > DIFFERENT).mean()
             if differs < DIFFERENT_SHARE:
                 return False
         self._kept, self._since_kept = view, 0

@@ -54,6 +54,11 @@ class View:
         windows = cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY).reshape(TILES * TILES, side, side)
         return cls((height, width), _small(image, shape), windows)
 
+    def calm(self) -> npt.NDArray[np.uint8]:
+        """The small picture [h, w, 3] without its noise: a dark camera's makes each frame differ from the one before,
+        as if packages moved."""
+        return np.asarray(cv2.blur(self.small, (5, 5)), np.uint8)
+
 
 def _small(image: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     # Averaging a whole 1080p frame takes 2 ms. Every k-th pixel of it, two by two, is as good for what is judged here.
