@@ -190,3 +190,15 @@ def test_the_spool_keeps_what_is_whole(tmp_path) -> None:
     (tmp_path / "uplink" / f".0000000000001-{'1' * 32}.json.77").write_text("{")
     assert [spool.read(name) for name in spool.names()] == [{"type": "alert", "id": "0" * 32}]
     assert spool.read("../../etc/passwd") is None
+
+
+def test_a_noisy_camera_is_not_learnt_on_an_empty_belt() -> None:
+    """Noise alone is no motion: what is learnt of a view without packages takes the first of them for a hidden lens."""
+    pool = cell()[0]
+    noise = np.random.default_rng(8)
+    empty = pool.idle[0].image.astype(np.float32)
+    health = CameraHealth()
+    for k in range(300):
+        frame = np.clip(empty + noise.normal(0, 6, empty.shape), 0, 255).astype(np.uint8)
+        state = health.observe(View.of(frame), 1e9 + 2 * k)
+    assert not health.learnt and state.camera == "cannot_tell"
